@@ -1,0 +1,58 @@
+//! What an engine kept and what it dropped, told by reason.
+
+/// Why a line is not in the answer although the target sent it. Comments, and metadata that the answer already holds,
+/// are no loss and not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// Prometheus would reject the line, and with it the whole scrape.
+    Malformed,
+    /// The line is longer than [`MAX_LINE`](super::MAX_LINE).
+    TooLong,
+    /// A sample of an untyped family, and [`Untyped::Drop`](super::Untyped::Drop) is in force.
+    Untyped,
+    /// The target made up more family names than an answer has room for.
+    NoRoom,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Malformed, Self::TooLong, Self::Untyped, Self::NoRoom];
+
+    /// The reason in a word, as in a label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
+            Self::Untyped => "untyped",
+            Self::NoRoom => "no_room",
+        }
+    }
+}
+
+/// What came of one target's lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Samples written to the answer.
+    pub samples: u64,
+    dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Counts {
+    /// The lines dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// The lines dropped for any reason.
+    #[must_use]
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    pub(super) fn drop_line(&mut self, reason: DropReason) {
+        self.dropped[reason as usize] += 1;
+    }
+}

@@ -1,0 +1,107 @@
+//! The metric families of one answer: which metadata it already holds, and what the target being read says of them.
+//!
+//! This is the only state that grows with what targets send, and so it has a bound.
+
+use std::collections::HashMap;
+
+use super::metadata::MetricType;
+
+/// Room for family names in one answer, in bytes, each counted with [`ENTRY_COST`]. It holds 80,000 families with names
+/// of 40 bytes; the busiest exporters have some thousands. Past it the samples of further families are dropped:
+/// somebody is making up names, and the sidecar must outlive that.
+const MAX_BYTES: usize = 8 << 20;
+
+/// What a family costs beside its name: its entry in the table, with the table's free places.
+const ENTRY_COST: usize = 64;
+
+/// There is no room for the name of another family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// What is known of one metric family.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Family {
+    /// The answer has its `# HELP`.
+    pub has_help: bool,
+    /// The answer has its `# TYPE`.
+    pub has_type: bool,
+    /// The answer has samples of it (or had to drop them), so that `# TYPE` comes too late.
+    pub has_samples: bool,
+    /// The last target that sent a sample of it.
+    sampled_by: Option<u32>,
+    /// The type a target gave it, and which target did.
+    declared: Option<(u32, MetricType)>,
+}
+
+/// The metric families of one answer.
+#[derive(Debug, Default)]
+pub struct Families {
+    by_name: HashMap<Box<[u8]>, Family>,
+    bytes: usize,
+    target: u32,
+}
+
+impl Families {
+    /// Says that what follows comes from another target. What the earlier ones said of a family's type no longer tells
+    /// which samples belong to it; what the answer already holds stays known.
+    pub fn next_target(&mut self) {
+        self.target += 1;
+    }
+
+    /// The family of this name.
+    pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Family, Full> {
+        // Looked up twice when it is new: a family is new once and old a thousand times.
+        if !self.by_name.contains_key(name) {
+            let bytes = self.bytes + name.len() + ENTRY_COST;
+            if bytes > MAX_BYTES {
+                return Err(Full);
+            }
+            self.bytes = bytes;
+            self.by_name.insert(name.into(), Family::default());
+        }
+        Ok(self.by_name.get_mut(name).expect("it was there, or was just put there"))
+    }
+
+    /// The family of this name, if it is known.
+    pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Family> {
+        self.by_name.get_mut(name)
+    }
+
+    /// Notes the type that the target being read gives a family.
+    pub(super) fn declare(&mut self, name: &[u8], kind: MetricType) -> Result<(), Full> {
+        let declared = Some((self.target, kind));
+        self.entry(name)?.declared = declared;
+        Ok(())
+    }
+
+    /// Notes a sample of this family from the target being read, if there is room for its name.
+    pub(super) fn note_samples(&mut self, name: &[u8]) {
+        let target = self.target;
+        if let Ok(family) = self.entry(name) {
+            family.has_samples = true;
+            family.sampled_by = Some(target);
+        }
+    }
+
+    /// Whether the target being read already sent a sample of this family.
+    pub(super) fn sampled_by_target(&self, name: &[u8]) -> bool {
+        self.by_name
+            .get(name)
+            .is_some_and(|family| family.sampled_by == Some(self.target))
+    }
+
+    /// The type that the target being read gave the family of this name.
+    pub(super) fn declared(&self, name: &[u8]) -> Option<MetricType> {
+        let (target, kind) = self.by_name.get(name)?.declared?;
+        (target == self.target).then_some(kind)
+    }
+
+    /// The histogram or summary, declared by the target being read, that a sample of this name is a part of.
+    pub(super) fn declared_parent<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+        let underscore = memchr::memrchr(b'_', name)?;
+        let (parent, suffix) = name.split_at(underscore);
+        self.declared(parent)
+            .is_some_and(|kind| kind.has_series_suffix(suffix))
+            .then_some(parent)
+    }
+}

@@ -1,0 +1,47 @@
+//! The exposition engine: bytes of Prometheus's text format in, bytes of it out.
+//!
+//! This room knows bytes only: no socket, no clock, no log. One answer is made of the bodies of several targets, one
+//! after the other; what they share is [`Families`], so that each family's metadata stands in the answer once.
+//!
+//! * [`Verbatim`] passes a body on byte for byte (the queue-proxy's).
+//! * [`Relabel`] checks every line of a body and adds a [`LabelSet`] to its samples (the application's).
+//!
+//! Both are push parsers: chunks go in, cut anywhere; whole lines come out. They hold at most one line.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use qpext::exposition::{End, Families, LabelSet, Relabel, Untyped};
+//!
+//! let labels = Arc::new(LabelSet::new([("service_name", "iris")])?);
+//! let mut families = Families::default();
+//! let mut app = Relabel::new(labels, Untyped::Convert);
+//! let mut out = Vec::new();
+//! app.push(b"# TYPE requests counter\nrequests{path=\"/v1/{name}\"} 4", &mut families, &mut out);
+//! app.push(b"2\nnot a sample\n", &mut families, &mut out);
+//! app.finish(End::Whole, &mut families, &mut out);
+//!
+//! let expected = "# TYPE requests counter\nrequests{path=\"/v1/{name}\",service_name=\"iris\"} 42\n";
+//! assert_eq!(out, expected.as_bytes());
+//! assert_eq!(app.counts().dropped_in_all(), 1);
+//! # Ok::<(), qpext::exposition::LabelError>(())
+//! ```
+
+mod chars;
+mod counts;
+mod families;
+mod labels;
+mod lines;
+mod metadata;
+mod relabel;
+mod sample;
+mod untyped;
+mod value;
+mod verbatim;
+
+pub use counts::{Counts, DropReason};
+pub use families::Families;
+pub use labels::{LabelError, LabelSet};
+pub use lines::{End, MAX_LINE};
+pub use relabel::Relabel;
+pub use untyped::Untyped;
+pub use verbatim::Verbatim;

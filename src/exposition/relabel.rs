@@ -1,0 +1,307 @@
+//! A body whose every line is checked and whose every sample gets labels.
+//!
+//! In: chunks of a text body, cut anywhere. Out: lines that Prometheus reads, whatever came in. A line is either
+//! written with its own bytes (leading blanks aside) and the labels, or dropped and counted.
+//!
+//! To whoever changes this: a line may be written only when all of it has been checked, because one line that
+//! Prometheus cannot read costs the whole scrape. `tests/lines.rs` holds the rules, one line each; add yours there.
+
+use std::sync::Arc;
+
+use super::chars::{is_name, skip_blanks};
+use super::counts::{Counts, DropReason};
+use super::families::{Families, Full};
+use super::labels::{EXPORTED, LabelSet};
+use super::lines::{End, Lines, TooLong};
+use super::metadata::{Line, MetricType};
+use super::sample::{Labels, Sample, Scanner, text};
+use super::untyped::{Fate, Untyped};
+
+/// Checks a text body line by line, adds labels to its samples and sanitizes its untyped families.
+#[derive(Debug)]
+pub struct Relabel {
+    lines: Lines,
+    writer: Writer,
+}
+
+impl Relabel {
+    /// An engine for one body.
+    #[must_use]
+    pub fn new(labels: Arc<LabelSet>, untyped: Untyped) -> Self {
+        Self {
+            lines: Lines::default(),
+            writer: Writer {
+                labels,
+                untyped,
+                scanner: Scanner::default(),
+                last: LastName::default(),
+                held_help: HeldHelp::default(),
+                counts: Counts::default(),
+            },
+        }
+    }
+
+    /// Reads a chunk; appends what comes of each line that is whole with it to `out`.
+    pub fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
+        let Self { lines, writer } = self;
+        lines.push(chunk, |line| writer.line(line, families, out));
+    }
+
+    /// Ends the body; appends what comes of its last line to `out` if that is whole.
+    pub fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
+        let Self { lines, writer } = self;
+        lines.finish(end, |line| writer.line(line, families, out));
+        writer.write_held_help(families, out);
+    }
+
+    /// What came of the body's lines so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.writer.counts
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    labels: Arc<LabelSet>,
+    untyped: Untyped,
+    scanner: Scanner,
+    last: LastName,
+    held_help: HeldHelp,
+    counts: Counts,
+}
+
+/// The metric name of the sample before, and what became of it: most lines have the name of the line before.
+#[derive(Debug, Default)]
+struct LastName {
+    name: Vec<u8>,
+    dropped: Option<DropReason>,
+}
+
+impl LastName {
+    /// The length of the name if the line starts with it, else 0.
+    fn length_in(&self, line: &[u8]) -> usize {
+        let length = self.name.len();
+        let starts = line.starts_with(&self.name) && !line.get(length).is_some_and(|byte| is_name(*byte));
+        if starts { length } else { 0 }
+    }
+}
+
+/// A `# HELP` line that waits until it is known whether its family is dropped.
+#[derive(Debug, Default)]
+struct HeldHelp {
+    name: Vec<u8>,
+    line: Vec<u8>,
+}
+
+impl Writer {
+    fn line(&mut self, line: Result<&[u8], TooLong>, families: &mut Families, out: &mut Vec<u8>) {
+        let Ok(line) = line else {
+            return self.counts.drop_line(DropReason::TooLong);
+        };
+        let line = &line[skip_blanks(line, 0)..];
+        let written = match Line::of(line) {
+            Line::Sample => self.sample(line, families, out),
+            Line::Comment => Ok(()),
+            Line::Help { name } => self.help(name, line, families, out),
+            Line::Type { name, kind } => self.type_line(name, kind, line, families, out),
+            Line::MalformedMetadata => Err(DropReason::Malformed),
+        };
+        if let Err(reason) = written {
+            self.counts.drop_line(reason);
+        }
+    }
+
+    fn sample(&mut self, line: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
+        let known = self.last.length_in(line);
+        let sample = self.scanner.scan(line, known).map_err(|_| DropReason::Malformed)?;
+        if known == 0 {
+            let name = &line[..sample.name_end];
+            self.last.dropped = self.first_sample(name, families, out).err();
+            self.last.name.clear();
+            self.last.name.extend_from_slice(name);
+        }
+        match self.last.dropped {
+            Some(reason) => Err(reason),
+            None => {
+                self.write_sample(line, sample, out);
+                self.counts.samples += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Settles what becomes of the samples of this name; writes the metadata that must stand before them.
+    fn first_sample(&mut self, name: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
+        let declared = families.declared(name);
+        let parent = match declared {
+            Some(_) => None,
+            None => families.declared_parent(name),
+        };
+        let is_untyped = parent.is_none() && declared.is_none_or(|kind| kind == MetricType::Untyped);
+        let fate = if is_untyped {
+            self.untyped.fate(name)
+        } else {
+            Fate::Pass
+        };
+        let family_name = parent.unwrap_or(name);
+        if fate == Fate::Drop && self.held_help.name == family_name {
+            self.held_help = HeldHelp::default();
+        }
+        self.write_held_help(families, out);
+        let family = families.entry(family_name)?;
+        if let Fate::Becomes(kind) = fate
+            && !family.has_type
+            && !family.has_samples
+        {
+            family.has_type = true;
+            write_type(name, kind, out);
+        }
+        families.note_samples(family_name);
+        match fate {
+            Fate::Drop => Err(DropReason::Untyped),
+            Fate::Pass | Fate::Becomes(_) => Ok(()),
+        }
+    }
+
+    fn help(&mut self, name: &[u8], line: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
+        if self.held_help.name == name {
+            return Ok(());
+        }
+        self.write_held_help(families, out);
+        let is_typed = families.declared(name).is_some();
+        let family = families.entry(name)?;
+        if family.has_help {
+            return Ok(());
+        }
+        if !is_typed && self.untyped.fate(name) == Fate::Drop {
+            self.held_help = HeldHelp {
+                name: name.into(),
+                line: line.into(),
+            };
+            return Ok(());
+        }
+        family.has_help = true;
+        write_line(line, out);
+        Ok(())
+    }
+
+    fn type_line(
+        &mut self,
+        name: &[u8],
+        kind: MetricType,
+        line: &[u8],
+        families: &mut Families,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DropReason> {
+        if families.declared(name).is_some() || families.sampled_by_target(name) {
+            return Ok(());
+        }
+        let fate = match kind {
+            MetricType::Untyped => self.untyped.fate(name),
+            _ => Fate::Pass,
+        };
+        if fate == Fate::Drop && self.held_help.name == name {
+            self.held_help = HeldHelp::default();
+        }
+        self.write_held_help(families, out);
+        families.declare(name, kind)?;
+        // It may tell anew which samples belong to which family.
+        self.last = LastName::default();
+        let family = families.entry(name)?;
+        if family.has_type || family.has_samples || fate == Fate::Drop {
+            return Ok(());
+        }
+        family.has_type = true;
+        match fate {
+            Fate::Becomes(kind) => write_type(name, kind, out),
+            Fate::Pass | Fate::Drop => write_line(line, out),
+        }
+        Ok(())
+    }
+
+    fn write_held_help(&mut self, families: &mut Families, out: &mut Vec<u8>) {
+        if self.held_help.name.is_empty() {
+            return;
+        }
+        let held = std::mem::take(&mut self.held_help);
+        if let Some(family) = families.get_mut(&held.name) {
+            family.has_help = true;
+            write_line(&held.line, out);
+        }
+    }
+
+    fn write_sample(&self, line: &[u8], sample: Sample, out: &mut Vec<u8>) {
+        let labels = &*self.labels;
+        if labels.is_empty() {
+            return write_line(line, out);
+        }
+        out.reserve(line.len() + labels.after_comma().len() + 2);
+        match sample.labels {
+            Labels::Absent => {
+                let (name, numbers) = line.split_at(sample.name_end);
+                out.extend_from_slice(name);
+                out.push(b'{');
+                out.extend_from_slice(labels.rendered());
+                out.push(b'}');
+                out.extend_from_slice(numbers);
+            }
+            Labels::Braces { close, needs_comma } => {
+                let (own, rest) = line.split_at(close);
+                if labels.fingerprints() & self.scanner.fingerprints() == 0 {
+                    out.extend_from_slice(own);
+                } else {
+                    self.write_renamed(own, out);
+                }
+                out.extend_from_slice(if needs_comma {
+                    labels.after_comma()
+                } else {
+                    labels.rendered()
+                });
+                out.extend_from_slice(rest);
+            }
+        }
+        out.push(b'\n');
+    }
+
+    /// Writes a sample up to its closing brace, its labels renamed where their names are taken.
+    fn write_renamed(&self, own: &[u8], out: &mut Vec<u8>) {
+        let mut written = 0;
+        let mut given: Vec<Vec<u8>> = Vec::new();
+        for span in self.scanner.label_names() {
+            let name = text(own, *span);
+            if !self.labels.contains(name) {
+                continue;
+            }
+            let mut renamed = [EXPORTED, name].concat();
+            while self.labels.contains(&renamed) || self.scanner.has(own, &renamed) || given.contains(&renamed) {
+                renamed = [EXPORTED, &renamed].concat();
+            }
+            let (start, end) = (span.0 as usize, span.1 as usize);
+            out.extend_from_slice(&own[written..start]);
+            out.extend_from_slice(&renamed);
+            written = end;
+            given.push(renamed);
+        }
+        out.extend_from_slice(&own[written..]);
+    }
+}
+
+impl From<Full> for DropReason {
+    fn from(_: Full) -> Self {
+        Self::NoRoom
+    }
+}
+
+fn write_line(line: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(line);
+    out.push(b'\n');
+}
+
+fn write_type(name: &[u8], kind: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"# TYPE ");
+    out.extend_from_slice(name);
+    out.push(b' ');
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'\n');
+}

@@ -1,0 +1,155 @@
+//! The two numbers at the end of a sample line: its value and its timestamp.
+//!
+//! In: the bytes of one token. Out: whether Prometheus reads it. Neither number is ever converted and written
+//! back; the bytes that came are the bytes that go.
+
+/// Digits that are below the largest `f64` whatever they are: no need to convert such a number to know its range.
+const DIGITS_IN_RANGE: usize = 300;
+
+/// An exponent of at most two digits cannot carry [`DIGITS_IN_RANGE`] minus a hundred digits out of range.
+const DIGITS_IN_RANGE_WITH_EXPONENT: usize = 200;
+
+/// Whether `token` is a value that Prometheus reads: what Go's `strconv.ParseFloat` takes, without hexadecimal
+/// numbers, underscores and numbers too large for an `f64`
+/// (`parseFloat` in Prometheus's `model/textparse/promparse.go`).
+pub(super) fn is_value(token: &[u8]) -> bool {
+    let digits = digits_from(token, 0);
+    if digits == token.len() {
+        // The commonest of all values: a short whole number.
+        return digits > 0 && (digits < DIGITS_IN_RANGE || in_range(token));
+    }
+    let signed = matches!(token[0], b'+' | b'-');
+    let number = if signed { &token[1..] } else { token };
+    match number.first() {
+        Some(b'0'..=b'9' | b'.') => is_decimal(number),
+        Some(b'i' | b'I') => number.eq_ignore_ascii_case(b"inf") || number.eq_ignore_ascii_case(b"infinity"),
+        Some(b'n' | b'N') => !signed && number.eq_ignore_ascii_case(b"nan"),
+        _ => false,
+    }
+}
+
+/// An unsigned decimal: digits with at most one point among them, at least one digit, an optional exponent.
+fn is_decimal(number: &[u8]) -> bool {
+    let whole = digits_from(number, 0);
+    let mut end = whole;
+    let mut digits = whole;
+    if number.get(end) == Some(&b'.') {
+        let fraction_end = digits_from(number, end + 1);
+        digits += fraction_end - (end + 1);
+        end = fraction_end;
+    }
+    if digits == 0 {
+        return false;
+    }
+    if end == number.len() {
+        return whole < DIGITS_IN_RANGE || in_range(number);
+    }
+    if !matches!(number[end], b'e' | b'E') {
+        return false;
+    }
+    let mut exponent = end + 1;
+    if matches!(number.get(exponent), Some(b'+' | b'-')) {
+        exponent += 1;
+    }
+    let exponent_digits = number.len() - exponent;
+    if exponent_digits == 0 || digits_from(number, exponent) != number.len() {
+        return false;
+    }
+    (whole < DIGITS_IN_RANGE_WITH_EXPONENT && exponent_digits <= 2) || in_range(number)
+}
+
+/// Whether a well-formed decimal is small enough for an `f64`. Numbers too close to zero are read as zero, as Go does.
+fn in_range(number: &[u8]) -> bool {
+    std::str::from_utf8(number)
+        .ok()
+        .and_then(|text| text.parse::<f64>().ok())
+        .is_some_and(f64::is_finite)
+}
+
+/// Whether `token` is a timestamp that Prometheus reads in text: a whole number of milliseconds, no sign, in an `i64`.
+pub(super) fn is_timestamp(token: &[u8]) -> bool {
+    const LARGEST: &[u8] = b"9223372036854775807";
+    if token.is_empty() || digits_from(token, 0) != token.len() {
+        return false;
+    }
+    let leading_zeros = token.iter().take_while(|digit| **digit == b'0').count();
+    let significant = &token[leading_zeros..];
+    significant.len() < LARGEST.len() || (significant.len() == LARGEST.len() && significant <= LARGEST)
+}
+
+/// The index of the first byte from `start` on that is no digit.
+fn digits_from(bytes: &[u8], start: usize) -> usize {
+    let rest = &bytes[start.min(bytes.len())..];
+    start + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_timestamp, is_value};
+
+    #[test]
+    fn values_are_what_go_reads_less_hex_underscores_and_overflow() {
+        for good in [
+            "0",
+            "1",
+            "+5",
+            "-5",
+            "1.",
+            ".5",
+            "-.5",
+            "1e5",
+            "1E5",
+            "1e+05",
+            "2.5e-300",
+            "1e-400",
+            "Inf",
+            "+inf",
+            "-INF",
+            "infinity",
+            "NaN",
+            "nan",
+            "NAN",
+            "1.7976931348623157e308",
+            "18446744073709551616",
+            "000001",
+            "0e999",
+        ] {
+            assert!(is_value(good.as_bytes()), "{good:?} must be read");
+        }
+        for bad in [
+            "", "+", "-", ".", "e5", "1e", "1e+", "1.2.3", "0x10", "0x1p3", "1_000", "1e400", "-1e400", "+nan", "-NaN",
+            "infin", "in", "1 ", "1\r", "--1", "1-", "\"1\"", "1e5.0", "nano", "é",
+        ] {
+            assert!(!is_value(bad.as_bytes()), "{bad:?} must not be read");
+        }
+        assert!(is_value("9".repeat(308).as_bytes()));
+        assert!(!is_value("9".repeat(310).as_bytes()));
+        assert!(is_value(format!("0.{}e99", "9".repeat(250)).as_bytes()));
+        assert!(!is_value(format!("{}e99", "9".repeat(250)).as_bytes()));
+    }
+
+    #[test]
+    fn timestamps_are_unsigned_whole_milliseconds() {
+        for good in [
+            "0",
+            "5",
+            "1700000000000",
+            "9223372036854775807",
+            "0000000000000000000000007",
+        ] {
+            assert!(is_timestamp(good.as_bytes()), "{good:?} must be read");
+        }
+        for bad in [
+            "",
+            "-5",
+            "+5",
+            "2.5",
+            "1e3",
+            "9223372036854775808",
+            "10000000000000000000",
+            "x",
+        ] {
+            assert!(!is_timestamp(bad.as_bytes()), "{bad:?} must not be read");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! qpext
+#![forbid(unsafe_code)]
+pub mod exposition;
