@@ -1,0 +1,397 @@
+//! One request: every target asked at once, their bodies written one after the other as they are pulled.
+//!
+//! In: the scraper's headers. Out: an [`Answer`], a body that is a valid exposition whatever the targets do; or, if no
+//! target is alive, what each did. The answer holds a slice of one body at a time; while the scraper does not read, no
+//! target is read either.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue};
+use reqwest::Url;
+use tokio::time::{Instant, Sleep};
+use tracing::{debug, warn};
+
+use crate::budget::{Budget, scraper_timeout};
+use crate::config::{Config, Endpoint};
+use crate::exposition::{Counts, DropReason, End, Families, LabelSet, Relabel, Untyped, Verbatim};
+use crate::scrape::{Format, ScrapeError, Scraped, Scraper, Target, TargetBody};
+
+/// The name of the queue-proxy's target.
+pub const QUEUE_PROXY: &str = "queue-proxy";
+/// The name of the application's target.
+pub const APP: &str = "app";
+
+/// The format of every answer.
+pub const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Bytes of a body that go through the engine at once: few enough to stay in the processor's nearest cache.
+const SLICE: usize = 16 << 10;
+
+/// Bytes after which a piece of the answer goes out: enough that a system call does not count.
+const FRAME: usize = 64 << 10;
+
+/// Room for a piece of the answer and the slice that completes it, labels added.
+const FRAME_CAPACITY: usize = FRAME + 2 * SLICE;
+
+/// What is done with a target's body.
+#[derive(Debug, Clone)]
+enum Treatment {
+    /// Passed on byte for byte.
+    Verbatim,
+    /// Checked, relabelled and sanitized.
+    Relabel(Arc<LabelSet>, Untyped),
+}
+
+#[derive(Debug)]
+struct Plan {
+    target: Target,
+    treatment: Treatment,
+}
+
+/// Answers scrapes of the whole pod.
+#[derive(Debug)]
+pub struct Aggregator {
+    scraper: Scraper,
+    plans: Vec<Arc<Plan>>,
+    timeout: Duration,
+    offset: Duration,
+}
+
+/// A target and how it failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{target} ({url}) {error}")]
+pub struct Failure {
+    /// The target's name.
+    pub target: String,
+    /// Where it is.
+    pub url: Url,
+    /// What it did.
+    pub error: ScrapeError,
+}
+
+impl Aggregator {
+    /// Plans the scrapes that the configuration asks for, in the order in which they are written.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client cannot be set up.
+    pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
+        let relabel = Treatment::Relabel(Arc::new(config.serving_labels.clone()), config.untyped);
+        let plan = |name: &str, endpoint: &Option<Endpoint>, treatment: Treatment| {
+            let endpoint = endpoint.as_ref()?;
+            let target = Target {
+                name: name.to_owned(),
+                url: endpoint.url(),
+                max_body_bytes: config.max_body_bytes,
+            };
+            Some(Arc::new(Plan { target, treatment }))
+        };
+        let plans = [
+            plan(QUEUE_PROXY, &config.queue_proxy, Treatment::Verbatim),
+            plan(APP, &config.app, relabel),
+        ];
+        Ok(Self {
+            scraper: Scraper::new()?,
+            plans: plans.into_iter().flatten().collect(),
+            timeout: config.scrape_timeout,
+            offset: config.scrape_timeout_offset,
+        })
+    }
+
+    /// Asks every target at once; answers as soon as one of them is alive.
+    ///
+    /// # Errors
+    ///
+    /// How each target failed, if all of them did.
+    pub async fn scrape(&self, headers: &HeaderMap) -> Result<Answer, Vec<Failure>> {
+        let budget = Budget::new(scraper_timeout(headers).unwrap_or(self.timeout), self.offset);
+        let user_agent = headers.get(USER_AGENT);
+        let scrapes = self
+            .plans
+            .iter()
+            .map(|plan| self.ask(plan, user_agent, budget))
+            .collect();
+        let mut answer = Answer::new(scrapes, budget);
+        poll_fn(|cx| answer.poll_alive(cx)).await?;
+        Ok(answer)
+    }
+
+    fn ask(&self, plan: &Arc<Plan>, user_agent: Option<&HeaderValue>, budget: Budget) -> TargetScrape {
+        let (scraper, user_agent) = (self.scraper.clone(), user_agent.cloned());
+        let asked = Arc::clone(plan);
+        TargetScrape {
+            plan: Arc::clone(plan),
+            state: State::Asked(Box::pin(async move {
+                scraper.scrape(&asked.target, user_agent, budget).await
+            })),
+        }
+    }
+}
+
+/// A target within one request.
+struct TargetScrape {
+    plan: Arc<Plan>,
+    state: State,
+}
+
+enum State {
+    /// Its head is not in.
+    Asked(Pin<Box<dyn Future<Output = Result<Scraped, ScrapeError>> + Send>>),
+    /// Its body is being written, or waits for its turn.
+    Alive(Box<Stream>),
+    /// Nothing more comes from it.
+    Done(Result<(), ScrapeError>),
+}
+
+/// A body on its way through the engine.
+struct Stream {
+    body: TargetBody,
+    engine: Engine,
+    /// What has been read and not yet pushed.
+    chunk: Bytes,
+    /// When the body is cut; known once its turn has come.
+    cut_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Verbatim(Verbatim),
+    Relabel(Box<Relabel>),
+}
+
+/// The answer to one scrape: pulled, it writes each target's body in turn.
+///
+/// Dropped, it cancels what is left of the scrapes.
+pub struct Answer {
+    scrapes: Vec<TargetScrape>,
+    /// The index of the target being written.
+    current: usize,
+    families: Families,
+    out: Vec<u8>,
+    budget: Budget,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What a step through a body came to.
+enum Step {
+    Progress,
+    Waiting,
+    /// The body did not end in time.
+    Overdue,
+    End(Result<(), ScrapeError>),
+}
+
+impl Answer {
+    fn new(scrapes: Vec<TargetScrape>, budget: Budget) -> Self {
+        Self {
+            scrapes,
+            current: 0,
+            families: Families::default(),
+            out: Vec::new(),
+            budget,
+            timer: Box::pin(tokio::time::sleep_until(budget.heads_by())),
+        }
+    }
+
+    /// Ready when one target is alive, or all have failed.
+    fn poll_alive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Vec<Failure>>> {
+        self.poll_heads(cx);
+        let is_alive = |scrape: &TargetScrape| matches!(scrape.state, State::Alive(_));
+        if self.scrapes.iter().any(is_alive) {
+            return Poll::Ready(Ok(()));
+        }
+        let failures: Option<Vec<Failure>> = self.scrapes.iter().map(TargetScrape::failure).collect();
+        failures.map_or(Poll::Pending, |failures| Poll::Ready(Err(failures)))
+    }
+
+    /// Drives every target whose head is not in.
+    fn poll_heads(&mut self, cx: &mut Context<'_>) {
+        for scrape in &mut self.scrapes[self.current..] {
+            let State::Asked(asked) = &mut scrape.state else {
+                continue;
+            };
+            match asked.as_mut().poll(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(scraped)) => scrape.state = State::Alive(Box::new(scrape.plan.open(scraped))),
+                Poll::Ready(Err(error)) => scrape.end(Err(error), self.budget),
+            }
+        }
+    }
+
+    /// The next piece of the answer; `None` at its end.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if self.out.len() >= FRAME {
+                return Poll::Ready(self.take_piece());
+            }
+            self.poll_heads(cx);
+            let waiting = self.scrapes.len() - self.current;
+            let Some(scrape) = self.scrapes.get_mut(self.current) else {
+                return Poll::Ready(self.take_piece());
+            };
+            let step = match &mut scrape.state {
+                State::Asked(_) => Step::Waiting,
+                State::Done(_) => {
+                    self.current += 1;
+                    self.families.next_target();
+                    continue;
+                }
+                State::Alive(stream) => {
+                    let cut_at = *stream.cut_at.get_or_insert_with(|| self.budget.body_by(waiting as u32));
+                    self.out.reserve(FRAME_CAPACITY - self.out.len());
+                    stream.step(cut_at, self.timer.as_mut(), &mut self.families, &mut self.out, cx)
+                }
+            };
+            match step {
+                Step::Progress => {}
+                Step::End(result) => scrape.end(result, self.budget),
+                Step::Overdue => {
+                    let after = self.budget.start().elapsed();
+                    scrape.end(Err(ScrapeError::BodyTimeout(after)), self.budget);
+                }
+                Step::Waiting => {
+                    return match self.take_piece() {
+                        None => Poll::Pending,
+                        piece => Poll::Ready(piece),
+                    };
+                }
+            }
+        }
+    }
+
+    fn take_piece(&mut self) -> Option<Bytes> {
+        (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
+    }
+}
+
+impl Plan {
+    fn open(&self, scraped: Scraped) -> Stream {
+        let engine = match (&self.treatment, scraped.format) {
+            (Treatment::Verbatim, Format::Text) => Engine::Verbatim(Verbatim::default()),
+            // Byte for byte it would be no text: its lines are checked instead.
+            (Treatment::Verbatim, Format::OpenMetrics) => {
+                Engine::Relabel(Box::new(Relabel::new(Arc::default(), Untyped::Keep)))
+            }
+            (Treatment::Relabel(labels, untyped), _) => {
+                Engine::Relabel(Box::new(Relabel::new(Arc::clone(labels), *untyped)))
+            }
+        };
+        Stream {
+            body: scraped.body,
+            engine,
+            chunk: Bytes::new(),
+            cut_at: None,
+        }
+    }
+}
+
+impl TargetScrape {
+    /// Notes how the target ended, and tells the operator if that was not well.
+    fn end(&mut self, result: Result<(), ScrapeError>, budget: Budget) {
+        let counts = match &self.state {
+            State::Alive(stream) => stream.engine.counts(),
+            State::Asked(_) | State::Done(_) => Counts::default(),
+        };
+        let Target { name, url, .. } = &self.plan.target;
+        let dropped = counts.dropped_in_all();
+        let seconds = budget.start().elapsed().as_secs_f64();
+        match &result {
+            Err(error) => {
+                warn!(scraped = name, %url, %error, samples = counts.samples, dropped, seconds, "target failed");
+            }
+            Ok(()) if dropped > 0 => {
+                let malformed = counts.dropped(DropReason::Malformed);
+                let too_long = counts.dropped(DropReason::TooLong);
+                let untyped = counts.dropped(DropReason::Untyped);
+                let no_room = counts.dropped(DropReason::NoRoom);
+                warn!(scraped = name, %url, malformed, too_long, untyped, no_room, "lines dropped");
+            }
+            Ok(()) => debug!(scraped = name, %url, samples = counts.samples, seconds, "target scraped"),
+        }
+        self.state = State::Done(result);
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let State::Done(Err(error)) = &self.state else {
+            return None;
+        };
+        Some(Failure {
+            target: self.plan.target.name.clone(),
+            url: self.plan.target.url.clone(),
+            error: error.clone(),
+        })
+    }
+}
+
+impl Stream {
+    /// Pushes a slice of what has been read, or else reads.
+    fn step(
+        &mut self,
+        cut_at: Instant,
+        mut timer: Pin<&mut Sleep>,
+        families: &mut Families,
+        out: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        if !self.chunk.is_empty() {
+            let slice = self.chunk.split_to(SLICE.min(self.chunk.len()));
+            self.engine.push(&slice, families, out);
+            return Step::Progress;
+        }
+        // A target that always has more to send never waits for the timer.
+        if Instant::now() >= cut_at {
+            self.engine.finish(End::BrokenOff, families, out);
+            return Step::Overdue;
+        }
+        match self.body.poll_chunk(cx) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                self.chunk = chunk;
+                Step::Progress
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.engine.finish(End::BrokenOff, families, out);
+                Step::End(Err(error))
+            }
+            Poll::Ready(None) => {
+                self.engine.finish(End::Whole, families, out);
+                Step::End(Ok(()))
+            }
+            Poll::Pending => {
+                timer.as_mut().reset(cut_at);
+                match timer.poll(cx) {
+                    Poll::Ready(()) => Step::Progress,
+                    Poll::Pending => Step::Waiting,
+                }
+            }
+        }
+    }
+}
+
+impl Engine {
+    fn push(&mut self, slice: &[u8], families: &mut Families, out: &mut Vec<u8>) {
+        match self {
+            Self::Verbatim(engine) => engine.push(slice, families, out),
+            Self::Relabel(engine) => engine.push(slice, families, out),
+        }
+    }
+
+    fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
+        match self {
+            Self::Verbatim(engine) => engine.finish(end, families, out),
+            Self::Relabel(engine) => engine.finish(end, families, out),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Verbatim(engine) => engine.counts(),
+            Self::Relabel(engine) => engine.counts(),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! One target, scraped once: its head within the budget, its body as it is pulled.
+//!
+//! In: a [`Target`] and what the scraper asked. Out: a [`TargetBody`], or a [`ScrapeError`] that says in the operator's
+//! words what the target did and what was expected of it. Nothing of the body is held here.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
+use reqwest::{Client, Url, redirect};
+use tokio::time::Instant;
+
+use crate::budget::{Budget, TIMEOUT_HEADER};
+
+/// What is asked for.
+const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4");
+
+/// What is sent for a scraper that does not say who it is.
+const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", env!("CARGO_PKG_VERSION")));
+
+/// Redirects that are followed. Starlette sends one, from `/metrics` to `/metrics/`.
+const MAX_REDIRECTS: usize = 3;
+
+/// Connections that are kept to each target: two Prometheus servers often scrape one pod.
+const KEPT_CONNECTIONS: usize = 2;
+
+/// How long an unused connection is kept: longer than any usual scrape interval.
+const KEPT_FOR: Duration = Duration::from_secs(300);
+
+/// Longest piece of a target's own words in an error, in characters.
+const QUOTED_CHARACTERS: usize = 100;
+
+/// Something to scrape.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its name in logs and errors.
+    pub name: String,
+    /// Where it is.
+    pub url: Url,
+    /// The size at which its body is cut, in bytes.
+    pub max_body_bytes: u64,
+}
+
+/// How a target failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// The request came to nothing.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// The answer is none of ours to follow.
+    #[error("redirects to {0:?}, which is not the same host and port")]
+    Redirect(String),
+    /// The answer is no success.
+    #[error("answered {0}, expected 200 OK")]
+    Status(StatusCode),
+    /// The answer is no exposition.
+    #[error("answered with the content type {0:?}, expected Prometheus's text format")]
+    ContentType(String),
+    /// The answer is compressed.
+    #[error("answered with the content encoding {0:?}, expected none")]
+    ContentEncoding(String),
+    /// No head came within the budget.
+    #[error("sent no answer within {}", seconds(.0))]
+    HeadTimeout(Duration),
+    /// The body did not end within the budget.
+    #[error("sent a body that did not end within {}", seconds(.0))]
+    BodyTimeout(Duration),
+    /// The body broke off.
+    #[error("broke off inside its body: {0}")]
+    BrokenOff(String),
+    /// The body is too large.
+    #[error("sent a body of more than {0} bytes")]
+    TooLarge(u64),
+}
+
+fn seconds(duration: &Duration) -> String {
+    format!("{:.3} s", duration.as_secs_f64())
+}
+
+/// The exposition formats that can be told from a content type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus's text format.
+    Text,
+    /// OpenMetrics, which nobody asked for.
+    OpenMetrics,
+}
+
+/// What a target answered: its format, and a body to be pulled.
+#[derive(Debug)]
+pub struct Scraped {
+    /// The format, as the target names it.
+    pub format: Format,
+    /// The body.
+    pub body: TargetBody,
+}
+
+/// A target's body: chunks as they come, up to its limit.
+#[derive(Debug)]
+pub struct TargetBody {
+    body: reqwest::Body,
+    limit: u64,
+    /// Bytes that may still come.
+    left: u64,
+    /// More than that came.
+    is_over: bool,
+}
+
+/// Scrapes targets over connections that it keeps.
+#[derive(Debug, Clone)]
+pub struct Scraper {
+    client: Client,
+}
+
+impl Scraper {
+    /// A scraper without connections.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client cannot be set up.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        let localhost: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
+        let client = Client::builder()
+            .no_proxy()
+            .referer(false)
+            .redirect(redirect::Policy::custom(follow))
+            // Whichever answers, without asking a resolver: the image need not have an /etc/hosts.
+            .resolve_to_addrs("localhost", &localhost)
+            .pool_max_idle_per_host(KEPT_CONNECTIONS)
+            .pool_idle_timeout(KEPT_FOR)
+            .build()?;
+        Ok(Self { client })
+    }
+
+    /// Asks `target` for its exposition and waits for its head.
+    ///
+    /// # Errors
+    ///
+    /// Anything but a `200 OK` with an exposition before the budget's end.
+    pub async fn scrape(
+        &self,
+        target: &Target,
+        user_agent: Option<HeaderValue>,
+        budget: Budget,
+    ) -> Result<Scraped, ScrapeError> {
+        let response = tokio::time::timeout_at(budget.heads_by(), self.ask(target, user_agent, budget))
+            .await
+            .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))?
+            .map_err(|error| ScrapeError::Unreachable(root_cause(&error)))?;
+        let format = check_head(response.status(), response.headers())?;
+        let body = TargetBody {
+            body: response.into(),
+            limit: target.max_body_bytes,
+            left: target.max_body_bytes,
+            is_over: false,
+        };
+        Ok(Scraped { format, body })
+    }
+
+    async fn ask(
+        &self,
+        target: &Target,
+        user_agent: Option<HeaderValue>,
+        budget: Budget,
+    ) -> Result<reqwest::Response, reqwest::Error> {
+        let user_agent = user_agent.unwrap_or(OWN_USER_AGENT);
+        let mut kept = KEPT_CONNECTIONS;
+        loop {
+            let left = budget.heads_by().saturating_duration_since(Instant::now());
+            let answer = self
+                .client
+                .get(target.url.clone())
+                .header(ACCEPT, TEXT_FORMAT)
+                .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+                .header(USER_AGENT, &user_agent)
+                .header(TIMEOUT_HEADER, format!("{:.3}", left.as_secs_f64()))
+                .send()
+                .await;
+            match answer {
+                // A server may close a kept connection in the moment in which it is used again; asking anew is
+                // what keeps that from being a lost scrape. Each kept connection may be as old.
+                Err(error) if kept > 0 && broke_off(&error) => kept -= 1,
+                answer => return answer,
+            }
+        }
+    }
+}
+
+impl TargetBody {
+    /// The next chunk, never empty. What is over the limit is cut off, and the error comes behind it.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ScrapeError>>> {
+        while !self.is_over {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(ScrapeError::BrokenOff(root_cause(&error))))),
+                Some(Ok(frame)) => frame,
+            };
+            let Ok(mut chunk) = frame.into_data() else {
+                continue;
+            };
+            self.is_over = chunk.len() as u64 > self.left;
+            if self.is_over {
+                chunk.truncate(self.left as usize);
+            }
+            self.left -= chunk.len() as u64;
+            if !chunk.is_empty() {
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+        }
+        Poll::Ready(Some(Err(ScrapeError::TooLarge(self.limit))))
+    }
+}
+
+/// Follows a redirect within the target; any other is handed back as the answer it is.
+fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let first = &attempt.previous()[0];
+    let url = attempt.url();
+    let same = url.scheme() == first.scheme()
+        && url.host() == first.host()
+        && url.port_or_known_default() == first.port_or_known_default();
+    if !same {
+        attempt.stop()
+    } else if attempt.previous().len() > MAX_REDIRECTS {
+        attempt.error(format!("more than {MAX_REDIRECTS} redirects"))
+    } else {
+        attempt.follow()
+    }
+}
+
+/// Whether the connection ended before an answer came: neither refused, nor a redirect too many.
+fn broke_off(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_redirect() && !error.is_timeout()
+}
+
+fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeError> {
+    if status.is_redirection()
+        && let Some(location) = headers.get(LOCATION)
+    {
+        return Err(ScrapeError::Redirect(quote(location)));
+    }
+    if status != StatusCode::OK {
+        return Err(ScrapeError::Status(status));
+    }
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(ScrapeError::ContentEncoding(quote(encoding)));
+    }
+    headers.get(CONTENT_TYPE).map_or(Ok(Format::Text), |content_type| {
+        Format::of(content_type).ok_or_else(|| ScrapeError::ContentType(quote(content_type)))
+    })
+}
+
+impl Format {
+    fn of(content_type: &HeaderValue) -> Option<Self> {
+        let media_type = content_type.as_bytes().split(|byte| *byte == b';').next()?.trim_ascii();
+        if media_type.is_empty() || media_type.eq_ignore_ascii_case(b"text/plain") {
+            Some(Self::Text)
+        } else if media_type.eq_ignore_ascii_case(b"application/openmetrics-text") {
+            Some(Self::OpenMetrics)
+        } else {
+            None
+        }
+    }
+}
+
+fn quote(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes())
+        .chars()
+        .take(QUOTED_CHARACTERS)
+        .collect()
+}
+
+/// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,132 @@
+//! Which scrapes may run at once.
+//!
+//! A scrape holds a place until its answer is handed over. Where every place is taken, the newcomer is turned away —
+//! unless one of the places is held by a client that asked and does not read. Then it is that client who leaves.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How long a client may leave its answer unread before its place is open to others. A scraper reads at once; it is as
+/// long as a scraper that is turned away is asked to wait.
+const UNREAD_FOR: Duration = Duration::from_secs(1);
+
+/// The places for scrapes.
+#[derive(Debug)]
+pub(super) struct Admission {
+    limit: usize,
+    places: Mutex<Vec<Arc<Place>>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Told when the place is given to somebody else.
+    evicted: Arc<Notify>,
+    /// Since when a piece of the answer has been waiting for the client to take it.
+    unread_since: Mutex<Option<Instant>>,
+}
+
+/// A place taken; dropped, it is free.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    admission: Arc<Admission>,
+    place: Arc<Place>,
+}
+
+impl Admission {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            places: Mutex::default(),
+        }
+    }
+
+    /// Takes a place, if there is one. `evicted` is told if it is taken back.
+    pub(super) fn enter(self: &Arc<Self>, evicted: Arc<Notify>) -> Option<Ticket> {
+        let mut places = lock(&self.places);
+        if places.len() >= self.limit {
+            let unread = places.iter().position(|place| place.is_unread())?;
+            places.swap_remove(unread).evicted.notify_one();
+        }
+        let place = Arc::new(Place {
+            evicted,
+            unread_since: Mutex::default(),
+        });
+        places.push(Arc::clone(&place));
+        Some(Ticket {
+            admission: Arc::clone(self),
+            place,
+        })
+    }
+}
+
+impl Place {
+    fn is_unread(&self) -> bool {
+        lock(&self.unread_since).is_some_and(|since| since.elapsed() >= UNREAD_FOR)
+    }
+}
+
+impl Ticket {
+    /// Says whether a piece of the answer now waits for the client to take it.
+    pub(super) fn set_unread(&self, unread: bool) {
+        *lock(&self.place.unread_since) = unread.then(Instant::now);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        lock(&self.admission.places).retain(|place| !Arc::ptr_eq(place, &self.place));
+    }
+}
+
+/// Locks; what is held here is never left half done, whoever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(admission: &Arc<Admission>) -> Option<Ticket> {
+        admission.enter(Arc::default())
+    }
+
+    #[test]
+    fn one_more_than_the_limit_is_turned_away_until_a_place_is_free() {
+        let admission = Arc::new(Admission::new(2));
+        let first = enter(&admission).unwrap();
+        let _second = enter(&admission).unwrap();
+        assert!(enter(&admission).is_none());
+        drop(first);
+        assert!(enter(&admission).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_leaves_its_place_to_the_next() {
+        let admission = Arc::new(Admission::new(1));
+        let evicted = Arc::new(Notify::new());
+        let slow = admission.enter(Arc::clone(&evicted)).unwrap();
+        slow.set_unread(true);
+        assert!(enter(&admission).is_none(), "it has a second to read");
+        tokio::time::advance(UNREAD_FOR).await;
+        let newcomer = enter(&admission).unwrap();
+        evicted.notified().await;
+        drop(slow);
+        assert!(enter(&admission).is_none(), "the place is the newcomer's alone");
+        drop(newcomer);
+        assert!(enter(&admission).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_keeps_its_place() {
+        let admission = Arc::new(Admission::new(1));
+        let reading = enter(&admission).unwrap();
+        reading.set_unread(true);
+        tokio::time::advance(UNREAD_FOR * 10).await;
+        reading.set_unread(false);
+        assert!(enter(&admission).is_none());
+    }
+}

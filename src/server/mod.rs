@@ -1,0 +1,276 @@
+//! The connections: who is let in, for how long, and which request goes where.
+//!
+//! In: a listener and an [`Aggregator`]. Out: answers, until [`serve`] is told to stop; then it lets the running
+//! scrapes finish. A client that is idle, slow or gone costs nobody else anything.
+
+mod admission;
+mod patience;
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinSet};
+use tracing::{debug, error, warn};
+
+use crate::aggregate::{self, Aggregator, Answer, Failure};
+use crate::config::Listen;
+use admission::{Admission, Ticket};
+use patience::{Client, Patient, Phase, Served};
+
+/// Connections that wait to be accepted; as tokio and Go have it.
+const BACKLOG: i32 = 1024;
+
+/// Bytes of a request's head. A scraper's has some hundreds.
+const MAX_HEAD: usize = 16 << 10;
+
+/// Bytes that are read from or written to a client at once: one piece of an answer.
+const BUFFER: usize = 64 << 10;
+
+/// How long to wait before accepting again when the process has no file descriptor left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// Binds the port.
+///
+/// # Errors
+///
+/// The address is taken or not this machine's, or the port is not allowed.
+pub fn bind(listen: Listen) -> io::Result<TcpListener> {
+    match listen {
+        Listen::One(address) => listener(address),
+        Listen::All { port } => {
+            let any = |address: IpAddr| listener(SocketAddr::new(address, port));
+            any(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| match error.kind() {
+                // A kernel without IPv6.
+                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+                _ => any(Ipv4Addr::UNSPECIFIED.into()),
+            })
+        }
+    }
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restarted sidecar must not wait for its predecessor's connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves until `stop` is ready, then lets the running scrapes finish.
+pub async fn serve(
+    listener: TcpListener,
+    aggregator: Aggregator,
+    max_concurrent_scrapes: usize,
+    stop: impl Future<Output = ()>,
+) {
+    let service = Service {
+        aggregator: Arc::new(aggregator),
+        admission: Arc::new(Admission::new(max_concurrent_scrapes)),
+    };
+    let (stopping, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            Some(ended) = connections.join_next() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, service.clone(), stopped.clone()));
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(stopping);
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
+}
+
+/// A connection that panicked costs its own scrape only.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "a connection ended in a panic");
+    }
+}
+
+/// Serves one client until it leaves, is put out, or the server stops and it has had its answer.
+async fn connection(stream: TcpStream, service: Service, mut stopped: watch::Receiver<()>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        return debug!(%error, "a client left at once");
+    }
+    let client = Arc::new(Client::new());
+    let evicted = Arc::new(Notify::new());
+    let stream = TokioIo::new(Patient::new(stream, Arc::clone(&client)));
+    let serve = service_fn(|request| {
+        let served = client.serve();
+        let (service, evicted) = (service.clone(), Arc::clone(&evicted));
+        async move { Ok::<_, Infallible>(service.answer(request, served, evicted).await) }
+    });
+    let mut serving = pin!(
+        http1::Builder::new()
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(BUFFER)
+            .serve_connection(stream, serve)
+    );
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = &mut serving => {
+                if let Err(error) = ended {
+                    debug!(%error, "a client's connection broke off");
+                }
+                return;
+            }
+            () = evicted.notified() => {
+                return warn!("a client did not read its answer and was put out for another");
+            }
+            _ = stopped.changed(), if !stopping => {
+                if matches!(client.phase(), Phase::SendingHead(_)) {
+                    return;
+                }
+                stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Service {
+    aggregator: Arc<Aggregator>,
+    admission: Arc<Admission>,
+}
+
+impl Service {
+    async fn answer(&self, request: Request<Incoming>, served: Served, evicted: Arc<Notify>) -> Response<ServedBody> {
+        let body = |content: Content| ServedBody {
+            content,
+            _served: served,
+        };
+        let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path() {
+            "/metrics" if allowed => self.scrape(request, evicted).await.map(body),
+            "/healthz" if allowed => plain(StatusCode::OK, "ok\n").map(body),
+            "/metrics" | "/healthz" => {
+                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "expected GET or HEAD\n");
+                response
+                    .headers_mut()
+                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response.map(body)
+            }
+            _ => plain(StatusCode::NOT_FOUND, "expected /metrics or /healthz\n").map(body),
+        }
+    }
+
+    async fn scrape(&self, request: Request<Incoming>, evicted: Arc<Notify>) -> Response<Content> {
+        let Some(ticket) = self.admission.enter(evicted) else {
+            warn!("a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running");
+            let text = "as many scrapes as QPEXT_MAX_CONCURRENT_SCRAPES allows are running\n";
+            let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return response;
+        };
+        match self.aggregator.scrape(request.headers()).await {
+            Ok(answer) => {
+                let mut response = Response::new(Content::Scraped { answer, ticket });
+                response.headers_mut().insert(CONTENT_TYPE, aggregate::CONTENT_TYPE);
+                response
+            }
+            Err(failures) => plain(StatusCode::SERVICE_UNAVAILABLE, describe(&failures)),
+        }
+    }
+}
+
+fn describe(failures: &[Failure]) -> String {
+    let mut text = String::from("no target could be scraped\n");
+    for failure in failures {
+        writeln!(text, "{failure}").expect("a String takes any text");
+    }
+    text
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Content> {
+    let mut response = Response::new(Content::Text(Full::new(text.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
+    response
+}
+
+/// What is answered.
+enum Content {
+    /// The targets' samples, with the place that their scrapes hold.
+    Scraped { answer: Answer, ticket: Ticket },
+    /// A few words of our own.
+    Text(Full<Bytes>),
+}
+
+/// A body that tells, by being dropped, that its client is no longer being served.
+struct ServedBody {
+    content: Content,
+    _served: Served,
+}
+
+impl Body for ServedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.content {
+            Content::Scraped { answer, ticket } => {
+                ticket.set_unread(false);
+                let piece = answer.poll_piece(cx);
+                ticket.set_unread(matches!(piece, Poll::Ready(Some(_))));
+                piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Content::Text(text) => Pin::new(text).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Scraped { .. } => false,
+            Content::Text(text) => text.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Scraped { .. } => SizeHint::default(),
+            Content::Text(text) => text.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A client's connection, with limits to how long the client may do nothing.
+//!
+//! hyper's own limit for a request's head runs while a kept connection is unused, too, and would close every scraper's
+//! connection between two scrapes; for a client that does not read it has none. So the stream itself keeps the time.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// How long a client may take to send a request's head, from its first byte; a new client from the moment it connects.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept between two requests: longer than any usual scrape interval.
+const KEPT_FOR: Duration = Duration::from_secs(300);
+
+/// How long a client may leave a full window unread.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It connected, or began to send a head.
+    SendingHead(Instant),
+    /// Its request is being answered.
+    Served,
+    /// It has had its answer.
+    Resting(Instant),
+}
+
+/// What a client is doing, told by those who know.
+#[derive(Debug)]
+pub(super) struct Client {
+    phase: Mutex<Phase>,
+}
+
+impl Client {
+    /// A client that just connected.
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Mutex::new(Phase::SendingHead(Instant::now())),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        *self.lock()
+    }
+
+    /// Its request is being answered until what is returned is dropped.
+    pub(super) fn serve(self: &Arc<Self>) -> Served {
+        *self.lock() = Phase::Served;
+        Served(Arc::clone(self))
+    }
+
+    fn bytes_came(&self) {
+        let mut phase = self.lock();
+        if matches!(*phase, Phase::Resting(_)) {
+            *phase = Phase::SendingHead(Instant::now());
+        }
+    }
+
+    /// When its silence ends the connection; while it is served, never.
+    fn patience_ends(&self) -> Option<Instant> {
+        match self.phase() {
+            Phase::SendingHead(since) => Some(since + HEAD_TIMEOUT),
+            Phase::Resting(since) => Some(since + KEPT_FOR),
+            Phase::Served => None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request being answered.
+#[derive(Debug)]
+pub(super) struct Served(Arc<Client>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        *self.0.lock() = Phase::Resting(Instant::now());
+    }
+}
+
+/// A stream that fails once its client has done nothing for too long.
+#[derive(Debug)]
+pub(super) struct Patient<S> {
+    stream: S,
+    client: Arc<Client>,
+    read_timer: Timer,
+    write_timer: Timer,
+}
+
+impl<S> Patient<S> {
+    pub(super) fn new(stream: S, client: Arc<Client>) -> Self {
+        Self {
+            stream,
+            client,
+            read_timer: Timer::default(),
+            write_timer: Timer::default(),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {
+                if buffer.filled().len() > before {
+                    self.client.bytes_came();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => match self.client.patience_ends() {
+                Some(at) => self.read_timer.poll(at, cx),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Patient<S> {
+    /// Passes on what a write came to; counts how long it has been coming to nothing.
+    fn written<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(result) => {
+                self.write_timer.stop();
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                let at = self.write_timer.deadline_or(UNREAD_TIMEOUT);
+                self.write_timer.poll(at, cx)
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(written, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A timer that is made when it is first needed: most connections never wait.
+#[derive(Debug, Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_running: bool,
+}
+
+impl Timer {
+    /// The moment it runs to, or one `after` now if it is not running.
+    fn deadline_or(&self, after: Duration) -> Instant {
+        match &self.sleep {
+            Some(sleep) if self.is_running => sleep.deadline(),
+            _ => Instant::now() + after,
+        }
+    }
+
+    fn stop(&mut self) {
+        self.is_running = false;
+    }
+
+    /// Pending until `at`, then an error.
+    fn poll<T>(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.is_running = true;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        sleep.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
