@@ -300,10 +300,10 @@ impl TargetScrape {
         };
         let Target { name, url, .. } = &self.plan.target;
         let dropped = counts.dropped_in_all();
-        let seconds = budget.start().elapsed().as_secs_f64();
+        let milliseconds = budget.start().elapsed().as_millis() as u64;
         match &result {
             Err(error) => {
-                warn!(scraped = name, %url, %error, samples = counts.samples, dropped, seconds, "target failed");
+                warn!(scraped = name, %url, %error, samples = counts.samples, dropped, milliseconds, "target failed");
             }
             Ok(()) if dropped > 0 => {
                 let malformed = counts.dropped(DropReason::Malformed);
@@ -312,7 +312,7 @@ impl TargetScrape {
                 let no_room = counts.dropped(DropReason::NoRoom);
                 warn!(scraped = name, %url, malformed, too_long, untyped, no_room, "lines dropped");
             }
-            Ok(()) => debug!(scraped = name, %url, samples = counts.samples, seconds, "target scraped"),
+            Ok(()) => debug!(scraped = name, %url, samples = counts.samples, milliseconds, "target scraped"),
         }
         self.state = State::Done(result);
     }

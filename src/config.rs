@@ -163,12 +163,17 @@ impl Config {
     /// # Errors
     ///
     /// The first variable that holds a bad value.
-    pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    pub fn from_variables<N, V>(variables: impl IntoIterator<Item = (N, V)>) -> Result<Self, ConfigError>
+    where
+        N: Into<String>,
+        V: Into<String>,
+    {
         // envy does not tell upper from lower case, and refuses a variable that comes twice.
         let mut own = BTreeMap::new();
         for (name, value) in variables {
+            let name = name.into();
             if !name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-                own.entry(name).or_insert(value);
+                own.entry(name).or_insert(value.into());
             }
         }
         let environment: Environment =
@@ -413,11 +418,7 @@ mod tests {
     use super::*;
 
     fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_variables(
-            variables
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        )
+        Config::from_variables(variables.iter().copied())
     }
 
     #[test]

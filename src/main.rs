@@ -1,13 +1,15 @@
 //! The process: configuration, log, port, signals. Everything else is in the library.
 
 use std::io::{self, Write as _};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use qpext::aggregate::Aggregator;
 use qpext::config::{Config, Listen, LogFormat};
 use qpext::server;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
@@ -36,11 +38,16 @@ fn main() -> ExitCode {
 
 async fn run(config: &Config) -> Result<(), String> {
     let aggregator = Aggregator::new(config).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
-    let stop = stop_signal().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let mut signals = Signals::new().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let listener = server::bind(config.listen).map_err(|error| cannot_bind(config.listen, &error))?;
     let address = listener
         .local_addr()
         .map_err(|error| format!("cannot tell the address served: {error}"))?;
+    if config.serving_labels.is_empty() && config.app.is_some() {
+        warn!(
+            "no label is added to the app's samples: SERVING_SERVICE and its sisters, and K_SERVICE and its, are unset"
+        );
+    }
     info!(
         %address,
         port = address.port(),
@@ -48,7 +55,27 @@ async fn run(config: &Config) -> Result<(), String> {
         labels = %config.serving_labels,
         "serving /metrics"
     );
-    server::serve(listener, aggregator, config.max_concurrent_scrapes.get(), stop).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = pin!(server::serve(
+        listener,
+        aggregator,
+        config.max_concurrent_scrapes,
+        async {
+            // Told or dropped, it is time to stop.
+            let _ = stopped.await;
+        }
+    ));
+    tokio::select! {
+        () = &mut serving => {}
+        () = signals.next() => {
+            info!("stopping: running scrapes are finished first, unless a second signal comes");
+            drop(stop);
+            tokio::select! {
+                () = &mut serving => {}
+                () = signals.next() => {}
+            }
+        }
+    }
     info!("stopped");
     Ok(())
 }
@@ -64,17 +91,27 @@ fn cannot_bind(listen: Listen, error: &io::Error) -> String {
     }
 }
 
-/// Ready at the first SIGTERM or SIGINT.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ready when the next one comes.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        info!("stopping: running scrapes are finished first");
-    })
+    }
 }
 
 fn init_log(config: &Config) {

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -55,6 +56,10 @@ const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=ut
 /// # Errors
 ///
 /// The address is taken or not this machine's, or the port is not allowed.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime with I/O.
 pub fn bind(listen: Listen) -> io::Result<TcpListener> {
     match listen {
         Listen::One(address) => listener(address),
@@ -86,12 +91,12 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     aggregator: Aggregator,
-    max_concurrent_scrapes: usize,
+    max_concurrent_scrapes: NonZeroUsize,
     stop: impl Future<Output = ()>,
 ) {
     let service = Service {
         aggregator: Arc::new(aggregator),
-        admission: Arc::new(Admission::new(max_concurrent_scrapes)),
+        admission: Arc::new(Admission::new(max_concurrent_scrapes.get())),
     };
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
