@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qpext::exposition::{End, Families, LabelSet, Relabel, Untyped, Verbatim};
 
-#[path = "../tests/support/bodies.rs"]
+#[path = "../tests/suite/support/bodies.rs"]
 mod bodies;
 
 /// About the size of an application with many models.

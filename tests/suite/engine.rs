@@ -1,0 +1,230 @@
+//! Rules of the exposition engine that take more than one line to show.
+
+use qpext::exposition::{DropReason, End, Untyped};
+
+use crate::support::reader::read;
+use crate::support::{Cut, SERVING, merge, relabel};
+
+/// Runs an application's body, whole and cut at every byte. `@` stands for the serving labels in what is expected.
+#[track_caller]
+fn becomes(untyped: Untyped, body: &str, expected: &str) {
+    behind(None, untyped, body, expected);
+}
+
+/// As [`becomes`], behind a queue-proxy's body, which is left out of what is expected.
+#[track_caller]
+fn behind(queue_proxy: Option<&str>, untyped: Untyped, body: &str, expected: &str) {
+    for cut in [Cut::Whole, Cut::EveryByte] {
+        let (out, _) = merge(
+            queue_proxy.map(str::as_bytes),
+            body.as_bytes(),
+            untyped,
+            cut,
+            End::Whole,
+        );
+        let out = String::from_utf8(out).expect("text in, text out");
+        let app = out.strip_prefix(queue_proxy.unwrap_or_default());
+        assert_eq!(app, Some(expected.replace('@', SERVING).as_str()), "{cut:?}");
+        read(out.as_bytes()).expect("the answer is valid");
+    }
+}
+
+#[test]
+fn metadata_that_the_queue_proxy_gave_is_dropped_from_the_app() {
+    let queue_proxy = "# HELP process_cpu_seconds_total CPU.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1\n";
+    behind(
+        Some(queue_proxy),
+        Untyped::Convert,
+        "# HELP process_cpu_seconds_total Other words.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 2\n\
+         # HELP other Mine.\n# TYPE other gauge\nother 3\n",
+        "process_cpu_seconds_total{@} 2\n# HELP other Mine.\n# TYPE other gauge\nother{@} 3\n",
+    );
+}
+
+#[test]
+fn metadata_that_the_queue_proxy_left_out_is_taken_from_the_app() {
+    behind(
+        Some("# TYPE shared counter\n"),
+        Untyped::Convert,
+        "# HELP shared Words.\n# TYPE shared counter\nshared 2\n",
+        "# HELP shared Words.\nshared{@} 2\n",
+    );
+    // Its samples came without a type: a type now would come after them.
+    behind(
+        Some("shared 1\nshared_total 1\n"),
+        Untyped::Convert,
+        "# HELP shared Words.\n# TYPE shared counter\nshared 2\nshared_total 2\n",
+        "# HELP shared Words.\nshared{@} 2\nshared_total{@} 2\n",
+    );
+}
+
+#[test]
+fn the_queue_proxys_odd_spellings_of_metadata_are_known_again() {
+    behind(
+        Some("#\tTYPE\tshared\tcounter\n# HELP  shared words\n# TYPE shared_too gauge"),
+        Untyped::Convert,
+        "# HELP shared More words.\n# TYPE shared counter\nshared 2\n# TYPE shared_too gauge\nshared_too 3\n",
+        "\nshared{@} 2\nshared_too{@} 3\n",
+    );
+}
+
+#[test]
+fn metadata_that_the_app_gives_twice_is_written_once() {
+    becomes(
+        Untyped::Convert,
+        "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a gauge\na 1\n# HELP a Three.\n# TYPE a counter\na 2\n",
+        "# HELP a One.\n# TYPE a counter\na{@} 1\na{@} 2\n",
+    );
+}
+
+#[test]
+fn a_type_behind_the_first_sample_is_dropped() {
+    becomes(Untyped::Convert, "a 1\n# TYPE a counter\na 2\n", "a{@} 1\na{@} 2\n");
+    becomes(
+        Untyped::Convert,
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n# TYPE a counter\na_count 1\n",
+        "# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_count{@} 1\n",
+    );
+}
+
+#[test]
+fn a_line_that_was_dropped_is_no_first_sample() {
+    becomes(
+        Untyped::Convert,
+        "a one\n# TYPE a counter\na 2\n",
+        "# TYPE a counter\na{@} 2\n",
+    );
+}
+
+#[test]
+fn convert_makes_created_counters_and_total_gauges_and_passes_the_rest() {
+    becomes(
+        Untyped::Convert,
+        "# HELP a_total Words.\na_total 1\na_total{x=\"y\"} 2\n# TYPE b_created untyped\nb_created 3\nc 4\n# TYPE d untyped\nd 5\n",
+        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\na_total{x=\"y\",@} 2\n\
+         # TYPE b_created counter\nb_created{@} 3\nc{@} 4\n# TYPE d untyped\nd{@} 5\n",
+    );
+}
+
+#[test]
+fn keep_changes_nothing() {
+    becomes(
+        Untyped::Keep,
+        "a_total 1\n# TYPE b_created untyped\nb_created 3\nc 4\n# TYPE d untyped\nd 5\n",
+        "a_total{@} 1\n# TYPE b_created untyped\nb_created{@} 3\nc{@} 4\n# TYPE d untyped\nd{@} 5\n",
+    );
+}
+
+#[test]
+fn drop_discards_the_other_untyped_families_with_their_metadata() {
+    let body = "# HELP a_total Words.\na_total 1\n# HELP b Words.\nb 2\nb{x=\"y\"} 3\n\
+                # HELP c Words.\n# TYPE c untyped\nc 4\n# TYPE d_created untyped\nd_created 5\n\
+                # HELP e Words.\n# TYPE e gauge\ne 6\nf_sum 7\n# HELP g Words.\n# HELP h Words.\n# TYPE h counter\nh 8\n";
+    becomes(
+        Untyped::Drop,
+        body,
+        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE d_created counter\nd_created{@} 5\n\
+         # HELP e Words.\n# TYPE e gauge\ne{@} 6\n# HELP g Words.\n# HELP h Words.\n# TYPE h counter\nh{@} 8\n",
+    );
+    let (_, counts) = relabel(body.as_bytes(), Untyped::Drop, Cut::Whole, End::Whole);
+    assert_eq!(counts.dropped(DropReason::Untyped), 4);
+    assert_eq!(counts.samples, 4);
+}
+
+#[test]
+fn parts_of_declared_histograms_and_summaries_are_not_untyped() {
+    let body = "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\na_sum 2\na_count 3\n\
+                # TYPE b_total summary\nb_total{quantile=\"0.5\"} 4\nb_total_sum 5\nb_total_count 6\n";
+    let expected = "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_sum{@} 2\na_count{@} 3\n\
+                    # TYPE b_total summary\nb_total{quantile=\"0.5\",@} 4\nb_total_sum{@} 5\nb_total_count{@} 6\n";
+    becomes(Untyped::Drop, body, expected);
+    becomes(Untyped::Convert, body, expected);
+    // Not theirs: a summary has no buckets, a gauge has no parts, and the suffix is no part's.
+    becomes(
+        Untyped::Drop,
+        "# TYPE b summary\nb_bucket 1\n# TYPE c gauge\nc_sum 2\n# TYPE d histogram\nd_max 3\n",
+        "# TYPE b summary\n# TYPE c gauge\n# TYPE d histogram\n",
+    );
+}
+
+#[test]
+fn the_apps_untyped_families_are_told_by_what_the_app_says_itself() {
+    // The queue-proxy's type stands for both in the answer, and yet the application gave none.
+    behind(Some("# TYPE a gauge\na 1\n"), Untyped::Drop, "a 2\nb 3\n", "");
+    behind(
+        Some("# TYPE a_total counter\na_total 1\n"),
+        Untyped::Convert,
+        "a_total 2\n",
+        "a_total{@} 2\n",
+    );
+    behind(
+        Some("# TYPE a histogram\na_count 1\n"),
+        Untyped::Drop,
+        "# TYPE a histogram\na_count 2\n",
+        "a_count{@} 2\n",
+    );
+}
+
+#[test]
+fn a_type_that_comes_later_tells_anew_which_samples_belong_to_a_family() {
+    becomes(
+        Untyped::Drop,
+        "a_sum 1\n# TYPE a summary\na_sum 2\n",
+        "# TYPE a summary\na_sum{@} 2\n",
+    );
+}
+
+#[test]
+fn the_queue_proxys_bytes_pass_as_they_are() {
+    let odd = "# a comment\n\n  x 1\r\n# EOF\nnot a sample\nx{service_name=\"own\"} \u{ff} 2\n# TYPE x foo\nx_total 3";
+    let odd: Vec<u8> = odd.chars().map(|character| character as u8).collect();
+    let (out, _) = merge(Some(&odd), b"y 4\n", Untyped::Convert, Cut::EveryByte, End::Whole);
+    let app = format!("\ny{{{SERVING}}} 4\n");
+    assert_eq!(out, [&odd, app.as_bytes()].concat());
+}
+
+#[test]
+fn an_empty_body_is_an_empty_answer() {
+    becomes(Untyped::Convert, "", "");
+    becomes(Untyped::Convert, "\n\n \n", "");
+    behind(Some(""), Untyped::Convert, "", "");
+}
+
+#[test]
+fn a_body_that_broke_off_loses_the_line_it_broke_off_in() {
+    for (body, expected) in [
+        ("a 1\nb 22", "a{@} 1\n"),
+        ("a 1\nb 22\n", "a{@} 1\nb{@} 22\n"),
+        ("a", ""),
+    ] {
+        for cut in [Cut::Whole, Cut::EveryByte] {
+            let (out, counts) = relabel(body.as_bytes(), Untyped::Convert, cut, End::BrokenOff);
+            assert_eq!(String::from_utf8(out).unwrap(), expected.replace('@', SERVING));
+            assert_eq!(
+                counts.dropped_in_all(),
+                0,
+                "the target failed; its line is not malformed"
+            );
+        }
+    }
+}
+
+#[test]
+fn names_that_are_made_up_without_end_run_out_of_room_and_the_rest_still_parses() {
+    let mut body = String::from("# TYPE known gauge\nknown 1\n");
+    for number in 0..200_000 {
+        body += &format!("made_up_by_somebody_who_wants_to_fill_the_memory_{number} 1\n");
+    }
+    body += "known 2\n";
+    let (out, counts) = relabel(body.as_bytes(), Untyped::Convert, Cut::Whole, End::Whole);
+    let samples = read(&out).expect("the answer is valid").samples;
+    assert_eq!(
+        samples
+            .last()
+            .map(|sample| (sample.name.as_str(), sample.value.as_str())),
+        Some(("known", "2"))
+    );
+    let no_room = counts.dropped(DropReason::NoRoom);
+    assert!(no_room > 100_000, "{no_room}");
+    assert_eq!(no_room + counts.samples, 200_002);
+}

@@ -1,0 +1,15 @@
+//! The promises that qpext makes, each as a test.
+//!
+//! * `lines`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
+//! * `targets`, `clients`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
+//! * `prometheus`: a real Prometheus scraping the real binary.
+
+mod clients;
+mod corpus;
+mod engine;
+mod lines;
+mod process;
+mod prometheus;
+mod properties;
+mod support;
+mod targets;

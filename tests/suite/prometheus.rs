@@ -1,0 +1,271 @@
+//! A real Prometheus scraping the real binary: what it stores is what was promised.
+
+use std::collections::HashMap;
+
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
+use qpext::exposition::{End, Untyped};
+
+use crate::lines::{CASES, Fate, written};
+use crate::properties::almost_an_exposition;
+use crate::support::prometheus::{Prometheus, promtool_reads};
+use crate::support::sidecar::Sidecar;
+use crate::support::stub::{Step, Stub, chunk, chunked_head, ok};
+use crate::support::{Cut, relabel};
+
+/// Families that every pod has, with names and label values that are hard to read.
+const QUEUE_PROXY_TEXT: &str = "\
+# HELP kn_revision_request_count The number of requests.
+# TYPE kn_revision_request_count counter
+kn_revision_request_count{response_code=\"200\"} 7
+# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.
+# TYPE process_cpu_seconds_total counter
+process_cpu_seconds_total 0.5
+";
+
+const APP_TEXT: &str = "\
+# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.
+# TYPE process_cpu_seconds_total counter
+process_cpu_seconds_total 12.5
+# HELP vllm:num_requests_running Number of requests running.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{model_name=\"meta-llama/Llama-3.1-8B\"} 3
+# HELP http_request_duration_seconds Duration of requests.
+# TYPE http_request_duration_seconds histogram
+http_request_duration_seconds_bucket{path=\"/v1/models/{name}:predict\",le=\"0.5\"} 8
+http_request_duration_seconds_bucket{path=\"/v1/models/{name}:predict\",le=\"+Inf\"} 10
+http_request_duration_seconds_sum{path=\"/v1/models/{name}:predict\"} 4.25
+http_request_duration_seconds_count{path=\"/v1/models/{name}:predict\"} 10
+# HELP odd Label values that are hard to read.
+# TYPE odd gauge
+odd{value=\"{a=\\\"b\\\",#}\"} 1
+odd{value=\"back\\\\slash\"} 2
+odd{value=\"two\\nlines\"} 3
+";
+
+/// The `scrape_configs` entry of a job that scrapes one sidecar.
+fn job(name: &str, sidecar: &Sidecar) -> String {
+    format!(
+        "- {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}\n",
+        sidecar.port
+    )
+}
+
+#[tokio::test]
+async fn samples_arrive_with_the_right_labels_and_values() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let app = Stub::text(APP_TEXT).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let prometheus = Prometheus::start(&job("pod", &sidecar)).await;
+
+    assert_eq!(prometheus.value("up").await, 1.0);
+    let samples = QUEUE_PROXY_TEXT
+        .lines()
+        .chain(APP_TEXT.lines())
+        .filter(|line| !line.starts_with('#'))
+        .count();
+    assert_eq!(prometheus.value("scrape_samples_scraped").await, samples as f64);
+
+    let serving = r#"service_name="iris",configuration_name="iris-predictor",revision_name="iris-predictor-00001""#;
+    for (series, value) in [
+        (
+            r#"kn_revision_request_count{response_code="200",service_name=""}"#.to_owned(),
+            7.0,
+        ),
+        (r#"process_cpu_seconds_total{service_name=""}"#.to_owned(), 0.5),
+        (format!("process_cpu_seconds_total{{{serving}}}"), 12.5),
+        (
+            format!("{{__name__=\"vllm:num_requests_running\",model_name=\"meta-llama/Llama-3.1-8B\",{serving}}}"),
+            3.0,
+        ),
+        (
+            format!("http_request_duration_seconds_sum{{path=\"/v1/models/{{name}}:predict\",{serving}}}"),
+            4.25,
+        ),
+        (format!(r#"odd{{value="{{a=\"b\",#}}",{serving}}}"#), 1.0),
+        (format!(r#"odd{{value="back\\slash",{serving}}}"#), 2.0),
+        (format!(r#"odd{{value="two\nlines",{serving}}}"#), 3.0),
+        (
+            "histogram_quantile(0.5, http_request_duration_seconds_bucket)".to_owned(),
+            0.3125,
+        ),
+    ] {
+        assert_eq!(prometheus.value(&series).await, value, "{series}");
+    }
+}
+
+/// The first table of the aggregator's promises: what a target does, and what Prometheus then sees.
+#[tokio::test]
+async fn a_scrape_is_lost_only_when_every_target_is() {
+    let healthy = || Stub::text(QUEUE_PROXY_TEXT);
+    let mut kept = Vec::new();
+    let mut jobs = String::new();
+    let rows: [(&str, Vec<Step>); 6] = [
+        ("hangs-before-its-head", vec![Step::Hang]),
+        (
+            "hangs-inside-its-body",
+            vec![chunked_head(), chunk(b"whole 1\nwhole_too 2\npar"), Step::Hang],
+        ),
+        ("has-a-service-name", vec![ok(b"own{service_name=\"otel\"} 1\n")]),
+        (
+            "has-a-malformed-line",
+            vec![ok(b"before 1\nthis is {not} a sample\nafter 2\n")],
+        ),
+        ("is-down", vec![Step::Close]),
+        ("has-no-final-newline", vec![ok(b"last 1")]),
+    ];
+    for (name, steps) in rows {
+        let (queue_proxy, app) = (healthy().await, Stub::start(steps).await);
+        let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+        jobs += &job(name, &sidecar);
+        kept.push((queue_proxy, app, sidecar));
+    }
+    let without_newline = (
+        Stub::text(QUEUE_PROXY_TEXT.trim_end()).await,
+        Stub::text(APP_TEXT).await,
+    );
+    let all_down = (
+        Stub::start(vec![Step::Close]).await,
+        Stub::start(vec![Step::Hang]).await,
+    );
+    for (name, (queue_proxy, app)) in [
+        ("queue-proxy-has-no-final-newline", without_newline),
+        ("all-down", all_down),
+    ] {
+        let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+        jobs += &job(name, &sidecar);
+        kept.push((queue_proxy, app, sidecar));
+    }
+    let prometheus = Prometheus::start(&jobs).await;
+
+    for up in prometheus.query("up", kept.len()).await {
+        let expected = if up.label("job") == "all-down" { 0.0 } else { 1.0 };
+        assert_eq!(up.value, expected, "{}", up.label("job"));
+    }
+    // The queue-proxy's samples are there wherever it was alive.
+    assert_eq!(
+        prometheus
+            .query("kn_revision_request_count == 7", kept.len() - 1)
+            .await
+            .len(),
+        kept.len() - 1
+    );
+    for (series, value) in [
+        (r#"whole{job="hangs-inside-its-body"}"#, 1.0),
+        (r#"whole_too{job="hangs-inside-its-body"}"#, 2.0),
+        (r#"own{exported_service_name="otel",service_name="iris"}"#, 1.0),
+        (r#"before{job="has-a-malformed-line"}"#, 1.0),
+        (r#"after{job="has-a-malformed-line"}"#, 2.0),
+        (r#"last{job="has-no-final-newline"}"#, 1.0),
+        (
+            r#"process_cpu_seconds_total{job="queue-proxy-has-no-final-newline",service_name=""}"#,
+            0.5,
+        ),
+        (
+            r#"process_cpu_seconds_total{job="queue-proxy-has-no-final-newline",service_name="iris"}"#,
+            12.5,
+        ),
+    ] {
+        assert_eq!(prometheus.value(series).await, value, "{series}");
+    }
+}
+
+#[tokio::test]
+async fn promtool_reads_the_answer() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let app = Stub::text(APP_TEXT).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let answer = sidecar.scrape(60.0).await;
+    promtool_reads(answer.text.as_bytes()).await.unwrap();
+    // The two bodies, one behind the other, are what it cannot read: both have the metadata of `process_*`.
+    let glued = format!("{QUEUE_PROXY_TEXT}{APP_TEXT}");
+    assert!(
+        promtool_reads(glued.as_bytes())
+            .await
+            .unwrap_err()
+            .contains("second HELP line")
+    );
+}
+
+/// The table of lines against a real server: it takes what we write, and rejects what we drop.
+#[tokio::test]
+async fn prometheus_agrees_with_the_table_of_lines() {
+    let bodies: Vec<(Vec<u8>, Option<Vec<u8>>)> = CASES
+        .iter()
+        .map(|(line, fate)| {
+            let written = match fate {
+                Fate::Becomes(becomes) | Fate::Mended(becomes) => Some(format!("{}\n", written(becomes)).into_bytes()),
+                Fate::Comment | Fate::Rejected | Fate::Refused => None,
+            };
+            ([line, &b"\n"[..]].concat(), written)
+        })
+        .collect();
+    let mut served = Vec::new();
+    for (index, (line, written)) in bodies.iter().enumerate() {
+        served.push((format!("in-{index}"), line.clone()));
+        served.extend(written.iter().map(|written| (format!("out-{index}"), written.clone())));
+    }
+    let mut wrong = Vec::new();
+    for (name, is_up) in scrape_each(served).await {
+        let (side, index) = name.split_once('-').expect("a name of ours");
+        let (line, fate) = &CASES[index.parse::<usize>().expect("a name of ours")];
+        let expected = side == "out" || !matches!(fate, Fate::Rejected | Fate::Mended(_));
+        if is_up != expected {
+            wrong.push(format!(
+                "{side} {:?} {fate:?}: up is {is_up}",
+                String::from_utf8_lossy(line)
+            ));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "the table says what Prometheus 2.42 does");
+}
+
+/// Bodies that nobody wrote, past a real server: whatever comes in, it takes what goes out.
+#[tokio::test]
+async fn prometheus_takes_whatever_comes_out() {
+    let mut runner = TestRunner::deterministic();
+    let bodies: Vec<Vec<u8>> = (0..MADE_UP_BODIES)
+        .map(|_| {
+            almost_an_exposition()
+                .new_tree(&mut runner)
+                .expect("it generates")
+                .current()
+        })
+        .collect();
+    let answers = bodies.iter().enumerate().map(|(index, body)| {
+        let (out, _) = relabel(body, Untyped::Convert, Cut::Whole, End::Whole);
+        (index.to_string(), out)
+    });
+    for (name, is_up) in scrape_each(answers.collect()).await {
+        let body = &bodies[name.parse::<usize>().expect("an index")];
+        assert!(is_up, "what came of {:?} is rejected", String::from_utf8_lossy(body));
+    }
+}
+
+/// Bodies made up for [`prometheus_takes_whatever_comes_out`].
+const MADE_UP_BODIES: usize = 300;
+
+/// Has one Prometheus scrape each of the named bodies: is it up?
+async fn scrape_each(bodies: Vec<(String, Vec<u8>)>) -> Vec<(String, bool)> {
+    let names: Vec<String> = bodies.iter().map(|(name, _)| name.clone()).collect();
+    let bodies: HashMap<String, Vec<u8>> = bodies.into_iter().collect();
+    let stub = Stub::route(move |head| {
+        let path = head.split(' ').nth(1).expect("a request line");
+        vec![ok(&bodies[&path[1..]])]
+    })
+    .await;
+    let targets: String = names
+        .iter()
+        .map(|name| {
+            let labels = format!("{{__metrics_path__: '/{name}', body: '{name}'}}");
+            format!("  - {{targets: ['{}'], labels: {labels}}}\n", stub.address)
+        })
+        .collect();
+    // Slower than the default, so that hundreds of targets are no load.
+    let job = "- job_name: bodies\n  scrape_interval: 5s\n  scrape_timeout: 5s\n  static_configs:\n";
+    let prometheus = Prometheus::start(&format!("{job}{targets}")).await;
+    let ups = prometheus.query("up", names.len()).await;
+    ups.iter()
+        .map(|up| (up.label("body").to_owned(), up.value == 1.0))
+        .collect()
+}

@@ -1,0 +1,147 @@
+//! The real Prometheus and its promtool, from the PATH (`scripts/test` installs them from Debian).
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use super::sidecar::client;
+
+/// How long a real server may take to see what it must see: long, because the machine may be slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long to wait before asking it again: its API has no event to wait for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A running Prometheus. Dropped, it is killed and its data removed.
+pub struct Prometheus {
+    url: String,
+    folder: PathBuf,
+    child: Child,
+}
+
+/// One element of a query's result: its labels and its value.
+#[derive(Debug, Clone)]
+pub struct Element {
+    labels: Value,
+    pub value: f64,
+}
+
+impl Element {
+    /// A label's value, or nothing.
+    pub fn label(&self, name: &str) -> &str {
+        self.labels[name].as_str().unwrap_or_default()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Prometheus {
+    /// Starts a server with these `scrape_configs`, which are YAML.
+    pub async fn start(scrape_configs: &str) -> Self {
+        // Its port cannot be asked for, so it is given one that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = port.expect("a free port").port();
+        let folder = std::env::temp_dir().join(format!("qpext-prometheus-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let config = folder.join("prometheus.yml");
+        let text = format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{scrape_configs}");
+        std::fs::write(&config, text).expect("a writable folder");
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("prometheus is on the PATH; scripts/test installs it");
+        Self {
+            url: format!("http://127.0.0.1:{port}"),
+            folder,
+            child,
+        }
+    }
+
+    /// What a query gives, once it gives `count` elements.
+    pub async fn query(&self, query: &str, count: usize) -> Vec<Element> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let elements = self.query_now(query).await.unwrap_or_default();
+            if elements.len() == count {
+                return elements;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{query} gives {elements:#?}, expected {count} elements"
+            );
+            sleep(POLL).await;
+        }
+    }
+
+    /// The value of a query that gives one element.
+    pub async fn value(&self, query: &str) -> f64 {
+        self.query(query, 1).await[0].value
+    }
+
+    /// What a query gives now; nothing while the server starts.
+    async fn query_now(&self, query: &str) -> Option<Vec<Element>> {
+        let url = format!("{}/api/v1/query", self.url);
+        let response = client()
+            .post(url)
+            .header("content-type", "application/x-www-form-urlencoded");
+        let text = response
+            .body(form_field("query", query))
+            .send()
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
+        let answer: Value = serde_json::from_str(&text).ok()?;
+        assert_ne!(answer["status"], "error", "{query}: {text}");
+        let elements = answer["data"]["result"].as_array()?.iter().map(|element| Element {
+            labels: element["metric"].clone(),
+            value: element["value"][1]
+                .as_str()
+                .and_then(|value| value.parse().ok())
+                .expect("a number"),
+        });
+        Some(elements.collect())
+    }
+}
+
+fn form_field(name: &str, value: &str) -> String {
+    let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("{name}={encoded}")
+}
+
+/// Whether `promtool check metrics` can read a body, and what it says. Its opinions on naming are none of ours.
+pub async fn promtool_reads(body: &[u8]) -> Result<(), String> {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is on the PATH; scripts/test installs it");
+    let mut stdin = promtool.stdin.take().expect("it is piped");
+    stdin.write_all(body).await.expect("it reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().await.expect("it ends");
+    // 3 says that it could read the body, and would have named something otherwise.
+    match output.status.code() {
+        Some(0 | 3) => Ok(()),
+        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}

@@ -1,0 +1,220 @@
+//! The one stub target: a scripted HTTP server on a real socket, which can do everything a bad target does.
+
+use std::future::pending;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What the stub does with a connection, one step after the other.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Sends bytes.
+    Send(Vec<u8>),
+    /// Sends bytes one at a time, each in a packet of its own.
+    Dribble(Vec<u8>),
+    /// Sends bytes over and over, until nobody listens.
+    Forever(Vec<u8>),
+    /// Says nothing more, until the client leaves.
+    Hang,
+    /// Goes on when it is given a permit.
+    Await(Arc<Semaphore>),
+    /// Ends the connection.
+    Close,
+    /// Ends the connection with a reset.
+    Reset,
+}
+
+/// What happens at the stub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A connection was accepted.
+    Connected,
+    /// A request's head came; it is given whole.
+    Request(String),
+    /// The client ended the connection.
+    Gone,
+}
+
+/// A running stub. Dropped, it stops.
+pub struct Stub {
+    pub address: SocketAddr,
+    events: mpsc::UnboundedReceiver<Event>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Stub {
+    /// Answers every request with these steps.
+    pub async fn start(steps: Vec<Step>) -> Self {
+        Self::route(move |_| steps.clone()).await
+    }
+
+    /// Answers every request with this text.
+    pub async fn text(body: impl Into<Vec<u8>>) -> Self {
+        Self::start(vec![ok(&body.into())]).await
+    }
+
+    /// Answers each request with what `answer` makes of its head.
+    pub async fn route(answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::route_at(Ipv4Addr::LOCALHOST.into(), answer).await
+    }
+
+    /// As [`Self::route`], at this address.
+    pub async fn route_at(address: IpAddr, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (sender, events) = mpsc::unbounded_channel();
+        let answer = Arc::new(answer);
+        let server = tokio::spawn(async move {
+            // Dropped with the stub, it ends every connection.
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                stream.set_nodelay(true).expect("a TCP socket");
+                let _ = sender.send(Event::Connected);
+                connections.spawn(connection(stream, Arc::clone(&answer), sender.clone()));
+            }
+        });
+        Self {
+            address,
+            events,
+            server,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The next thing that happens.
+    pub async fn event(&mut self) -> Event {
+        self.events.recv().await.expect("the stub runs")
+    }
+
+    /// The head of the next request.
+    pub async fn request(&mut self) -> String {
+        loop {
+            if let Event::Request(head) = self.event().await {
+                return head;
+            }
+        }
+    }
+
+    /// Ready when a client ends its connection.
+    pub async fn gone(&mut self) {
+        while self.event().await != Event::Gone {}
+    }
+
+    /// What has happened so far and was not asked for.
+    pub fn past_events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+    }
+}
+
+async fn connection<A>(mut stream: TcpStream, answer: Arc<A>, events: mpsc::UnboundedSender<Event>)
+where
+    A: Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+{
+    while let Some(head) = read_head(&mut stream).await {
+        let steps = answer(&head);
+        let _ = events.send(Event::Request(head));
+        for step in steps {
+            if !perform(step, &mut stream).await {
+                let _ = events.send(Event::Gone);
+                return;
+            }
+        }
+    }
+    let _ = events.send(Event::Gone);
+}
+
+/// Does one step; `false` if the connection is over.
+async fn perform(step: Step, stream: &mut TcpStream) -> bool {
+    match step {
+        Step::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
+        Step::Dribble(bytes) => {
+            for byte in bytes {
+                if stream.write_all(&[byte]).await.is_err() {
+                    return false;
+                }
+                tokio::task::yield_now().await;
+            }
+            true
+        }
+        Step::Forever(bytes) => {
+            while stream.write_all(&bytes).await.is_ok() {}
+            false
+        }
+        Step::Hang => {
+            let mut byte = [0];
+            match stream.read(&mut byte).await {
+                Ok(0) | Err(_) => false,
+                Ok(_) => pending().await,
+            }
+        }
+        Step::Await(gate) => {
+            gate.acquire().await.expect("it is never closed").forget();
+            true
+        }
+        Step::Close => false,
+        Step::Reset => {
+            stream.set_zero_linger().expect("a TCP socket");
+            false
+        }
+    }
+}
+
+/// The next request's head, or `None` if the client leaves.
+async fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    String::from_utf8(head).ok()
+}
+
+/// A whole answer with this text.
+pub fn ok(body: &[u8]) -> Step {
+    answer(
+        "200 OK",
+        "content-type: text/plain; version=0.0.4; charset=utf-8\r\n",
+        body,
+    )
+}
+
+/// A whole answer. Each of `headers` ends with a line break.
+pub fn answer(status: &str, headers: &str, body: &[u8]) -> Step {
+    let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    Step::Send([head.as_bytes(), body].concat())
+}
+
+/// The head of an answer whose body follows in chunks.
+pub fn chunked_head() -> Step {
+    Step::Send(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
+    )
+}
+
+/// One chunk of a body.
+pub fn chunk(body: &[u8]) -> Step {
+    Step::Send(chunk_bytes(body))
+}
+
+/// One chunk of a body, as bytes.
+pub fn chunk_bytes(body: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n"].concat()
+}
+
+/// The end of a body in chunks.
+pub fn last_chunk() -> Step {
+    Step::Send(b"0\r\n\r\n".to_vec())
+}
