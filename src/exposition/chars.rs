@@ -27,11 +27,6 @@ pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Whether `byte` may stand inside a metric name.
-pub(super) fn is_name(byte: u8) -> bool {
-    CLASSES[byte as usize] & NAME != 0
-}
-
 /// The index of the first byte from `start` on that is no blank.
 pub(super) fn skip_blanks(line: &[u8], start: usize) -> usize {
     let mut at = start;
@@ -44,6 +39,11 @@ pub(super) fn skip_blanks(line: &[u8], start: usize) -> usize {
 /// The end of the metric name that starts at `start`, or `None` if none does.
 pub(super) fn metric_name_end(line: &[u8], start: usize) -> Option<usize> {
     name_end(line, start, NAME_START, NAME)
+}
+
+/// The end of the metric name that the line starts with; its first `known` bytes are known to be part of one.
+pub(super) fn rest_of_metric_name(line: &[u8], known: usize) -> Option<usize> {
+    name_end(line, known, if known == 0 { NAME_START } else { NAME }, NAME).or((known > 0).then_some(known))
 }
 
 /// The end of the label name that starts at `start`, or `None` if none does.

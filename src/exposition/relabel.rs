@@ -8,13 +8,13 @@
 
 use std::sync::Arc;
 
-use super::chars::{is_name, skip_blanks};
+use super::chars::skip_blanks;
 use super::counts::{Counts, DropReason};
 use super::families::{Families, Full};
 use super::labels::{EXPORTED, LabelSet};
 use super::lines::{End, Lines, TooLong};
 use super::metadata::{Line, MetricType};
-use super::sample::{Labels, Sample, Scanner, text};
+use super::sample::{Labels, Sample, Scanner};
 use super::untyped::{Fate, Untyped};
 
 /// Checks a text body line by line, adds labels to its samples and sanitizes its untyped families.
@@ -34,7 +34,7 @@ impl Relabel {
                 labels,
                 untyped,
                 scanner: Scanner::default(),
-                last: LastName::default(),
+                verdicts: Verdicts::default(),
                 held_help: HeldHelp::default(),
                 counts: Counts::default(),
             },
@@ -66,24 +66,52 @@ struct Writer {
     labels: Arc<LabelSet>,
     untyped: Untyped,
     scanner: Scanner,
-    last: LastName,
+    verdicts: Verdicts,
     held_help: HeldHelp,
     counts: Counts,
 }
 
-/// The metric name of the sample before, and what became of it: most lines have the name of the line before.
+/// What becomes of the samples of a name.
+type Verdict = Result<(), DropReason>;
+
+/// What becomes of the samples of the names that came last.
+///
+/// Most samples have the name of the one before; in a histogram with many series, the name of one a few lines before.
 #[derive(Debug, Default)]
-struct LastName {
-    name: Vec<u8>,
-    dropped: Option<DropReason>,
+struct Verdicts {
+    entries: [(Vec<u8>, Option<Verdict>); Self::KEPT],
+    /// The entry of the sample before.
+    current: usize,
 }
 
-impl LastName {
-    /// The length of the name if the line starts with it, else 0.
-    fn length_in(&self, line: &[u8]) -> usize {
-        let length = self.name.len();
-        let starts = line.starts_with(&self.name) && !line.get(length).is_some_and(|byte| is_name(*byte));
-        if starts { length } else { 0 }
+impl Verdicts {
+    /// A histogram's `_bucket`, `_sum` and `_count`, and `_created`.
+    const KEPT: usize = 4;
+
+    /// The verdict on this name, if it is among those kept. `same_name` says that it is the name of the sample before.
+    fn of(&mut self, name: &[u8], same_name: bool) -> Option<Verdict> {
+        if !same_name {
+            self.current = self.entries.iter().position(|(kept, _)| kept == name)?;
+        }
+        self.entries[self.current].1
+    }
+
+    /// Keeps the verdict on a name in the place of the one that was added first.
+    fn add(&mut self, name: &[u8], verdict: Verdict) {
+        self.entries.rotate_right(1);
+        self.current = 0;
+        let (kept, kept_verdict) = &mut self.entries[0];
+        kept.clear();
+        kept.extend_from_slice(name);
+        *kept_verdict = Some(verdict);
+    }
+
+    /// Forgets every verdict: metadata came, and may tell anew what becomes of a name.
+    fn forget(&mut self) {
+        for (name, verdict) in &mut self.entries {
+            name.clear();
+            *verdict = None;
+        }
     }
 }
 
@@ -113,22 +141,20 @@ impl Writer {
     }
 
     fn sample(&mut self, line: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
-        let known = self.last.length_in(line);
-        let sample = self.scanner.scan(line, known).map_err(|_| DropReason::Malformed)?;
-        if known == 0 {
-            let name = &line[..sample.name_end];
-            self.last.dropped = self.first_sample(name, families, out).err();
-            self.last.name.clear();
-            self.last.name.extend_from_slice(name);
-        }
-        match self.last.dropped {
-            Some(reason) => Err(reason),
+        let sample = self.scanner.scan(line).map_err(|_| DropReason::Malformed)?;
+        let name = &line[..sample.name_end];
+        let verdict = match self.verdicts.of(name, sample.same_name) {
+            Some(verdict) => verdict,
             None => {
-                self.write_sample(line, sample, out);
-                self.counts.samples += 1;
-                Ok(())
+                let verdict = self.first_sample(name, families, out);
+                self.verdicts.add(name, verdict);
+                verdict
             }
-        }
+        };
+        verdict?;
+        self.write_sample(line, sample, out);
+        self.counts.samples += 1;
+        Ok(())
     }
 
     /// Settles what becomes of the samples of this name; writes the metadata that must stand before them.
@@ -207,7 +233,7 @@ impl Writer {
         self.write_held_help(families, out);
         families.declare(name, kind)?;
         // It may tell anew which samples belong to which family.
-        self.last = LastName::default();
+        self.verdicts.forget();
         let family = families.entry(name)?;
         if family.has_type || family.has_samples || fate == Fate::Drop {
             return Ok(());
@@ -268,8 +294,8 @@ impl Writer {
     fn write_renamed(&self, own: &[u8], out: &mut Vec<u8>) {
         let mut written = 0;
         let mut given: Vec<Vec<u8>> = Vec::new();
-        for span in self.scanner.label_names() {
-            let name = text(own, *span);
+        for label in self.scanner.labels() {
+            let name = label.name(own);
             if !self.labels.contains(name) {
                 continue;
             }
@@ -277,7 +303,7 @@ impl Writer {
             while self.labels.contains(&renamed) || self.scanner.has(own, &renamed) || given.contains(&renamed) {
                 renamed = [EXPORTED, &renamed].concat();
             }
-            let (start, end) = (span.0 as usize, span.1 as usize);
+            let (start, end) = label.name_span();
             out.extend_from_slice(&own[written..start]);
             out.extend_from_slice(&renamed);
             written = end;

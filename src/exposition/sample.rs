@@ -8,15 +8,12 @@
 //! labels may be missing, and no blank is needed between the labels and the value. Quoted metric and label names
 //! (text 1.0.0) are not part of it.
 
-use super::chars::{is_blank, label_name_end, metric_name_end, skip_blanks};
-use super::value::{is_timestamp, is_value};
+use super::chars::{is_blank, label_name_end, rest_of_metric_name, skip_blanks};
+use super::value::{is_plain_value, is_timestamp, is_value};
 
 /// The line is none that Prometheus reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
-
-/// Labels up to which duplicates are looked for by comparing each with each.
-const FEW_LABELS: usize = 32;
 
 /// Where the parts of a sample line stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +21,8 @@ pub(super) struct Sample {
     /// The end of the metric name, which starts at 0.
     pub name_end: usize,
     pub labels: Labels,
+    /// The metric name is that of the sample scanned before.
+    pub same_name: bool,
 }
 
 /// How the labels of a sample line are written.
@@ -35,27 +34,76 @@ pub(super) enum Labels {
     Braces { close: usize, needs_comma: bool },
 }
 
-/// The start and end of a label name in its line.
-pub(super) type Span = (u32, u32);
-
-/// Scans sample lines; keeps the room for one line's label names so that no line costs an allocation.
-#[derive(Debug, Default)]
-pub(super) struct Scanner {
-    names: Vec<Span>,
-    /// A set of the names' [`fingerprint`]s: two equal names always share one, two different names seldom do.
+/// A label of the line last scanned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Label {
+    name_start: u32,
+    name_end: u32,
+    /// Behind the quote that closes its value.
+    end: u32,
+    /// The [`fingerprint`]s of this label's name and of all before it: two equal names always share one, two different
+    /// names seldom do.
     fingerprints: u64,
 }
 
+impl Label {
+    /// Where its name starts and ends in the line.
+    pub(super) fn name_span(self) -> (usize, usize) {
+        (self.name_start as usize, self.name_end as usize)
+    }
+
+    /// Its name, in the line last scanned.
+    pub(super) fn name(self, line: &[u8]) -> &[u8] {
+        &line[self.name_start as usize..self.name_end as usize]
+    }
+}
+
+/// Scans sample lines.
+///
+/// A sample mostly begins as the one before it did: the buckets of a histogram differ in their last label alone. So the
+/// scanner keeps the last line it read and where its labels stand, and scans the next from the last label that both
+/// have in common.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    /// The name and the labels of the line last read, up to the closing brace.
+    last: Vec<u8>,
+    last_name_end: usize,
+    labels: Vec<Label>,
+}
+
 impl Scanner {
-    /// Scans one sample line. `name_hint` is the length of a metric name that the line is known to start with, or 0.
-    pub(super) fn scan(&mut self, line: &[u8], name_hint: usize) -> Result<Sample, Malformed> {
-        self.names.clear();
-        self.fingerprints = 0;
-        let name_end = if name_hint > 0 {
-            name_hint
-        } else {
-            metric_name_end(line, 0).ok_or(Malformed)?
-        };
+    /// Scans one sample line.
+    pub(super) fn scan(&mut self, line: &[u8]) -> Result<Sample, Malformed> {
+        let common = common_prefix(&self.last, line);
+        let kept = self.labels.iter().rposition(|label| label.end as usize <= common);
+        self.labels.truncate(kept.map_or(0, |index| index + 1));
+        let scanned = self.scan_from(line, common);
+        match scanned {
+            Ok(sample) => {
+                let end = match sample.labels {
+                    Labels::Absent => sample.name_end,
+                    Labels::Braces { close, .. } => close,
+                };
+                self.last.truncate(common);
+                self.last.extend_from_slice(&line[common.min(end)..end]);
+                self.last_name_end = sample.name_end;
+            }
+            Err(Malformed) => self.forget(),
+        }
+        scanned
+    }
+
+    /// Forgets the line last read: the next one is scanned from its beginning.
+    fn forget(&mut self) {
+        self.last.clear();
+        self.labels.clear();
+        self.last_name_end = 0;
+    }
+
+    /// Scans a line that has `common` bytes in common with the last one; the labels among them are known.
+    fn scan_from(&mut self, line: &[u8], common: usize) -> Result<Sample, Malformed> {
+        let name_end = rest_of_metric_name(line, common.min(self.last_name_end)).ok_or(Malformed)?;
+        let same_name = name_end == self.last_name_end && common >= name_end;
         let mut at = skip_blanks(line, name_end);
         let mut labels = Labels::Absent;
         if line.get(at) == Some(&b'{') {
@@ -64,30 +112,34 @@ impl Scanner {
             at = skip_blanks(line, close + 1);
         }
         scan_numbers(&line[at..])?;
-        Ok(Sample { name_end, labels })
+        Ok(Sample {
+            name_end,
+            labels,
+            same_name,
+        })
     }
 
-    /// The label names of the line last scanned, in the order of the line.
-    pub(super) fn label_names(&self) -> &[Span] {
-        &self.names
+    /// The labels of the line last scanned, in its order.
+    pub(super) fn labels(&self) -> &[Label] {
+        &self.labels
     }
 
     /// The [`fingerprint`]s of the label names of the line last scanned.
     pub(super) fn fingerprints(&self) -> u64 {
-        self.fingerprints
+        self.labels.last().map_or(0, |label| label.fingerprints)
     }
 
-    /// Scans from behind the opening brace to the closing one.
+    /// Scans the labels that are not known, from behind the opening brace or the last known label to the closing brace.
     fn scan_labels(&mut self, line: &[u8], start: usize) -> Result<(usize, bool), Malformed> {
-        let mut at = skip_blanks(line, start);
-        let mut needs_comma = false;
+        let mut fingerprints = self.fingerprints();
         let mut maybe_duplicate = false;
+        let (mut at, mut needs_comma) = match self.labels.last() {
+            Some(label) => skip_comma(line, label.end as usize),
+            None => (skip_blanks(line, start), false),
+        };
         while line.get(at) != Some(&b'}') {
+            let name_start = at;
             let name_end = label_name_end(line, at).ok_or(Malformed)?;
-            let bit = fingerprint(&line[at..name_end]);
-            maybe_duplicate |= self.fingerprints & bit != 0;
-            self.fingerprints |= bit;
-            self.names.push((at as u32, name_end as u32));
             at = skip_blanks(line, name_end);
             if line.get(at) != Some(&b'=') {
                 return Err(Malformed);
@@ -96,16 +148,17 @@ impl Scanner {
             if line.get(at) != Some(&b'"') {
                 return Err(Malformed);
             }
-            at = quoted_end(line, at + 1)?;
-            at = skip_blanks(line, at + 1);
-            needs_comma = line.get(at) != Some(&b',');
-            if !needs_comma {
-                at = skip_blanks(line, at + 1);
-            }
-        }
-        if self.fingerprints & fingerprint(METRIC_NAME) != 0 && self.has(line, METRIC_NAME) {
-            // Prometheus keeps the metric's name under this label, so that it is there twice.
-            return Err(Malformed);
+            let end = quoted_end(line, at + 1)? + 1;
+            let bit = fingerprint(&line[name_start..name_end]);
+            maybe_duplicate |= (fingerprints | METRIC_NAME_FINGERPRINT) & bit != 0;
+            fingerprints |= bit;
+            self.labels.push(Label {
+                name_start: name_start as u32,
+                name_end: name_end as u32,
+                end: end as u32,
+                fingerprints,
+            });
+            (at, needs_comma) = skip_comma(line, end);
         }
         if maybe_duplicate && self.has_duplicate(line) {
             return Err(Malformed);
@@ -115,18 +168,15 @@ impl Scanner {
 
     /// Whether the line last scanned has a label of this name.
     pub(super) fn has(&self, line: &[u8], name: &[u8]) -> bool {
-        self.names.iter().any(|span| text(line, *span) == name)
+        self.labels.iter().any(|label| label.name(line) == name)
     }
 
+    /// Whether two labels have one name, or one has the name under which Prometheus keeps the metric's own.
     fn has_duplicate(&self, line: &[u8]) -> bool {
-        if self.names.len() <= FEW_LABELS {
-            return self.names.iter().enumerate().any(|(index, span)| {
-                self.names[..index]
-                    .iter()
-                    .any(|earlier| text(line, *earlier) == text(line, *span))
-            });
+        if self.has(line, METRIC_NAME) {
+            return true;
         }
-        let mut names: Vec<&[u8]> = self.names.iter().map(|span| text(line, *span)).collect();
+        let mut names: Vec<&[u8]> = self.labels.iter().map(|label| label.name(line)).collect();
         names.sort_unstable();
         names.windows(2).any(|pair| pair[0] == pair[1])
     }
@@ -134,14 +184,39 @@ impl Scanner {
 
 /// The label under which Prometheus keeps a metric's name.
 const METRIC_NAME: &[u8] = b"__name__";
+const METRIC_NAME_FINGERPRINT: u64 = fingerprint(METRIC_NAME);
 
-/// The bytes of a label name.
-pub(super) fn text(line: &[u8], (start, end): Span) -> &[u8] {
-    &line[start as usize..end as usize]
+/// Behind a label: the index of the next label or brace, and whether another label would need a comma first.
+fn skip_comma(line: &[u8], label_end: usize) -> (usize, bool) {
+    let at = skip_blanks(line, label_end);
+    if line.get(at) == Some(&b',') {
+        (skip_blanks(line, at + 1), false)
+    } else {
+        (at, true)
+    }
+}
+
+/// How many bytes two lines have in common from their beginning. Eight bytes a step.
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    let mut length = 0;
+    for (one, other) in one.chunks_exact(8).zip(other.chunks_exact(8)) {
+        let difference = word(one) ^ word(other);
+        if difference != 0 {
+            return length + difference.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    let rest = one[length..].iter().zip(&other[length..]);
+    length + rest.take_while(|(one, other)| one == other).count()
+}
+
+/// Eight bytes, the first of them lowest.
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("the chunk has eight bytes"))
 }
 
 /// One bit of 64, told by the name's length and its first and last bytes.
-pub(super) fn fingerprint(name: &[u8]) -> u64 {
+pub(super) const fn fingerprint(name: &[u8]) -> u64 {
     let (first, last) = (name[0] as usize, name[name.len() - 1] as usize);
     1 << ((name.len() * 5 + first * 3 + last) % 64)
 }
@@ -188,7 +263,7 @@ fn plain_run_end(line: &[u8], start: usize) -> (usize, bool) {
     let mut non_ascii = 0;
     let mut words = rest.chunks_exact(8);
     for (index, chunk) in words.by_ref().enumerate() {
-        let word = u64::from_le_bytes(chunk.try_into().expect("the chunk has eight bytes"));
+        let word = word(chunk);
         let found = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
         if found != 0 {
             let before = found.trailing_zeros() / 8;
@@ -210,6 +285,9 @@ fn plain_run_end(line: &[u8], start: usize) -> (usize, bool) {
 
 /// The value, an optional timestamp, and blanks.
 fn scan_numbers(rest: &[u8]) -> Result<(), Malformed> {
+    if is_plain_value(rest) {
+        return Ok(());
+    }
     let (value, rest) = token(rest);
     if !is_value(value) {
         return Err(Malformed);

@@ -13,12 +13,7 @@ const DIGITS_IN_RANGE_WITH_EXPONENT: usize = 200;
 /// numbers, underscores and numbers too large for an `f64`
 /// (`parseFloat` in Prometheus's `model/textparse/promparse.go`).
 pub(super) fn is_value(token: &[u8]) -> bool {
-    let digits = digits_from(token, 0);
-    if digits == token.len() {
-        // The commonest of all values: a short whole number.
-        return digits > 0 && (digits < DIGITS_IN_RANGE || in_range(token));
-    }
-    let signed = matches!(token[0], b'+' | b'-');
+    let signed = matches!(token.first(), Some(b'+' | b'-'));
     let number = if signed { &token[1..] } else { token };
     match number.first() {
         Some(b'0'..=b'9' | b'.') => is_decimal(number),
@@ -26,6 +21,16 @@ pub(super) fn is_value(token: &[u8]) -> bool {
         Some(b'n' | b'N') => !signed && number.eq_ignore_ascii_case(b"nan"),
         _ => false,
     }
+}
+
+/// Whether `token` is a value as nearly all are written: some digits, perhaps a point and some more.
+pub(super) fn is_plain_value(token: &[u8]) -> bool {
+    let whole = digits_from(token, 0);
+    let end = match token.get(whole) {
+        Some(b'.') => digits_from(token, whole + 1),
+        _ => whole,
+    };
+    end == token.len() && (1..DIGITS_IN_RANGE).contains(&whole)
 }
 
 /// An unsigned decimal: digits with at most one point among them, at least one digit, an optional exponent.
@@ -85,7 +90,21 @@ fn digits_from(bytes: &[u8], start: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_timestamp, is_value};
+    use super::{is_plain_value, is_timestamp, is_value};
+
+    #[test]
+    fn plain_values_are_values_without_sign_exponent_or_blanks() {
+        for plain in ["0", "17", "1.", "1.5", "000"] {
+            assert!(
+                is_plain_value(plain.as_bytes()) && is_value(plain.as_bytes()),
+                "{plain:?} is plain"
+            );
+        }
+        for other in ["", ".", ".5", "+1", "1e5", "NaN", "1.5 ", "1 2"] {
+            assert!(!is_plain_value(other.as_bytes()), "{other:?} is not plain");
+        }
+        assert!(!is_plain_value("9".repeat(400).as_bytes()), "it is out of range");
+    }
 
     #[test]
     fn values_are_what_go_reads_less_hex_underscores_and_overflow() {
