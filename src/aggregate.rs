@@ -34,7 +34,7 @@ pub const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; vers
 const SLICE: usize = 16 << 10;
 
 /// Bytes after which a piece of the answer goes out: enough that a system call does not count.
-const FRAME: usize = 64 << 10;
+const FRAME: usize = 256 << 10;
 
 /// Room for a piece of the answer and the slice that completes it, labels added.
 const FRAME_CAPACITY: usize = FRAME + 2 * SLICE;

@@ -1,5 +1,63 @@
-//! qpext
+//! A sidecar that gives a Knative or KServe pod **one** Prometheus endpoint, and never loses a scrape.
+//!
+//! The program is in `main.rs` and is thin; this library is all of it, so that tests, benchmarks and examples can use
+//! the parts. What operators need to know is in the README; this page is for whoever works on the code.
+//!
+//! # The rooms, and what goes through them
+//!
+//! ```text
+//!            config ── read by all, reads nobody
+//!
+//! scraper ─► server ─► aggregate ─► scrape ─► queue-proxy, application
+//!                          │    ◄──── chunks
+//!                          ▼
+//!                      exposition ── bytes in, bytes out
+//! ```
+//!
+//! * [`server`]: connections. Who is let in and for how long, which request goes where, how the process stops.
+//! * [`aggregate`]: one request. Every target asked at once, their bodies written one after the other.
+//! * [`budget`]: how long each part of a request may take, so that the answer is whole before the scraper gives up.
+//! * [`scrape`]: one target. Its head within the budget, its body as it is pulled, its failure in an operator's words.
+//! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
+//!
+//! A room knows those below it and none above. Data is pulled: a scraper that reads polls the server's body, which polls
+//! the answer, which polls a target's body and pushes what came through the engine. There is no channel and no task
+//! between them, so a scraper that does not read holds the targets back, and one that leaves cancels them by dropping
+//! the answer. What is held at any moment is one chunk of one body, one line that is not whole, a piece of the answer,
+//! and the names of the metric families.
+//!
+//! # What must stay true
+//!
+//! 1. **A target's failure costs its own data only.** Each target's outcome is a value ([`scrape::ScrapeError`]), never
+//!    the answer's.
+//! 2. **What goes out parses.** One line that Prometheus cannot read costs the whole scrape, so a relabelled target's
+//!    line is written only when all of it has been checked. `tests/suite/lines.rs` has the rules, one line each.
+//! 3. **Inside the budget, always.** Whoever adds a wait adds a deadline from [`budget::Budget`].
+//! 4. **Constant memory.** Whatever grows with what a target sends has a bound and a reason for its size.
+//!
+//! # A working use
+//!
+//! ```no_run
+//! use qpext::aggregate::Aggregator;
+//! use qpext::config::Config;
+//! use qpext::server;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::from_variables([
+//!     ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080"),
+//!     ("SERVING_SERVICE", "sklearn-iris"),
+//! ])?;
+//! let listener = server::bind(config.listen)?;
+//! let aggregator = Aggregator::new(&config)?;
+//! server::serve(listener, aggregator, config.max_concurrent_scrapes, std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
+
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
 pub mod aggregate;
 pub mod budget;
 pub mod config;

@@ -35,33 +35,34 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Hands each line that is whole with this chunk to `each`, without its newline.
+    /// Hands each line that is whole with this chunk to `each`, with its newline.
     pub(super) fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Result<&[u8], TooLong>)) {
         if self.skipping || !self.partial.is_empty() {
             let Some(newline) = memchr(b'\n', chunk) else {
                 return self.hold(chunk, &mut each);
             };
-            let (rest_of_line, rest) = chunk.split_at(newline);
-            self.hold(rest_of_line, &mut each);
+            let (end_of_line, rest) = chunk.split_at(newline + 1);
+            self.hold(end_of_line, &mut each);
             if !self.skipping {
                 each(Ok(&self.partial));
             }
             self.reset();
-            chunk = &rest[1..];
+            chunk = rest;
         }
         while let Some(newline) = memchr(b'\n', chunk) {
-            let (line, rest) = chunk.split_at(newline);
-            each(if line.len() > MAX_LINE { Err(TooLong) } else { Ok(line) });
-            chunk = &rest[1..];
+            let (line, rest) = chunk.split_at(newline + 1);
+            each(if newline > MAX_LINE { Err(TooLong) } else { Ok(line) });
+            chunk = rest;
         }
         if !chunk.is_empty() {
             self.hold(chunk, &mut each);
         }
     }
 
-    /// Hands out the last line if it is whole without a newline.
+    /// Hands out the last line, with the newline that it lacks, if it is whole without.
     pub(super) fn finish(&mut self, end: End, each: impl FnOnce(Result<&[u8], TooLong>)) {
         if end == End::Whole && !self.partial.is_empty() {
+            self.partial.push(b'\n');
             each(Ok(&self.partial));
         }
         self.reset();
@@ -72,7 +73,8 @@ impl Lines {
         if self.skipping {
             return;
         }
-        if self.partial.len() + piece.len() > MAX_LINE {
+        let newline = usize::from(piece.ends_with(b"\n"));
+        if self.partial.len() + piece.len() - newline > MAX_LINE {
             self.partial = Vec::new();
             self.skipping = true;
             each(Err(TooLong));
@@ -86,4 +88,9 @@ impl Lines {
         self.partial.clear();
         self.partial.shrink_to(KEPT_CAPACITY);
     }
+}
+
+/// A line without its newline.
+pub(super) fn text_of(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\n").unwrap_or(line)
 }

@@ -12,7 +12,7 @@ use super::chars::skip_blanks;
 use super::counts::{Counts, DropReason};
 use super::families::{Families, Full};
 use super::labels::{EXPORTED, LabelSet};
-use super::lines::{End, Lines, TooLong};
+use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Line, MetricType};
 use super::sample::{Labels, Sample, Scanner};
 use super::untyped::{Fate, Untyped};
@@ -36,6 +36,7 @@ impl Relabel {
                 scanner: Scanner::default(),
                 verdicts: Verdicts::default(),
                 held_help: HeldHelp::default(),
+                given: Vec::new(),
                 counts: Counts::default(),
             },
         }
@@ -68,6 +69,8 @@ struct Writer {
     scanner: Scanner,
     verdicts: Verdicts,
     held_help: HeldHelp,
+    /// The names that labels of the sample being written were given instead of their own, each with a comma behind it.
+    given: Vec<u8>,
     counts: Counts,
 }
 
@@ -128,7 +131,7 @@ impl Writer {
             return self.counts.drop_line(DropReason::TooLong);
         };
         let line = &line[skip_blanks(line, 0)..];
-        let written = match Line::of(line) {
+        let written = match Line::of(text_of(line)) {
             Line::Sample => self.sample(line, families, out),
             Line::Comment => Ok(()),
             Line::Help { name } => self.help(name, line, families, out),
@@ -141,7 +144,7 @@ impl Writer {
     }
 
     fn sample(&mut self, line: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
-        let sample = self.scanner.scan(line).map_err(|_| DropReason::Malformed)?;
+        let sample = self.scanner.scan(text_of(line)).map_err(|_| DropReason::Malformed)?;
         let name = &line[..sample.name_end];
         let verdict = match self.verdicts.of(name, sample.same_name) {
             Some(verdict) => verdict,
@@ -208,7 +211,7 @@ impl Writer {
             return Ok(());
         }
         family.has_help = true;
-        write_line(line, out);
+        out.extend_from_slice(line);
         Ok(())
     }
 
@@ -241,7 +244,7 @@ impl Writer {
         family.has_type = true;
         match fate {
             Fate::Becomes(kind) => write_type(name, kind, out),
-            Fate::Pass | Fate::Drop => write_line(line, out),
+            Fate::Pass | Fate::Drop => out.extend_from_slice(line),
         }
         Ok(())
     }
@@ -253,16 +256,15 @@ impl Writer {
         let held = std::mem::take(&mut self.held_help);
         if let Some(family) = families.get_mut(&held.name) {
             family.has_help = true;
-            write_line(&held.line, out);
+            out.extend_from_slice(&held.line);
         }
     }
 
-    fn write_sample(&self, line: &[u8], sample: Sample, out: &mut Vec<u8>) {
+    fn write_sample(&mut self, line: &[u8], sample: Sample, out: &mut Vec<u8>) {
         let labels = &*self.labels;
         if labels.is_empty() {
-            return write_line(line, out);
+            return out.extend_from_slice(line);
         }
-        out.reserve(line.len() + labels.after_comma().len() + 2);
         match sample.labels {
             Labels::Absent => {
                 let (name, numbers) = line.split_at(sample.name_end);
@@ -277,7 +279,7 @@ impl Writer {
                 if labels.fingerprints() & self.scanner.fingerprints() == 0 {
                     out.extend_from_slice(own);
                 } else {
-                    self.write_renamed(own, out);
+                    write_renamed(own, &self.scanner, labels, &mut self.given, out);
                 }
                 out.extend_from_slice(if needs_comma {
                     labels.after_comma()
@@ -287,41 +289,43 @@ impl Writer {
                 out.extend_from_slice(rest);
             }
         }
-        out.push(b'\n');
     }
+}
 
-    /// Writes a sample up to its closing brace, its labels renamed where their names are taken.
-    fn write_renamed(&self, own: &[u8], out: &mut Vec<u8>) {
-        let mut written = 0;
-        let mut given: Vec<Vec<u8>> = Vec::new();
-        for label in self.scanner.labels() {
-            let name = label.name(own);
-            if !self.labels.contains(name) {
-                continue;
-            }
-            let mut renamed = [EXPORTED, name].concat();
-            while self.labels.contains(&renamed) || self.scanner.has(own, &renamed) || given.contains(&renamed) {
-                renamed = [EXPORTED, &renamed].concat();
-            }
-            let (start, end) = label.name_span();
-            out.extend_from_slice(&own[written..start]);
-            out.extend_from_slice(&renamed);
-            written = end;
-            given.push(renamed);
+/// Writes a sample up to its closing brace, its labels renamed where their names are among those added.
+fn write_renamed(own: &[u8], scanner: &Scanner, added: &LabelSet, given: &mut Vec<u8>, out: &mut Vec<u8>) {
+    given.clear();
+    let mut written = 0;
+    for label in scanner.labels() {
+        let name = label.name(own);
+        if !added.contains(name) {
+            continue;
         }
-        out.extend_from_slice(&own[written..]);
+        let start = given.len();
+        given.extend_from_slice(name);
+        loop {
+            given.splice(start..start, EXPORTED.iter().copied());
+            let (earlier, renamed) = given.split_at(start);
+            let is_taken = added.contains(renamed)
+                || scanner.has(own, renamed)
+                || earlier.split(|byte| *byte == b',').any(|other| other == renamed);
+            if !is_taken {
+                break;
+            }
+        }
+        let (name_start, name_end) = label.name_span();
+        out.extend_from_slice(&own[written..name_start]);
+        out.extend_from_slice(&given[start..]);
+        given.push(b',');
+        written = name_end;
     }
+    out.extend_from_slice(&own[written..]);
 }
 
 impl From<Full> for DropReason {
     fn from(_: Full) -> Self {
         Self::NoRoom
     }
-}
-
-fn write_line(line: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(line);
-    out.push(b'\n');
 }
 
 fn write_type(name: &[u8], kind: &str, out: &mut Vec<u8>) {

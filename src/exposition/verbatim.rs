@@ -5,7 +5,7 @@
 use super::chars::{metric_name_end, skip_blanks};
 use super::counts::{Counts, DropReason};
 use super::families::Families;
-use super::lines::{End, Lines, TooLong};
+use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::Line;
 
 /// Passes a text body on verbatim; adds a missing final newline.
@@ -46,9 +46,9 @@ impl Notes {
     fn pass(&mut self, line: Result<&[u8], TooLong>, families: &mut Families, out: &mut Vec<u8>) {
         match line {
             Ok(line) => {
-                self.note(&line[skip_blanks(line, 0)..], families);
+                let text = text_of(line);
+                self.note(&text[skip_blanks(text, 0)..], families);
                 out.extend_from_slice(line);
-                out.push(b'\n');
             }
             Err(TooLong) => self.counts.drop_line(DropReason::TooLong),
         }

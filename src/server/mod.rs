@@ -44,7 +44,7 @@ const BACKLOG: i32 = 1024;
 const MAX_HEAD: usize = 16 << 10;
 
 /// Bytes that are read from or written to a client at once: one piece of an answer.
-const BUFFER: usize = 64 << 10;
+const BUFFER: usize = 256 << 10;
 
 /// How long to wait before accepting again when the process has no file descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

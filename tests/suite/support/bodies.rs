@@ -19,9 +19,7 @@ pub fn vllm(bytes: usize) -> Vec<u8> {
         );
         let _ = writeln!(body, "# TYPE {name} histogram");
         for series in 0..40 {
-            let labels = format!(
-                r#"engine="{series}",handler="/v1/models/{{model_name}}:predict",model_name="meta-llama/Llama-3.1-8B-Instruct""#
-            );
+            let labels = format!(r#"engine="{series}",model_name="meta-llama/Llama-3.1-8B-Instruct""#);
             for (index, le) in BUCKETS.iter().enumerate() {
                 let _ = writeln!(
                     body,
@@ -32,13 +30,13 @@ pub fn vllm(bytes: usize) -> Vec<u8> {
             let _ = writeln!(body, "{name}_sum{{{labels}}} {}.7283491", series * 311);
             let _ = writeln!(body, "{name}_count{{{labels}}} {}.0", series * 997);
         }
-        let name = format!("vllm:num_requests_running_{family}");
-        let _ = writeln!(body, "# HELP {name} Number of requests in model execution batches.");
-        let _ = writeln!(body, "# TYPE {name} gauge");
-        let _ = writeln!(
-            body,
-            "{name}{{engine=\"0\",model_name=\"meta-llama/Llama-3.1-8B-Instruct\"}} 3.0"
-        );
+        let name = format!("vllm:http_requests_{family}_total");
+        let _ = writeln!(body, "# HELP {name} Number of requests by handler and status.");
+        let _ = writeln!(body, "# TYPE {name} counter");
+        for status in ["2xx", "4xx", "5xx"] {
+            let labels = format!(r#"handler="/v1/models/{{model_name}}:predict",status="{status}""#);
+            let _ = writeln!(body, "{name}{{{labels}}} {}.0", family * 31 + status.len());
+        }
         family += 1;
     }
     body.into_bytes()
