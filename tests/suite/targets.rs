@@ -477,3 +477,29 @@ async fn the_answer_begins_before_the_targets_have_ended() {
     }
     assert!(rest.starts_with(b"kn_second 2\n# TYPE app_requests_total"));
 }
+
+#[tokio::test]
+async fn the_environment_reaches_the_engine() {
+    let app = Stub::text("a_total 1\nb 2\n").await;
+    let port = app.port().to_string();
+    for (untyped, expected) in [
+        ("convert", "# TYPE a_total gauge\na_total{@} 1\nb{@} 2\n"),
+        ("drop", "# TYPE a_total gauge\na_total{@} 1\n"),
+        ("keep", "a_total{@} 1\nb{@} 2\n"),
+    ] {
+        let variables = [
+            ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()),
+            ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
+            ("QPEXT_UNTYPED", untyped),
+            ("K_SERVICE", "from-knative"),
+            ("SERVING_REVISION", "r-\"1\""),
+        ];
+        let sidecar = Sidecar::start(&variables).await;
+        let labels = r#"service_name="from-knative",revision_name="r-\"1\"""#;
+        assert_eq!(
+            sidecar.scrape(LONG).await.text,
+            expected.replace('@', labels),
+            "{untyped}"
+        );
+    }
+}

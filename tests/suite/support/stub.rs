@@ -35,6 +35,8 @@ pub enum Event {
     Connected,
     /// A request's head came; it is given whole.
     Request(String),
+    /// Every step of an answer was done: the client's side has taken it, or the sockets between hold it.
+    Answered,
     /// The client ended the connection.
     Gone,
 }
@@ -133,6 +135,7 @@ where
                 return;
             }
         }
+        let _ = events.send(Event::Answered);
     }
     let _ = events.send(Event::Gone);
 }
