@@ -140,15 +140,7 @@ impl Scanner {
         while line.get(at) != Some(&b'}') {
             let name_start = at;
             let name_end = label_name_end(line, at).ok_or(Malformed)?;
-            at = skip_blanks(line, name_end);
-            if line.get(at) != Some(&b'=') {
-                return Err(Malformed);
-            }
-            at = skip_blanks(line, at + 1);
-            if line.get(at) != Some(&b'"') {
-                return Err(Malformed);
-            }
-            let end = quoted_end(line, at + 1)? + 1;
+            let end = quoted_end(line, value_start(line, name_end)?)? + 1;
             let bit = fingerprint(&line[name_start..name_end]);
             maybe_duplicate |= (fingerprints | METRIC_NAME_FINGERPRINT) & bit != 0;
             fingerprints |= bit;
@@ -185,6 +177,22 @@ impl Scanner {
 /// The label under which Prometheus keeps a metric's name.
 const METRIC_NAME: &[u8] = b"__name__";
 const METRIC_NAME_FINGERPRINT: u64 = fingerprint(METRIC_NAME);
+
+/// Behind a label's name: the index behind the quote that opens its value.
+fn value_start(line: &[u8], name_end: usize) -> Result<usize, Malformed> {
+    if line[name_end..].starts_with(b"=\"") {
+        return Ok(name_end + 2);
+    }
+    let equals = skip_blanks(line, name_end);
+    if line.get(equals) != Some(&b'=') {
+        return Err(Malformed);
+    }
+    let quote = skip_blanks(line, equals + 1);
+    if line.get(quote) != Some(&b'"') {
+        return Err(Malformed);
+    }
+    Ok(quote + 1)
+}
 
 /// Behind a label: the index of the next label or brace, and whether another label would need a comma first.
 fn skip_comma(line: &[u8], label_end: usize) -> (usize, bool) {
