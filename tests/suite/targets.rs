@@ -6,15 +6,16 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::support::reader::{Exposition, read};
-use crate::support::sidecar::{Answer, Sidecar};
+use crate::support::sidecar::{Answer, Sidecar, scrape_patiently};
 use crate::support::stub::{Event, Step, Stub, answer, chunk, chunk_bytes, chunked_head, last_chunk, ok};
 use crate::support::{SERVING, bodies};
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
 const APP_TEXT: &str = "# TYPE app_requests_total counter\napp_requests_total 3\n";
 
-/// Seconds that a scraper gives where a target hangs: short, because these tests wait it out.
-const SHORT: f64 = 0.8;
+/// Seconds that a scraper gives where a target hangs: short, because these tests wait it out, and long enough for the
+/// answer's way back on a slow machine, which is half of the offset.
+const SHORT: f64 = 2.0;
 /// Seconds that a scraper gives where nothing hangs: long, because these tests never wait it out.
 const LONG: f64 = 60.0;
 
@@ -64,7 +65,7 @@ async fn both_targets_alive_give_the_queue_proxys_text_and_then_the_apps_with_la
 async fn an_app_that_hangs_before_its_head_costs_only_its_own_samples() {
     let (_, exposition, log) = beside_healthy_queue_proxy(vec![Step::Hang], SHORT).await;
     assert_eq!(exposition.samples.len(), 1);
-    assert!(log.contains("sent no answer within 0.600 s"), "{log}");
+    assert!(log.contains("sent no answer within 1.500 s"), "{log}");
 }
 
 #[tokio::test]
@@ -167,11 +168,21 @@ async fn an_app_that_sends_one_byte_at_a_time_loses_nothing() {
 
 #[tokio::test]
 async fn a_body_without_end_is_cut_at_a_whole_line_in_time() {
-    let line = "endless{path=\"/v1/models/{name}\"} 1\n".repeat(100);
-    let steps = vec![chunked_head(), Step::Forever(chunk_bytes(line.as_bytes()))];
-    let (_, exposition, log) = beside_healthy_queue_proxy(steps, SHORT).await;
-    assert!(value(&exposition, "endless").is_some());
-    assert!(log.contains("did not end within"), "{log}");
+    // One that always has more, and one that has a little now and then.
+    let line = format!("endless{{path=\"/v1/models/{{name}}/{}\"}} 1\n", "x".repeat(10_000));
+    let always = Step::Forever(chunk_bytes(line.as_bytes()));
+    let now_and_then = Step::Drip(chunk_bytes(b"endless 1\n"));
+    for (endless, seconds) in [(always, 0.5), (now_and_then, SHORT)] {
+        let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+        let app = Stub::start(vec![chunked_head(), endless]).await;
+        let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+        // So much came until then that a slow machine may take longer to read it: the client waits for all of it.
+        let answer = scrape_patiently(&sidecar.url("/metrics"), seconds, LONG).await.unwrap();
+        let exposition = read_answer(&answer);
+        assert_eq!(value(&exposition, "kn_requests_total"), Some("7"));
+        assert_eq!(value(&exposition, "endless"), Some("1"));
+        assert!(sidecar.logged("target failed").await.contains("did not end within"));
+    }
 }
 
 #[tokio::test]

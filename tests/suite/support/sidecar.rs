@@ -138,11 +138,16 @@ fn port_served(line: &str) -> Option<u16> {
 
 /// One scrape, as [`Sidecar::scrape`].
 pub async fn scrape(url: &str, timeout_seconds: f64) -> Result<Answer, reqwest::Error> {
+    scrape_patiently(url, timeout_seconds, timeout_seconds).await
+}
+
+/// One scrape by a scraper that says one timeout and gives up at another.
+pub async fn scrape_patiently(url: &str, says_seconds: f64, waits_seconds: f64) -> Result<Answer, reqwest::Error> {
     let response = client()
         .get(url)
-        .header("x-prometheus-scrape-timeout-seconds", timeout_seconds.to_string())
+        .header("x-prometheus-scrape-timeout-seconds", says_seconds.to_string())
         .header("user-agent", "Prometheus/2.42.0")
-        .timeout(Duration::from_secs_f64(timeout_seconds))
+        .timeout(Duration::from_secs_f64(waits_seconds))
         .send()
         .await?;
     let (status, headers) = (response.status(), response.headers().clone());

@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,8 @@ pub enum Step {
     Dribble(Vec<u8>),
     /// Sends bytes over and over, until nobody listens.
     Forever(Vec<u8>),
+    /// Sends bytes now and then, until nobody listens.
+    Drip(Vec<u8>),
     /// Says nothing more, until the client leaves.
     Hang,
     /// Goes on when it is given a permit.
@@ -27,6 +30,9 @@ pub enum Step {
     /// Ends the connection with a reset.
     Reset,
 }
+
+/// The time between two drops of [`Step::Drip`].
+const DRIP: Duration = Duration::from_millis(1);
 
 /// What happens at the stub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +161,12 @@ async fn perform(step: Step, stream: &mut TcpStream) -> bool {
         }
         Step::Forever(bytes) => {
             while stream.write_all(&bytes).await.is_ok() {}
+            false
+        }
+        Step::Drip(bytes) => {
+            while stream.write_all(&bytes).await.is_ok() {
+                tokio::time::sleep(DRIP).await;
+            }
             false
         }
         Step::Hang => {
