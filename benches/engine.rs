@@ -59,6 +59,7 @@ fn engine(criterion: &mut Criterion) {
         ("relabel/vllm", bodies::vllm(BODY_BYTES)),
         ("relabel/short-lines", bodies::short_lines(BODY_BYTES)),
         ("relabel/colliding-labels", bodies::colliding_labels(BODY_BYTES)),
+        ("relabel/many-labels", bodies::many_labels(BODY_BYTES)),
     ] {
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(name, |bencher| {

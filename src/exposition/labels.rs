@@ -1,7 +1,7 @@
 //! The labels that are added to every sample of a relabelled target.
 
 use super::chars::label_name_end;
-use super::sample::fingerprint;
+use super::sample::{METRIC_NAME, fingerprint};
 
 /// What Prometheus puts before the name of a label that collides with one it adds
 /// (`model.ExportedLabelPrefix` in prometheus/common).
@@ -54,7 +54,7 @@ impl LabelSet {
     }
 
     fn add(&mut self, name: &str, value: &str) -> Result<(), LabelError> {
-        if label_name_end(name.as_bytes(), 0) != Some(name.len()) || name == "__name__" {
+        if label_name_end(name.as_bytes(), 0) != Some(name.len()) || name.as_bytes() == METRIC_NAME {
             return Err(LabelError::Name(name.to_owned()));
         }
         if self.contains(name.as_bytes()) {

@@ -15,6 +15,9 @@ use super::value::{is_plain_value, is_timestamp, is_value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
+/// Labels up to which a name is looked for by going through all of them; among more, by sorting them.
+const FEW_LABELS: usize = 64;
+
 /// Where the parts of a sample line stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
@@ -41,8 +44,9 @@ pub(super) struct Label {
     name_end: u32,
     /// Behind the quote that closes its value.
     end: u32,
-    /// The [`fingerprint`]s of this label's name and of all before it: two equal names always share one, two different
-    /// names seldom do.
+    /// The [`fingerprint`] of its name: two equal names always share one, two different names seldom do.
+    fingerprint: u64,
+    /// The fingerprints of its name and of all before it.
     fingerprints: u64,
 }
 
@@ -132,7 +136,7 @@ impl Scanner {
     /// Scans the labels that are not known, from behind the opening brace or the last known label to the closing brace.
     fn scan_labels(&mut self, line: &[u8], start: usize) -> Result<(usize, bool), Malformed> {
         let mut fingerprints = self.fingerprints();
-        let mut maybe_duplicate = false;
+        let mut maybe_among_many = false;
         let (mut at, mut needs_comma) = match self.labels.last() {
             Some(label) => skip_comma(line, label.end as usize),
             None => (skip_blanks(line, start), false),
@@ -141,21 +145,39 @@ impl Scanner {
             let name_start = at;
             let name_end = label_name_end(line, at).ok_or(Malformed)?;
             let end = quoted_end(line, value_start(line, name_end)?)? + 1;
-            let bit = fingerprint(&line[name_start..name_end]);
-            maybe_duplicate |= (fingerprints | METRIC_NAME_FINGERPRINT) & bit != 0;
-            fingerprints |= bit;
+            let name = &line[name_start..name_end];
+            let fingerprint = fingerprint(name);
+            if fingerprints & fingerprint != 0 {
+                maybe_among_many |= self.labels.len() > FEW_LABELS;
+                if self.labels.len() <= FEW_LABELS && self.has_like(line, name, fingerprint) {
+                    return Err(Malformed);
+                }
+            }
+            if name == METRIC_NAME {
+                // Prometheus keeps the metric's own name under this label, so that it is there twice.
+                return Err(Malformed);
+            }
+            fingerprints |= fingerprint;
             self.labels.push(Label {
                 name_start: name_start as u32,
                 name_end: name_end as u32,
                 end: end as u32,
+                fingerprint,
                 fingerprints,
             });
             (at, needs_comma) = skip_comma(line, end);
         }
-        if maybe_duplicate && self.has_duplicate(line) {
+        if maybe_among_many && self.has_duplicate(line) {
             return Err(Malformed);
         }
         Ok((at, needs_comma))
+    }
+
+    /// Whether the line being scanned has a label of this name and fingerprint.
+    fn has_like(&self, line: &[u8], name: &[u8], fingerprint: u64) -> bool {
+        self.labels
+            .iter()
+            .any(|label| label.fingerprint == fingerprint && label.name(line) == name)
     }
 
     /// Whether the line last scanned has a label of this name.
@@ -163,11 +185,8 @@ impl Scanner {
         self.labels.iter().any(|label| label.name(line) == name)
     }
 
-    /// Whether two labels have one name, or one has the name under which Prometheus keeps the metric's own.
+    /// Whether two labels of the line being scanned have one name.
     fn has_duplicate(&self, line: &[u8]) -> bool {
-        if self.has(line, METRIC_NAME) {
-            return true;
-        }
         let mut names: Vec<&[u8]> = self.labels.iter().map(|label| label.name(line)).collect();
         names.sort_unstable();
         names.windows(2).any(|pair| pair[0] == pair[1])
@@ -175,8 +194,7 @@ impl Scanner {
 }
 
 /// The label under which Prometheus keeps a metric's name.
-const METRIC_NAME: &[u8] = b"__name__";
-const METRIC_NAME_FINGERPRINT: u64 = fingerprint(METRIC_NAME);
+pub(super) const METRIC_NAME: &[u8] = b"__name__";
 
 /// Behind a label's name: the index behind the quote that opens its value.
 fn value_start(line: &[u8], name_end: usize) -> Result<usize, Malformed> {

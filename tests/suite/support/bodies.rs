@@ -71,3 +71,33 @@ pub fn colliding_labels(bytes: usize) -> Vec<u8> {
     }
     body.into_bytes()
 }
+
+/// Samples with as many labels as some exporters give every one of theirs, no two lines alike before the last.
+#[allow(dead_code, reason = "the tests that share this file do not all need it")]
+pub fn many_labels(bytes: usize) -> Vec<u8> {
+    let names = [
+        "namespace",
+        "pod",
+        "uid",
+        "node",
+        "container",
+        "image",
+        "image_id",
+        "image_spec",
+        "container_id",
+        "host_ip",
+        "pod_ip",
+        "created_by_kind",
+        "created_by_name",
+        "priority_class",
+        "host_network",
+    ];
+    let mut body = String::from("# TYPE kube_pod_info gauge\n");
+    let mut series = 0;
+    while body.len() < bytes {
+        let labels: Vec<String> = names.iter().map(|name| format!("{name}=\"{series}-{name}\"")).collect();
+        let _ = writeln!(body, "kube_pod_info{{{}}} 1", labels.join(","));
+        series += 1;
+    }
+    body.into_bytes()
+}
