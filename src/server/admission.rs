@@ -6,8 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::patience::Client;
 
 /// How long a client may leave its answer unread before its place is open to others. A scraper reads at once; it is as
 /// long as a scraper that is turned away is asked to wait.
@@ -22,8 +23,8 @@ pub(super) struct Admission {
 
 #[derive(Debug)]
 struct Place {
-    /// Told when the place is given to somebody else.
-    evicted: Arc<Notify>,
+    /// Who holds it, and is put out when the place is given to somebody else.
+    client: Arc<Client>,
     /// Since when a piece of the answer has been waiting for the client to take it.
     unread_since: Mutex<Option<Instant>>,
 }
@@ -43,15 +44,15 @@ impl Admission {
         }
     }
 
-    /// Takes a place, if there is one. `evicted` is told if it is taken back.
-    pub(super) fn enter(self: &Arc<Self>, evicted: Arc<Notify>) -> Option<Ticket> {
+    /// Takes a place for this client, if there is one.
+    pub(super) fn enter(self: &Arc<Self>, client: Arc<Client>) -> Option<Ticket> {
         let mut places = lock(&self.places);
         if places.len() >= self.limit {
             let unread = places.iter().position(|place| place.is_unread())?;
-            places.swap_remove(unread).evicted.notify_one();
+            places.swap_remove(unread).client.put_out();
         }
         let place = Arc::new(Place {
-            evicted,
+            client,
             unread_since: Mutex::default(),
         });
         places.push(Arc::clone(&place));
@@ -91,11 +92,11 @@ mod tests {
     use super::*;
 
     fn enter(admission: &Arc<Admission>) -> Option<Ticket> {
-        admission.enter(Arc::default())
+        admission.enter(Arc::new(Client::new()))
     }
 
-    #[test]
-    fn one_more_than_the_limit_is_turned_away_until_a_place_is_free() {
+    #[tokio::test]
+    async fn one_more_than_the_limit_is_turned_away_until_a_place_is_free() {
         let admission = Arc::new(Admission::new(2));
         let first = enter(&admission).unwrap();
         let _second = enter(&admission).unwrap();
@@ -107,13 +108,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_leaves_its_place_to_the_next() {
         let admission = Arc::new(Admission::new(1));
-        let evicted = Arc::new(Notify::new());
-        let slow = admission.enter(Arc::clone(&evicted)).unwrap();
+        let client = Arc::new(Client::new());
+        let slow = admission.enter(Arc::clone(&client)).unwrap();
         slow.set_unread(true);
         assert!(enter(&admission).is_none(), "it has a second to read");
         tokio::time::advance(UNREAD_FOR).await;
         let newcomer = enter(&admission).unwrap();
-        evicted.notified().await;
+        client.is_put_out().await;
         drop(slow);
         assert!(enter(&admission).is_none(), "the place is the newcomer's alone");
         drop(newcomer);

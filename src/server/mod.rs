@@ -28,7 +28,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
@@ -39,6 +39,10 @@ use patience::{Client, Patient, Phase, Served};
 
 /// Connections that wait to be accepted; as tokio and Go have it.
 const BACKLOG: i32 = 1024;
+
+/// Connections that are open at once; the one that has been quiet longest makes room for one more. A pod has a handful
+/// of scrapers, and each connection costs a file descriptor and some kilobytes.
+const MAX_CONNECTIONS: usize = 256;
 
 /// Bytes of a request's head. A scraper's has some hundreds.
 const MAX_HEAD: usize = 16 << 10;
@@ -100,6 +104,7 @@ pub async fn serve(
     };
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
+    let mut clients = Clients::default();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
@@ -107,7 +112,9 @@ pub async fn serve(
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, service.clone(), stopped.clone()));
+                    if let Some(client) = clients.let_in() {
+                        connections.spawn(connection(stream, client, service.clone(), stopped.clone()));
+                    }
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");
@@ -123,6 +130,32 @@ pub async fn serve(
     }
 }
 
+/// The clients that are connected.
+#[derive(Debug, Default)]
+struct Clients(Vec<Arc<Client>>);
+
+impl Clients {
+    /// A new client, for whom the quietest may have to leave; `None` if every other one is being served.
+    fn let_in(&mut self) -> Option<Arc<Client>> {
+        // A connection that is over has dropped its client.
+        self.0.retain(|client| Arc::strong_count(client) > 1);
+        if self.0.len() >= MAX_CONNECTIONS {
+            let quiet = self.0.iter().enumerate();
+            let quietest = quiet
+                .filter_map(|(index, client)| Some((client.quiet_since()?, index)))
+                .min();
+            let Some((_, index)) = quietest else {
+                warn!("a client was turned away: {MAX_CONNECTIONS} others are being served");
+                return None;
+            };
+            self.0.swap_remove(index).put_out();
+        }
+        let client = Arc::new(Client::new());
+        self.0.push(Arc::clone(&client));
+        Some(client)
+    }
+}
+
 /// A connection that panicked costs its own scrape only.
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
@@ -131,17 +164,14 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 /// Serves one client until it leaves, is put out, or the server stops and it has had its answer.
-async fn connection(stream: TcpStream, service: Service, mut stopped: watch::Receiver<()>) {
+async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, mut stopped: watch::Receiver<()>) {
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%error, "a client left at once");
     }
-    let client = Arc::new(Client::new());
-    let evicted = Arc::new(Notify::new());
     let stream = TokioIo::new(Patient::new(stream, Arc::clone(&client)));
     let serve = service_fn(|request| {
-        let served = client.serve();
-        let (service, evicted) = (service.clone(), Arc::clone(&evicted));
-        async move { Ok::<_, Infallible>(service.answer(request, served, evicted).await) }
+        let (service, client) = (service.clone(), Arc::clone(&client));
+        async move { Ok::<_, Infallible>(service.answer(request, client).await) }
     });
     let mut serving = pin!(
         http1::Builder::new()
@@ -158,8 +188,8 @@ async fn connection(stream: TcpStream, service: Service, mut stopped: watch::Rec
                 }
                 return;
             }
-            () = evicted.notified() => {
-                return warn!("a client did not read its answer and was put out for another");
+            () = client.is_put_out() => {
+                return warn!("a client that was quiet, or did not read its answer, was put out for another");
             }
             _ = stopped.changed(), if !stopping => {
                 if matches!(client.phase(), Phase::SendingHead(_)) {
@@ -179,14 +209,15 @@ struct Service {
 }
 
 impl Service {
-    async fn answer(&self, request: Request<Incoming>, served: Served, evicted: Arc<Notify>) -> Response<ServedBody> {
+    async fn answer(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<ServedBody> {
+        let served = client.serve();
         let body = |content: Content| ServedBody {
             content,
             _served: served,
         };
         let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
-            "/metrics" if allowed => self.scrape(request, evicted).await.map(body),
+            "/metrics" if allowed => self.scrape(request, client).await.map(body),
             "/healthz" if allowed => plain(StatusCode::OK, "ok\n").map(body),
             "/metrics" | "/healthz" => {
                 let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "expected GET or HEAD\n");
@@ -199,8 +230,8 @@ impl Service {
         }
     }
 
-    async fn scrape(&self, request: Request<Incoming>, evicted: Arc<Notify>) -> Response<Content> {
-        let Some(ticket) = self.admission.enter(evicted) else {
+    async fn scrape(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Content> {
+        let Some(ticket) = self.admission.enter(client) else {
             warn!("a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running");
             let text = "as many scrapes as QPEXT_MAX_CONCURRENT_SCRAPES allows are running\n";
             let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 /// How long a client may take to send a request's head, from its first byte; a new client from the moment it connects.
@@ -33,10 +34,11 @@ pub(super) enum Phase {
     Resting(Instant),
 }
 
-/// What a client is doing, told by those who know.
+/// A client: what it is doing, told by those who know, and whether it is to leave.
 #[derive(Debug)]
 pub(super) struct Client {
     phase: Mutex<Phase>,
+    put_out: Notify,
 }
 
 impl Client {
@@ -44,11 +46,30 @@ impl Client {
     pub(super) fn new() -> Self {
         Self {
             phase: Mutex::new(Phase::SendingHead(Instant::now())),
+            put_out: Notify::new(),
         }
     }
 
     pub(super) fn phase(&self) -> Phase {
         *self.lock()
+    }
+
+    /// Since when it has been asking nothing, unless it is being served.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        match self.phase() {
+            Phase::SendingHead(since) | Phase::Resting(since) => Some(since),
+            Phase::Served => None,
+        }
+    }
+
+    /// Ends its connection: somebody else needs the room that it takes.
+    pub(super) fn put_out(&self) {
+        self.put_out.notify_one();
+    }
+
+    /// Ready once it is put out.
+    pub(super) async fn is_put_out(&self) {
+        self.put_out.notified().await;
     }
 
     /// Its request is being answered until what is returned is dropped.

@@ -282,6 +282,29 @@ async fn two_hundred_connections_that_send_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn more_connections_than_there_is_room_for_keep_nobody_out() {
+    let app = Stub::text(APP_TEXT).await;
+    let sidecar = sidecar_for(&app, &[]).await;
+    let mut quiet = Vec::new();
+    for _ in 0..600 {
+        quiet.push(connect(&sidecar).await);
+        if quiet.len() % 50 == 0 {
+            assert_eq!(
+                sidecar.scrape(LONG).await.status,
+                200,
+                "beside {} connections",
+                quiet.len()
+            );
+        }
+    }
+    // The first had to leave long before its ten seconds were over.
+    let mut nothing = Vec::new();
+    let _ = quiet[0].read_to_end(&mut nothing).await;
+    let open = std::fs::read_dir(format!("/proc/{}/fd", sidecar.id())).unwrap().count();
+    assert!(open < 300, "{open} file descriptors");
+}
+
+#[tokio::test]
 async fn a_client_that_sends_half_a_head_is_put_out() {
     let app = Stub::text(APP_TEXT).await;
     let sidecar = sidecar_for(&app, &[]).await;
