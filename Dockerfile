@@ -1,6 +1,6 @@
 # The sidecar as an image: one static binary and nothing else.
 #
-#   docker build -t qpext .
+#   docker build -t qpext:0.1.0 .
 #
 # The image that compiles is an argument, for those who have to use their own.
 ARG RUST_IMAGE=docker.io/library/rust:1-bookworm

@@ -104,11 +104,16 @@ impl Aggregator {
         })
     }
 
-    /// Asks every target at once; answers as soon as one of them is alive.
+    /// The targets, in the order in which they are written.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.plans.iter().map(|plan| &plan.target)
+    }
+
+    /// Asks every target at once; answers as soon as one of them has something to say, or ends well.
     ///
     /// # Errors
     ///
-    /// How each target failed, if all of them did.
+    /// How each target failed, if all of them did without a whole line between them: a head alone is no answer.
     pub async fn scrape(&self, headers: &HeaderMap) -> Result<Answer, Vec<Failure>> {
         let budget = Budget::new(scraper_timeout(headers).unwrap_or(self.timeout), self.offset);
         let user_agent = headers.get(USER_AGENT);
@@ -118,8 +123,11 @@ impl Aggregator {
             .map(|plan| self.ask(plan, user_agent, budget))
             .collect();
         let mut answer = Answer::new(scrapes, budget);
-        poll_fn(|cx| answer.poll_alive(cx)).await?;
-        Ok(answer)
+        answer.first_piece = poll_fn(|cx| answer.poll_piece(cx)).await;
+        match answer.failures() {
+            Some(failures) if answer.first_piece.is_none() => Err(failures),
+            _ => Ok(answer),
+        }
     }
 
     fn ask(&self, plan: &Arc<Plan>, user_agent: Option<&HeaderValue>, budget: Budget) -> TargetScrape {
@@ -153,6 +161,8 @@ enum State {
 struct Stream {
     body: TargetBody,
     engine: Engine,
+    /// How a body ends that ends well.
+    good_end: End,
     /// What has been read and not yet pushed.
     chunk: Bytes,
     /// When the body is cut; known once its turn has come.
@@ -173,6 +183,8 @@ pub struct Answer {
     /// The index of the target being written.
     current: usize,
     families: Families,
+    /// What was written when it was settled that there is something to write.
+    first_piece: Option<Bytes>,
     out: Vec<u8>,
     budget: Budget,
     timer: Pin<Box<Sleep>>,
@@ -193,21 +205,16 @@ impl Answer {
             scrapes,
             current: 0,
             families: Families::default(),
+            first_piece: None,
             out: Vec::new(),
             budget,
             timer: Box::pin(tokio::time::sleep_until(budget.heads_by())),
         }
     }
 
-    /// Ready when one target is alive, or all have failed.
-    fn poll_alive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Vec<Failure>>> {
-        self.poll_heads(cx);
-        let is_alive = |scrape: &TargetScrape| matches!(scrape.state, State::Alive(_));
-        if self.scrapes.iter().any(is_alive) {
-            return Poll::Ready(Ok(()));
-        }
-        let failures: Option<Vec<Failure>> = self.scrapes.iter().map(TargetScrape::failure).collect();
-        failures.map_or(Poll::Pending, |failures| Poll::Ready(Err(failures)))
+    /// How each target failed, if all of them did.
+    fn failures(&self) -> Option<Vec<Failure>> {
+        self.scrapes.iter().map(TargetScrape::failure).collect()
     }
 
     /// Drives every target whose head is not in.
@@ -226,6 +233,9 @@ impl Answer {
 
     /// The next piece of the answer; `None` at its end.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(piece) = self.first_piece.take() {
+            return Poll::Ready(Some(piece));
+        }
         loop {
             if self.out.len() >= FRAME {
                 return Poll::Ready(self.take_piece());
@@ -285,6 +295,11 @@ impl Plan {
         Stream {
             body: scraped.body,
             engine,
+            good_end: if scraped.is_delimited {
+                End::Whole
+            } else {
+                End::BrokenOff
+            },
             chunk: Bytes::new(),
             cut_at: None,
         }
@@ -303,16 +318,17 @@ impl TargetScrape {
         let milliseconds = budget.start().elapsed().as_millis() as u64;
         match &result {
             Err(error) => {
-                warn!(scraped = name, %url, %error, samples = counts.samples, dropped, milliseconds, "target failed");
+                warn!(target = name, %url, %error, samples = counts.samples, dropped, milliseconds, "target failed");
             }
-            Ok(()) if dropped > 0 => {
+            // Untyped samples are dropped because the operator said so.
+            Ok(()) if dropped > counts.dropped(DropReason::Untyped) => {
                 let malformed = counts.dropped(DropReason::Malformed);
                 let too_long = counts.dropped(DropReason::TooLong);
                 let untyped = counts.dropped(DropReason::Untyped);
                 let no_room = counts.dropped(DropReason::NoRoom);
-                warn!(scraped = name, %url, malformed, too_long, untyped, no_room, "lines dropped");
+                warn!(target = name, %url, malformed, too_long, untyped, no_room, "lines dropped");
             }
-            Ok(()) => debug!(scraped = name, %url, samples = counts.samples, milliseconds, "target scraped"),
+            Ok(()) => debug!(target = name, %url, samples = counts.samples, milliseconds, "target scraped"),
         }
         self.state = State::Done(result);
     }
@@ -359,7 +375,7 @@ impl Stream {
                 Step::End(Err(error))
             }
             Poll::Ready(None) => {
-                self.engine.finish(End::Whole, families, out);
+                self.engine.finish(self.good_end, families, out);
                 Step::End(Ok(()))
             }
             Poll::Pending => {

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 /// In which Prometheus says how long it waits, in seconds (`scrapeTimeoutHeader` in its `scrape/scrape.go`).
 pub const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
-/// No scraper waits longer than this; a larger number in the header is taken for it.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+/// No scraper needs longer than this, and none may hold a place among the scrapes longer; a larger timeout is taken for
+/// it.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The offset is at most this part of the timeout, so that a short timeout is not eaten up by it.
 const LARGEST_OFFSET_PART: u32 = 4;

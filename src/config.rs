@@ -1,7 +1,7 @@
 //! The configuration: the process's environment, parsed once into types that cannot be wrong.
 //!
 //! In: environment variables. Out: a [`Config`], or the first [`ConfigError`], which names the variable, its value and
-//! what was expected. Every room reads this one; it reads none.
+//! what was expected. Every room reads this one; of the others it knows only the engine's words.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use serde::Deserialize;
-use tracing_subscriber::filter::Targets as LogFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets as LogFilter};
 
 use crate::exposition::{LabelSet, Untyped};
 
@@ -24,6 +24,9 @@ const DEFAULT_SCRAPE_TIMEOUT_OFFSET: Duration = Duration::from_millis(500);
 const DEFAULT_MAX_BODY_BYTES: u64 = 256 << 20;
 /// Two Prometheus servers, an autoscaler and an engineer with `curl`, twice over.
 const DEFAULT_MAX_CONCURRENT_SCRAPES: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
+
+const OWN_PORT: &str = "AGGREGATE_PROMETHEUS_METRICS_PORT";
+const APP_PORT: &str = "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT";
 
 /// The labels that carry the serving variables, in the order in which they are written.
 const SERVICE_NAME: &str = "service_name";
@@ -55,6 +58,8 @@ pub struct Config {
     pub log: LogFilter,
     /// How events are logged.
     pub log_format: LogFormat,
+    /// Variables that are named like ours and are none: misspelt, or of another version.
+    pub unknown_variables: Vec<String>,
 }
 
 /// Where the sidecar listens.
@@ -142,6 +147,9 @@ struct Environment {
     qpext_untyped: Option<String>,
     qpext_log: Option<String>,
     qpext_log_format: Option<String>,
+    /// Every other variable.
+    #[serde(flatten)]
+    others: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -185,7 +193,7 @@ impl Config {
 impl Environment {
     fn parse(self) -> Result<Config, ConfigError> {
         let port = parse(
-            "AGGREGATE_PROMETHEUS_METRICS_PORT",
+            OWN_PORT,
             self.aggregate_prometheus_metrics_port,
             "a port from 0 to 65535, where 0 picks a free one",
             DEFAULT_PORT,
@@ -215,6 +223,12 @@ impl Environment {
             self.kserve_container_prometheus_metrics_path,
             port,
         )?;
+        if let Some(app) = &app
+            && queue_proxy.as_ref() == Some(app)
+        {
+            let expected = "an endpoint other than the queue-proxy's, which is scraped already";
+            return Err(error(APP_PORT, &app.port.to_string(), expected));
+        }
         if queue_proxy.is_none() && app.is_none() {
             return Err(error(
                 "QPEXT_QUEUE_PROXY_METRICS_PORT",
@@ -270,9 +284,9 @@ impl Environment {
             log: parse(
                 "QPEXT_LOG",
                 self.qpext_log,
-                "a tracing filter, such as info or warn,qpext=debug",
+                "a tracing filter of levels (error, warn, info, debug, trace, off), such as info or warn,qpext=debug",
                 LogFilter::new().with_default(tracing::Level::INFO),
-                |value| value.parse().ok(),
+                log_filter,
             )?,
             log_format: parse(
                 "QPEXT_LOG_FORMAT",
@@ -281,6 +295,7 @@ impl Environment {
                 LogFormat::Json,
                 log_format,
             )?,
+            unknown_variables: unknown_variables(self.others),
         })
     }
 }
@@ -290,26 +305,31 @@ fn queue_proxy(port: Option<String>, path: Option<String>, own_port: u16) -> Res
     if port.as_deref() == Some("") {
         return Ok(None);
     }
+    let is_default = port.is_none();
     let expected = "a port from 1 to 65535, or nothing, which turns the target off";
     let port = parse(PORT, port, expected, DEFAULT_QUEUE_PROXY_PORT, |value| {
         value.parse().ok()
     })?;
+    if is_default && port.get() == own_port {
+        let expected =
+            "a port other than the queue-proxy's, or QPEXT_QUEUE_PROXY_METRICS_PORT set to another or to nothing";
+        return Err(error(OWN_PORT, &own_port.to_string(), expected));
+    }
     refuse_own_port(PORT, port, own_port)?;
     let path = target_path("QPEXT_QUEUE_PROXY_METRICS_PATH", path)?;
     Ok(Some(Endpoint { port, path }))
 }
 
 fn app(port: Option<String>, path: Option<String>, own_port: u16) -> Result<Option<Endpoint>, ConfigError> {
-    const PORT: &str = "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT";
     let path = target_path("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", none_if_empty(path))?;
     let port = none_if_empty(port);
-    let port = parse(PORT, port, "a port from 1 to 65535", None, |value| {
+    let port = parse(APP_PORT, port, "a port from 1 to 65535", None, |value| {
         value.parse().ok().map(Some)
     })?;
     let Some(port) = port else {
         return Ok(None);
     };
-    refuse_own_port(PORT, port, own_port)?;
+    refuse_own_port(APP_PORT, port, own_port)?;
     Ok(Some(Endpoint { port, path }))
 }
 
@@ -323,9 +343,10 @@ fn refuse_own_port(variable: &'static str, port: NonZeroU16, own_port: u16) -> R
 }
 
 fn target_path(variable: &'static str, value: Option<String>) -> Result<String, ConfigError> {
-    let expected = "a path that starts with / and has no blanks, such as /metrics";
+    let expected = "a path that starts with / and has neither blanks nor #, such as /metrics";
     parse(variable, value, expected, DEFAULT_PATH.to_owned(), |value| {
-        let is_path = value.starts_with('/') && value.parse::<http::uri::PathAndQuery>().is_ok();
+        let is_path =
+            value.starts_with('/') && !value.contains('#') && value.parse::<http::uri::PathAndQuery>().is_ok();
         is_path.then(|| value.to_owned())
     })
 }
@@ -338,6 +359,11 @@ fn serving_labels(labels: [(&'static str, Option<String>, Option<String>); 3]) -
     LabelSet::new(given).expect("the three names are label names and differ")
 }
 
+fn unknown_variables(others: BTreeMap<String, String>) -> Vec<String> {
+    let names = others.into_keys().map(|name| name.to_ascii_uppercase());
+    names.filter(|name| name.starts_with("QPEXT_")).collect()
+}
+
 fn untyped(value: &str) -> Option<Untyped> {
     Some(match value {
         "convert" => Untyped::Convert,
@@ -345,6 +371,20 @@ fn untyped(value: &str) -> Option<Untyped> {
         "keep" => Untyped::Keep,
         _ => return None,
     })
+}
+
+/// A filter as tracing has it, except that each part must name a level: tracing takes a word that is none, a misspelt
+/// level for example, for a module, and logs nothing else.
+fn log_filter(value: &str) -> Option<LogFilter> {
+    let names_level = |part: &str| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+    };
+    if value.split(',').all(names_level) {
+        value.parse().ok()
+    } else {
+        None
+    }
 }
 
 fn log_format(value: &str) -> Option<LogFormat> {
@@ -531,7 +571,21 @@ mod tests {
             ("QPEXT_MAX_BODY_BYTES", "10MB", "a number of bytes"),
             ("QPEXT_MAX_CONCURRENT_SCRAPES", "0", "a number"),
             ("QPEXT_UNTYPED", "Convert", "convert, drop or keep"),
+            (
+                "AGGREGATE_PROMETHEUS_METRICS_PORT",
+                "9091",
+                "other than the queue-proxy's",
+            ),
+            (
+                "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT",
+                "9091",
+                "other than the queue-proxy's",
+            ),
+            ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", "/a#b", "a path"),
             ("QPEXT_LOG", "qpext=loud", "a tracing filter"),
+            ("QPEXT_LOG", "inof", "a tracing filter"),
+            ("QPEXT_LOG", "", "a tracing filter"),
+            ("QPEXT_LOG", "qpext=", "a tracing filter"),
             ("QPEXT_LOG_FORMAT", "xml", "json or text"),
         ] {
             let error = config(&[(variable, value)]).expect_err(variable);
@@ -542,6 +596,12 @@ mod tests {
                 format!("{variable}={value:?}: expected {}", error.expected)
             );
         }
+    }
+
+    #[test]
+    fn variables_that_are_named_like_ours_are_told() {
+        let config = config(&[("QPEXT_SCRAPE_TIMOUT", "1s"), ("PATH", "/bin"), ("QPEXT_LOG", "warn")]).unwrap();
+        assert_eq!(config.unknown_variables, ["QPEXT_SCRAPE_TIMOUT"]);
     }
 
     #[test]

@@ -10,19 +10,29 @@ use qpext::server;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
+
+/// Lines of the log that wait for their reader, some hundred kilobytes.
+const LOG_LINES: usize = 1000;
 
 /// A bad configuration (`EX_USAGE` in `sysexits.h`).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    if let Some(argument) = std::env::args_os().nth(1) {
+        return fail(
+            USAGE,
+            &format!("unexpected argument {argument:?}: expected none, the environment configures it"),
+        );
+    }
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => return fail(USAGE, &error.to_string()),
     };
-    init_log(&config);
+    let _log = init_log(&config);
     // One thread: a sidecar must not take the processor from the model beside it.
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -48,10 +58,21 @@ async fn run(config: &Config) -> Result<(), String> {
             "no label is added to the app's samples: SERVING_SERVICE and its sisters, and K_SERVICE and its, are unset"
         );
     }
+    if !config.unknown_variables.is_empty() {
+        warn!(
+            variables = config.unknown_variables.join(","),
+            "variables that are none of ours are ignored"
+        );
+    }
+    let targets: Vec<String> = aggregator
+        .targets()
+        .map(|target| format!("{}={}", target.name, target.url))
+        .collect();
     info!(
         %address,
         port = address.port(),
         version = env!("CARGO_PKG_VERSION"),
+        targets = targets.join(" "),
         labels = %config.serving_labels,
         "serving /metrics"
     );
@@ -72,7 +93,7 @@ async fn run(config: &Config) -> Result<(), String> {
             drop(stop);
             tokio::select! {
                 () = &mut serving => {}
-                () = signals.next() => {}
+                () = signals.next() => warn!("a second signal came: running scrapes are cut off"),
             }
         }
     }
@@ -114,13 +135,22 @@ impl Signals {
     }
 }
 
-fn init_log(config: &Config) {
-    let layer = fmt::layer().with_writer(io::stderr);
+/// Starts the log. What is returned writes what is left when it is dropped.
+///
+/// Lines are handed to a thread, and dropped where it cannot keep up: a log that nobody reads must not stop a scrape.
+fn init_log(config: &Config) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LOG_LINES)
+        .finish(io::stderr());
+    // The module that logs is of no use to an operator, and JSON has one place for it and for the scrape's target.
+    let layer = fmt::layer().with_writer(writer).with_target(false);
     let layer = match config.log_format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
     registry().with(layer.with_filter(config.log.clone())).init();
+    guard
 }
 
 /// Says in one line why the process ends. Where standard error is closed, the exit status has to do.

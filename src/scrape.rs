@@ -3,13 +3,17 @@
 //! In: a [`Target`] and what the scraper asked. Out: a [`TargetBody`], or a [`ScrapeError`] that says in the operator's
 //! words what the target did and what was expected of it. Nothing of the body is held here.
 
+use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use reqwest::{Client, Url, redirect};
@@ -96,6 +100,9 @@ pub enum Format {
 pub struct Scraped {
     /// The format, as the target names it.
     pub format: Format,
+    /// The answer says where its body ends. Where it does not, the end of the connection is the end of the body, and a
+    /// last line without a newline may be a piece of one.
+    pub is_delimited: bool,
     /// The body.
     pub body: TargetBody,
 }
@@ -153,13 +160,20 @@ impl Scraper {
             .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))?
             .map_err(|error| ScrapeError::Unreachable(root_cause(&error)))?;
         let format = check_head(response.status(), response.headers())?;
+        let is_delimited = [CONTENT_LENGTH, TRANSFER_ENCODING]
+            .iter()
+            .any(|header| response.headers().contains_key(header));
         let body = TargetBody {
             body: response.into(),
             limit: target.max_body_bytes,
             left: target.max_body_bytes,
             is_over: false,
         };
-        Ok(Scraped { format, body })
+        Ok(Scraped {
+            format,
+            is_delimited,
+            body,
+        })
     }
 
     async fn ask(
@@ -232,9 +246,23 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     }
 }
 
-/// Whether the connection ended before an answer came: neither refused, nor a redirect too many.
+/// Whether the connection ended before an answer came.
 fn broke_off(error: &reqwest::Error) -> bool {
-    error.is_request() && !error.is_connect() && !error.is_redirect() && !error.is_timeout()
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && (error.is_incomplete_message() || error.is_canceled())
+        {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeError> {
@@ -246,8 +274,11 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeE
     if status != StatusCode::OK {
         return Err(ScrapeError::Status(status));
     }
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    let is_none = |encoding: &HeaderValue| encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if let Some(encoding) = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .find(|encoding| !is_none(encoding))
     {
         return Err(ScrapeError::ContentEncoding(quote(encoding)));
     }
@@ -277,7 +308,7 @@ fn quote(value: &HeaderValue) -> String {
 }
 
 /// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".
-fn root_cause(error: &dyn std::error::Error) -> String {
+fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 
 use super::metadata::MetricType;
 
-/// Room for family names in one answer, in bytes, each counted with [`ENTRY_COST`]. It holds 80,000 families with names
-/// of 40 bytes; the busiest exporters have some thousands. Past it the samples of further families are dropped:
+/// Room for the family names of one target, in bytes, each counted with [`ENTRY_COST`]. It holds 20,000 families with
+/// names of 40 bytes; the busiest exporters have some thousands. Past it the samples of further families are dropped:
 /// somebody is making up names, and the sidecar must outlive that.
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
-/// What a family costs beside its name: its entry in the table, with the table's free places.
-const ENTRY_COST: usize = 64;
+/// What a family costs beside its name: its entry in the table, with the table's free places while it grows, and the
+/// allocator's share. Measured, not computed.
+const ENTRY_COST: usize = 160;
 
 /// There is no room for the name of another family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub(super) struct Family {
 #[derive(Debug, Default)]
 pub struct Families {
     by_name: HashMap<Box<[u8]>, Family>,
+    /// Room taken by the names that the target being read came up with.
     bytes: usize,
     target: u32,
 }
@@ -46,6 +48,7 @@ impl Families {
     /// which samples belong to it; what the answer already holds stays known.
     pub fn next_target(&mut self) {
         self.target += 1;
+        self.bytes = 0;
     }
 
     /// The family of this name.

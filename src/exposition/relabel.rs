@@ -4,7 +4,7 @@
 //! written with its own bytes (leading blanks aside) and the labels, or dropped and counted.
 //!
 //! To whoever changes this: a line may be written only when all of it has been checked, because one line that
-//! Prometheus cannot read costs the whole scrape. `tests/lines.rs` holds the rules, one line each; add yours there.
+//! Prometheus cannot read costs the whole scrape. `tests/suite/lines.rs` holds the rules, one line each; add yours there.
 
 use std::sync::Arc;
 

@@ -18,6 +18,9 @@ pub(super) struct Malformed;
 /// Labels up to which a name is looked for by going through all of them; among more, by sorting them.
 const FEW_LABELS: usize = 64;
 
+/// Bytes from which on a line is not kept for the next to be compared with.
+const LONG_LINE: usize = 64 << 10;
+
 /// Where the parts of a sample line stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
@@ -78,6 +81,10 @@ pub(super) struct Scanner {
 impl Scanner {
     /// Scans one sample line.
     pub(super) fn scan(&mut self, line: &[u8]) -> Result<Sample, Malformed> {
+        if self.last.len() > LONG_LINE {
+            // The room that it took must not be held for the lines that follow.
+            *self = Self::default();
+        }
         let common = common_prefix(&self.last, line);
         let kept = self.labels.iter().rposition(|label| label.end as usize <= common);
         self.labels.truncate(kept.map_or(0, |index| index + 1));
@@ -263,8 +270,9 @@ fn quoted_end(line: &[u8], start: usize) -> Result<usize, Malformed> {
                     Err(Malformed)
                 };
             }
-            // Any byte may follow a backslash; one Prometheus does not know, it keeps with its backslash.
-            Some(_) if stop + 1 < line.len() => {
+            // Any byte may follow a backslash but NUL, at which Prometheus's lexer stops; one that it does not know, it
+            // keeps with its backslash.
+            Some(_) if line.get(stop + 1).is_some_and(|byte| *byte != 0) => {
                 ascii &= line[stop + 1].is_ascii();
                 at = stop + 2;
             }

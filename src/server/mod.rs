@@ -242,7 +242,10 @@ impl Service {
         };
         match self.aggregator.scrape(request.headers()).await {
             Ok(answer) => {
-                let mut response = Response::new(Content::Scraped { answer, ticket });
+                let mut response = Response::new(Content::Scraped {
+                    answer: Box::new(answer),
+                    ticket,
+                });
                 response.headers_mut().insert(CONTENT_TYPE, aggregate::CONTENT_TYPE);
                 response
             }
@@ -269,7 +272,7 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Content> {
 /// What is answered.
 enum Content {
     /// The targets' samples, with the place that their scrapes hold.
-    Scraped { answer: Answer, ticket: Ticket },
+    Scraped { answer: Box<Answer>, ticket: Ticket },
     /// A few words of our own.
     Text(Full<Bytes>),
 }

@@ -131,6 +131,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{a=\"\xed\xa0\x80\"} 1", Rejected),
     (b"x{a=\"b\x00c\"} 1", Becomes("x{a=\"b\0c\",@} 1")),
     (b"x{a=\"\x00\"} 1", Becomes("x{a=\"\0\",@} 1")),
+    (b"x{a=\"\\\x00\"} 1", Rejected),
     (b"x{a=\"b\"\x00} 1", Refused),
     (b"x{\x00a=\"b\"} 1", Rejected),
     (b"x{a=\x00\"b\"} 1", Rejected),

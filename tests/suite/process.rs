@@ -27,6 +27,32 @@ async fn a_bad_value_ends_the_start_with_64_and_one_line() {
 }
 
 #[tokio::test]
+async fn an_argument_ends_the_start_with_64_and_one_line() {
+    let output = crate::support::sidecar::command(&[])
+        .arg("--port=9")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1);
+    assert!(said.contains("\"--port=9\""), "{said}");
+}
+
+#[tokio::test]
+async fn the_start_says_what_is_scraped_and_what_was_ignored() {
+    let sidecar = Sidecar::start(&[
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080"),
+        ("QPEXT_SCRAPE_TIMOUT", "1s"),
+    ])
+    .await;
+    let before = sidecar.log_before_serving.join("\n");
+    assert!(before.contains("QPEXT_SCRAPE_TIMOUT"), "{before}");
+    let targets = "queue-proxy=http://localhost:9091/metrics app=http://localhost:8080/metrics";
+    assert!(before.contains(targets), "{before}");
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_ends_the_start_and_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -68,7 +94,7 @@ async fn the_log_is_json_or_text_and_can_be_filtered() {
     let line = json.logged("target failed").await;
     let event: serde_json::Value = serde_json::from_str(&line).expect("one JSON object a line");
     assert_eq!(event["level"], "WARN");
-    assert_eq!(event["scraped"], "queue-proxy");
+    assert_eq!(event["target"], "queue-proxy");
     assert!(
         event["error"].as_str().unwrap().contains("Connection refused"),
         "{line}"
@@ -78,7 +104,7 @@ async fn the_log_is_json_or_text_and_can_be_filtered() {
     text.scrape(LONG).await;
     let line = text.logged("target failed").await;
     assert!(
-        line.contains(" WARN ") && line.contains("scraped=\"queue-proxy\""),
+        line.contains(" WARN ") && line.contains("target=\"queue-proxy\""),
         "{line}"
     );
     assert!(!line.contains('\u{1b}'), "no colours in a container's log");
@@ -115,4 +141,14 @@ fn resident_kilobytes(process: u32, line: &str) -> u64 {
         .find_map(|text| text.strip_prefix(line))
         .expect("the kernel tells");
     line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let gone = Stub::text("").await.port().to_string();
+    let sidecar = Sidecar::start(&[("QPEXT_QUEUE_PROXY_METRICS_PORT", gone.as_str())]).await;
+    // Each scrape logs more than 200 bytes; a pipe holds 64 KiB.
+    for _ in 0..1000 {
+        assert_eq!(sidecar.scrape(LONG).await.status, 503);
+    }
 }

@@ -175,7 +175,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => select(vec![
             "# HELP ", "# TYPE ", "# EOF", "x", "y_total", "z_bucket", "vllm:a", "{", "}", "a", "=", "\"", "\\", ",", " ", "\t",
-            "\n", "\n", "\n", "1", "-", "+", ".", "e", "NaN", "Inf", "0x", "_", "counter", "histogram", "untyped", "\r", "\0",
+            "\n", "\n", "\n", "1", "-", "+", ".", "e", "NaN", "Inf", "0x", "_", "counter", "histogram", "untyped", "\r", "\0", "\\\0",
             "service_name", "exported_", "__name__", "a=\"b\"", "{a=\"b\"} 1\n", " 1\n", "\u{e9}", "1700000000000",
         ])
         .prop_map(|piece| piece.as_bytes().to_vec()),

@@ -42,7 +42,7 @@ async fn beside_healthy_queue_proxy(steps: Vec<Step>, seconds: f64) -> (Answer, 
         "the queue-proxy's samples arrive"
     );
     let log = sidecar.logged("target failed").await;
-    assert!(log.contains("\"scraped\":\"app\""), "{log}");
+    assert!(log.contains("\"target\":\"app\""), "{log}");
     (answer, exposition, log)
 }
 
@@ -110,6 +110,7 @@ async fn an_app_that_ends_too_early_gives_every_whole_line_it_sent() {
 #[tokio::test]
 async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_samples() {
     let html = "content-type: text/html; charset=utf-8\r\n";
+    let twice = "content-encoding: identity\r\ncontent-encoding: zstd\r\n";
     let gzip = "content-type: text/plain\r\ncontent-encoding: gzip\r\n";
     for (steps, why) in [
         (
@@ -124,6 +125,7 @@ async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_sampl
             "application/json",
         ),
         (vec![answer("200 OK", gzip, b"x 1\n")], "content encoding"),
+        (vec![answer("200 OK", twice, b"x 1\n")], "content encoding"),
         (
             vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), Step::Hang],
             "cannot be reached",
@@ -175,7 +177,8 @@ async fn a_body_without_end_is_cut_at_a_whole_line_in_time() {
     for (endless, seconds) in [(always, 0.5), (now_and_then, SHORT)] {
         let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
         let app = Stub::start(vec![chunked_head(), endless]).await;
-        let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+        let no_limit = [("QPEXT_MAX_BODY_BYTES", "1000000000000")];
+        let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &no_limit).await;
         // So much came until then that a slow machine may take longer to read it: the client waits for all of it.
         let answer = scrape_patiently(&sidecar.url("/metrics"), seconds, LONG).await.unwrap();
         let exposition = read_answer(&answer);
@@ -244,6 +247,32 @@ async fn a_queue_proxy_that_breaks_off_is_cut_after_its_last_whole_line() {
 }
 
 #[tokio::test]
+async fn a_body_that_only_the_connection_ends_loses_a_line_that_may_be_a_piece() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let app = Stub::start(vec![
+        Step::Send(b"HTTP/1.0 200 OK\r\n\r\nfirst 1\nsecond 22".to_vec()),
+        Step::Close,
+    ])
+    .await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let exposition = read_answer(&sidecar.scrape(LONG).await);
+    assert_eq!(value(&exposition, "first"), Some("1"));
+    assert_eq!(value(&exposition, "second"), None);
+}
+
+#[tokio::test]
+async fn openmetrics_that_nobody_asked_for_is_read_as_text_and_spoils_nothing() {
+    let openmetrics = "content-type: application/openmetrics-text; version=1.0.0\r\n";
+    let body = b"# TYPE a counter\na_total 5\nb_bucket{le=\"1\"} 1 # {trace_id=\"x\"} 1\n# EOF\n";
+    let queue_proxy = Stub::start(vec![answer("200 OK", openmetrics, body)]).await;
+    let app = Stub::start(vec![answer("200 OK", openmetrics, body)]).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let exposition = read_answer(&sidecar.scrape(LONG).await);
+    let names: Vec<&str> = exposition.samples.iter().map(|sample| sample.name.as_str()).collect();
+    assert_eq!(names, ["a_total", "a_total"]);
+}
+
+#[tokio::test]
 async fn a_queue_proxy_without_a_final_newline_is_not_glued_to_the_app() {
     let queue_proxy = Stub::text("kn_requests 7").await;
     let app = Stub::text("app_requests 3").await;
@@ -281,6 +310,18 @@ async fn no_target_alive_is_503_and_says_which_failed_and_why() {
             &format!("app (http://localhost:{app_port}/metrics) cannot be reached: Connection refused (os error 111)"),
         ]
     );
+}
+
+#[tokio::test]
+async fn heads_without_a_whole_line_behind_them_are_503() {
+    let begins = |body: &[u8], then: Step| vec![chunked_head(), chunk(body), then];
+    let queue_proxy = Stub::start(begins(b"half_a_li", Step::Close)).await;
+    let app = Stub::start(begins(b"half a li", Step::Hang)).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let answer = sidecar.scrape(SHORT).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text.contains("broke off inside its body"), "{}", answer.text);
+    assert!(answer.text.contains("did not end within"), "{}", answer.text);
 }
 
 #[tokio::test]

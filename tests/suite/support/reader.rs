@@ -155,8 +155,8 @@ impl<'a> Rest<'a> {
                 '\\' => match characters.next() {
                     Some((_, 'n')) => value.push('\n'),
                     Some((_, escaped @ ('"' | '\\'))) => value.push(escaped),
+                    None | Some((_, '\0')) => break,
                     Some((_, other)) => value.extend(['\\', other]),
-                    None => break,
                 },
                 other => value.push(other),
             }

@@ -17,6 +17,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_qpext");
 /// A sidecar that serves. Dropped, it is killed.
 pub struct Sidecar {
     pub port: u16,
+    /// What it logged until it served, that line included.
+    pub log_before_serving: Vec<String>,
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
 }
@@ -50,10 +52,18 @@ impl Sidecar {
         let mut child = command(&all).spawn().expect("the program was built");
         let stderr = child.stderr.take().expect("it is piped");
         let mut log = BufReader::new(stderr).lines();
+        let mut log_before_serving = Vec::new();
         loop {
             let line = log.next_line().await.expect("it is text").expect("the program serves");
-            if let Some(port) = port_served(&line) {
-                return Self { port, child, log };
+            let port = port_served(&line);
+            log_before_serving.push(line);
+            if let Some(port) = port {
+                return Self {
+                    port,
+                    log_before_serving,
+                    child,
+                    log,
+                };
             }
         }
     }
