@@ -26,7 +26,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -49,6 +49,10 @@ const MAX_HEAD: usize = 16 << 10;
 
 /// Bytes that are read from or written to a client at once: one piece of an answer.
 const BUFFER: usize = 256 << 10;
+
+/// Bytes that the kernel holds for a client. By itself it would hold megabytes: memory of the pod's for whoever does not
+/// read, no longer in the processor's cache when they go out, and so slow to drain that a slow reader looks like none.
+const SEND_BUFFER: usize = 256 << 10;
 
 /// How long to wait before accepting again when the process has no file descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -165,7 +169,10 @@ fn report(ended: Result<(), JoinError>) {
 
 /// Serves one client until it leaves, is put out, or the server stops and it has had its answer.
 async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, mut stopped: watch::Receiver<()>) {
-    if let Err(error) = stream.set_nodelay(true) {
+    let is_set = stream
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER));
+    if let Err(error) = is_set {
         return debug!(%error, "a client left at once");
     }
     let stream = TokioIo::new(Patient::new(stream, Arc::clone(&client)));
