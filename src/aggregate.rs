@@ -135,6 +135,7 @@ impl Aggregator {
         let asked = Arc::clone(plan);
         TargetScrape {
             plan: Arc::clone(plan),
+            is_out_of_turn: false,
             state: State::Asked(Box::pin(async move {
                 scraper.scrape(&asked.target, user_agent, budget).await
             })),
@@ -145,6 +146,8 @@ impl Aggregator {
 /// A target within one request.
 struct TargetScrape {
     plan: Arc<Plan>,
+    /// It did not answer in time for its turn, and is written behind those that did.
+    is_out_of_turn: bool,
     state: State,
 }
 
@@ -225,7 +228,7 @@ impl Answer {
             };
             match asked.as_mut().poll(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(scraped)) => scrape.state = State::Alive(Box::new(scrape.plan.open(scraped))),
+                Poll::Ready(Ok(scraped)) => scrape.state = State::Alive(Box::new(scrape.open(scraped))),
                 Poll::Ready(Err(error)) => scrape.end(Err(error), self.budget),
             }
         }
@@ -241,6 +244,7 @@ impl Answer {
                 return Poll::Ready(self.take_piece());
             }
             self.poll_heads(cx);
+            self.pass_over(cx);
             let waiting = self.scrapes.len() - self.current;
             let Some(scrape) = self.scrapes.get_mut(self.current) else {
                 return Poll::Ready(self.take_piece());
@@ -275,20 +279,38 @@ impl Answer {
         }
     }
 
+    /// Lets a target that is alive go before those whose heads have been waited for long enough.
+    fn pass_over(&mut self, cx: &mut Context<'_>) {
+        let waiting = &mut self.scrapes[self.current..];
+        let is_asked = |scrape: &TargetScrape| matches!(scrape.state, State::Asked(_)) && !scrape.is_out_of_turn;
+        let is_alive = |scrape: &TargetScrape| matches!(scrape.state, State::Alive(_));
+        if !waiting.first().is_some_and(is_asked) {
+            return;
+        }
+        self.timer.as_mut().reset(self.budget.in_turn_by());
+        if self.timer.as_mut().poll(cx).is_pending() || !waiting.iter().any(is_alive) {
+            return;
+        }
+        while is_asked(&waiting[0]) {
+            waiting[0].is_out_of_turn = true;
+            waiting.rotate_left(1);
+        }
+    }
+
     fn take_piece(&mut self) -> Option<Bytes> {
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
     }
 }
 
-impl Plan {
+impl TargetScrape {
     fn open(&self, scraped: Scraped) -> Stream {
-        let engine = match (&self.treatment, scraped.format) {
-            (Treatment::Verbatim, Format::Text) => Engine::Verbatim(Verbatim::default()),
-            // Byte for byte it would be no text: its lines are checked instead.
-            (Treatment::Verbatim, Format::OpenMetrics) => {
-                Engine::Relabel(Box::new(Relabel::new(Arc::default(), Untyped::Keep)))
+        let engine = match &self.plan.treatment {
+            Treatment::Verbatim if scraped.format == Format::Text && !self.is_out_of_turn => {
+                Engine::Verbatim(Verbatim::default())
             }
-            (Treatment::Relabel(labels, untyped), _) => {
+            // Byte for byte it would be no text, or repeat metadata that the answer already holds.
+            Treatment::Verbatim => Engine::Relabel(Box::new(Relabel::new(Arc::default(), Untyped::Keep))),
+            Treatment::Relabel(labels, untyped) => {
                 Engine::Relabel(Box::new(Relabel::new(Arc::clone(labels), *untyped)))
             }
         };
@@ -304,9 +326,7 @@ impl Plan {
             cut_at: None,
         }
     }
-}
 
-impl TargetScrape {
     /// Notes how the target ended, and tells the operator if that was not well.
     fn end(&mut self, result: Result<(), ScrapeError>, budget: Budget) {
         let counts = match &self.state {

@@ -23,6 +23,7 @@ const LARGEST_OFFSET_PART: u32 = 4;
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     start: Instant,
+    in_turn_by: Instant,
     heads_by: Instant,
     bodies_by: Instant,
     overtime_by: Instant,
@@ -38,6 +39,7 @@ impl Budget {
         let end = start + timeout;
         Self {
             start,
+            in_turn_by: start + (timeout - offset) / 2,
             heads_by: end - offset,
             bodies_by: end - offset / 2,
             overtime_by: end - offset / 4,
@@ -48,6 +50,13 @@ impl Budget {
     #[must_use]
     pub fn start(&self) -> Instant {
         self.start
+    }
+
+    /// When a target whose head is not in loses its turn to one whose head is: half way to [`Self::heads_by`], so that
+    /// the other's body, however large, has the other half.
+    #[must_use]
+    pub fn in_turn_by(&self) -> Instant {
+        self.in_turn_by
     }
 
     /// When a target whose head is not in has failed: the timeout less the offset.
@@ -106,6 +115,7 @@ mod tests {
     #[test]
     fn the_offset_is_taken_off_and_shared_out() {
         let budget = Budget::new(Duration::from_secs(10), Duration::from_millis(500));
+        assert_eq!(budget.in_turn_by - budget.start, Duration::from_millis(4750));
         assert_eq!(budget.heads_by - budget.start, Duration::from_millis(9500));
         assert_eq!(budget.bodies_by - budget.start, Duration::from_millis(9750));
         assert_eq!(budget.overtime_by - budget.start, Duration::from_millis(9875));

@@ -235,6 +235,49 @@ async fn a_queue_proxy_that_hangs_inside_its_body_costs_only_its_own_samples() {
 }
 
 #[tokio::test]
+async fn an_app_need_not_wait_for_a_queue_proxy_that_hangs_before_its_head() {
+    let queue_proxy = Stub::start(vec![Step::Hang]).await;
+    // More than could be read within the offset.
+    let body = bodies::vllm(12 << 20);
+    let app = Stub::text(body.clone()).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SCRAPE_TIMEOUT_OFFSET", "20ms")]).await;
+    let answer = sidecar.scrape(10.0).await;
+    let samples = body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| line.starts_with(b"vllm:"))
+        .count();
+    assert_eq!(
+        answer.text.lines().filter(|line| line.starts_with("vllm:")).count(),
+        samples
+    );
+}
+
+#[tokio::test]
+async fn a_queue_proxy_that_answers_late_is_written_last_and_repeats_no_metadata() {
+    let go = Arc::new(Semaphore::new(0));
+    let text = "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1\nkn 7\n";
+    let queue_proxy = Stub::start(vec![Step::Await(Arc::clone(&go)), ok(text.as_bytes())]).await;
+    let app = Stub::text("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 2\n").await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let mut response = crate::support::sidecar::client()
+        .get(sidecar.url("/metrics"))
+        .header("x-prometheus-scrape-timeout-seconds", "20")
+        .send()
+        .await
+        .unwrap();
+    // The application's samples are there while the queue-proxy is still waited for.
+    let mut answer = response.chunk().await.unwrap().unwrap().to_vec();
+    assert!(answer.starts_with(b"# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total{"));
+    go.add_permits(1);
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        answer.extend_from_slice(&chunk);
+    }
+    let exposition = read(&answer).unwrap();
+    assert_eq!(value(&exposition, "kn"), Some("7"));
+    assert_eq!(exposition.samples.len(), 3);
+}
+
+#[tokio::test]
 async fn a_queue_proxy_that_breaks_off_is_cut_after_its_last_whole_line() {
     let steps = vec![chunked_head(), chunk(b"kn_first 1\nkn_second 2"), Step::Close];
     let queue_proxy = Stub::start(steps).await;
