@@ -228,3 +228,16 @@ fn names_that_are_made_up_without_end_run_out_of_room_and_the_rest_still_parses(
     assert!(no_room > 100_000, "{no_room}");
     assert_eq!(no_room + counts.samples, 200_002);
 }
+
+#[test]
+fn a_queue_proxys_line_of_more_than_a_mebibyte_is_dropped_alone() {
+    let body = format!("a 1\n# {}\nb 2\n", "x".repeat(qpext::exposition::MAX_LINE));
+    let (out, _) = merge(
+        Some(body.as_bytes()),
+        b"c 3\n",
+        Untyped::Convert,
+        Cut::Whole,
+        End::Whole,
+    );
+    assert_eq!(String::from_utf8(out).unwrap(), format!("a 1\nb 2\nc{{{SERVING}}} 3\n"));
+}

@@ -214,6 +214,15 @@ async fn a_body_over_the_limit_is_cut_at_a_whole_line_and_counts_as_failed() {
 }
 
 #[tokio::test]
+async fn a_queue_proxys_body_has_the_same_limit() {
+    let queue_proxy = Stub::text("kn 1\nkn_too 22\n").await;
+    let app = Stub::text("a 1\n").await;
+    let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_MAX_BODY_BYTES", "8")]).await;
+    assert_eq!(sidecar.scrape(LONG).await.text, format!("kn 1\na{{{SERVING}}} 1\n"));
+    assert!(sidecar.logged("target failed").await.contains("more than 8 bytes"));
+}
+
+#[tokio::test]
 async fn a_queue_proxy_that_hangs_inside_its_body_costs_only_its_own_samples() {
     let steps = vec![chunked_head(), chunk(b"kn_first 1\nkn_second 2"), Step::Hang];
     let queue_proxy = Stub::start(steps).await;
