@@ -3,11 +3,12 @@
 //! A scrape holds a place until its answer is handed over. Where every place is taken, the newcomer is turned away —
 //! unless one of the places is held by a client that asked and does not read. Then it is that client who leaves.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lock;
 use super::patience::Client;
 
 /// How long a client may leave its answer unread before its place is open to others. A scraper reads at once; it is as
@@ -80,11 +81,6 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         lock(&self.admission.places).retain(|place| !Arc::ptr_eq(place, &self.place));
     }
-}
-
-/// Locks; what is held here is never left half done, whoever panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

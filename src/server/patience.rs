@@ -6,13 +6,15 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
+
+use super::lock;
 
 /// How long a client may take to send a request's head, from its first byte; a new client from the moment it connects.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +53,7 @@ impl Client {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        *self.lock()
+        *lock(&self.phase)
     }
 
     /// Since when it has been asking nothing, unless it is being served.
@@ -74,12 +76,12 @@ impl Client {
 
     /// Its request is being answered until what is returned is dropped.
     pub(super) fn serve(self: &Arc<Self>) -> Served {
-        *self.lock() = Phase::Served;
+        *lock(&self.phase) = Phase::Served;
         Served(Arc::clone(self))
     }
 
     fn bytes_came(&self) {
-        let mut phase = self.lock();
+        let mut phase = lock(&self.phase);
         if matches!(*phase, Phase::Resting(_)) {
             *phase = Phase::SendingHead(Instant::now());
         }
@@ -93,10 +95,6 @@ impl Client {
             Phase::Served => None,
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A request being answered.
@@ -105,7 +103,7 @@ pub(super) struct Served(Arc<Client>);
 
 impl Drop for Served {
     fn drop(&mut self) {
-        *self.0.lock() = Phase::Resting(Instant::now());
+        *lock(&self.0.phase) = Phase::Resting(Instant::now());
     }
 }
 
@@ -220,5 +218,48 @@ impl Timer {
             sleep.as_mut().reset(at);
         }
         sleep.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    /// The time passes by itself: the clock is paused, and goes on whenever everybody waits.
+    async fn fails_after(waiting: impl Future<Output = io::Error>) -> Duration {
+        let started = Instant::now();
+        assert_eq!(waiting.await.kind(), io::ErrorKind::TimedOut);
+        started.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_ten_seconds_for_a_head_and_five_minutes_between_two_requests() {
+        let (near, mut far) = duplex(64);
+        let client = Arc::new(Client::new());
+        let mut stream = Patient::new(near, Arc::clone(&client));
+        let after = fails_after(async { stream.read_u8().await.unwrap_err() }).await;
+        assert_eq!(after.as_secs(), 10);
+        drop(client.serve());
+        let after = fails_after(async { stream.read_u8().await.unwrap_err() }).await;
+        assert_eq!(after.as_secs(), 300);
+        far.write_u8(b'G').await.unwrap();
+        stream.read_u8().await.unwrap();
+        let after = fails_after(async { stream.read_u8().await.unwrap_err() }).await;
+        assert_eq!(after.as_secs(), 10, "the next head has begun");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_served_may_be_silent_but_must_read() {
+        let (near, _far) = duplex(64);
+        let client = Arc::new(Client::new());
+        let served = client.serve();
+        let mut stream = Patient::new(near, client);
+        let silence = tokio::time::timeout(Duration::from_secs(3600), stream.read_u8());
+        assert!(silence.await.is_err(), "nobody minds");
+        let after = fails_after(async { stream.write_all(&[0; 100]).await.unwrap_err() }).await;
+        assert_eq!(after.as_secs(), 10);
+        drop(served);
     }
 }
