@@ -7,7 +7,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,7 +120,8 @@ impl Aggregator {
         let scrapes = self
             .plans
             .iter()
-            .map(|plan| self.ask(plan, user_agent, budget))
+            .enumerate()
+            .map(|(index, plan)| self.ask(index, plan, user_agent, budget))
             .collect();
         let mut answer = Answer::new(scrapes, budget);
         answer.first_piece = poll_fn(|cx| answer.poll_piece(cx)).await;
@@ -130,12 +131,13 @@ impl Aggregator {
         }
     }
 
-    fn ask(&self, plan: &Arc<Plan>, user_agent: Option<&HeaderValue>, budget: Budget) -> TargetScrape {
+    fn ask(&self, index: usize, plan: &Arc<Plan>, user_agent: Option<&HeaderValue>, budget: Budget) -> TargetScrape {
         let (scraper, user_agent) = (self.scraper.clone(), user_agent.cloned());
         let asked = Arc::clone(plan);
         TargetScrape {
             plan: Arc::clone(plan),
-            is_out_of_turn: false,
+            index,
+            lost_its_turn: false,
             state: State::Asked(Box::pin(async move {
                 scraper.scrape(&asked.target, user_agent, budget).await
             })),
@@ -146,8 +148,10 @@ impl Aggregator {
 /// A target within one request.
 struct TargetScrape {
     plan: Arc<Plan>,
-    /// It did not answer in time for its turn, and is written behind those that did.
-    is_out_of_turn: bool,
+    /// Its place in the order of the targets.
+    index: usize,
+    /// Another target went before it, or before the rest of it.
+    lost_its_turn: bool,
     state: State,
 }
 
@@ -168,8 +172,8 @@ struct Stream {
     good_end: End,
     /// What has been read and not yet pushed.
     chunk: Bytes,
-    /// When the body is cut; known once its turn has come.
-    cut_at: Option<Instant>,
+    /// How the body ended, once nothing more can be read.
+    ended: Option<Result<(), ScrapeError>>,
 }
 
 #[derive(Debug)]
@@ -240,12 +244,12 @@ impl Answer {
             return Poll::Ready(Some(piece));
         }
         loop {
+            self.poll_heads(cx);
             if self.out.len() >= FRAME {
+                // A body without end must not keep the others from the rest of the time.
+                self.let_another_go(cx);
                 return Poll::Ready(self.take_piece());
             }
-            self.poll_heads(cx);
-            self.pass_over(cx);
-            let waiting = self.scrapes.len() - self.current;
             let Some(scrape) = self.scrapes.get_mut(self.current) else {
                 return Poll::Ready(self.take_piece());
             };
@@ -253,13 +257,12 @@ impl Answer {
                 State::Asked(_) => Step::Waiting,
                 State::Done(_) => {
                     self.current += 1;
-                    self.families.next_target();
                     continue;
                 }
                 State::Alive(stream) => {
-                    let cut_at = *stream.cut_at.get_or_insert_with(|| self.budget.body_by(waiting as u32));
                     self.out.reserve(FRAME_CAPACITY - self.out.len());
-                    stream.step(cut_at, self.timer.as_mut(), &mut self.families, &mut self.out, cx)
+                    self.families.turn_to(scrape.index);
+                    stream.step(self.budget.bodies_by(), &mut self.families, &mut self.out, cx)
                 }
             };
             match step {
@@ -269,6 +272,7 @@ impl Answer {
                     let after = self.budget.start().elapsed();
                     scrape.end(Err(ScrapeError::BodyTimeout(after)), self.budget);
                 }
+                Step::Waiting if self.let_another_go(cx) || self.poll_timer(cx).is_ready() => {}
                 Step::Waiting => {
                     return match self.take_piece() {
                         None => Poll::Pending,
@@ -279,22 +283,38 @@ impl Answer {
         }
     }
 
-    /// Lets a target that is alive go before those whose heads have been waited for long enough.
-    fn pass_over(&mut self, cx: &mut Context<'_>) {
+    /// Once the time for the targets' order is over: lets one that has something to say go before the one whose turn it
+    /// is. Says whether there is one.
+    fn let_another_go(&mut self, cx: &mut Context<'_>) -> bool {
+        if Instant::now() < self.budget.in_turn_by() {
+            return false;
+        }
         let waiting = &mut self.scrapes[self.current..];
-        let is_asked = |scrape: &TargetScrape| matches!(scrape.state, State::Asked(_)) && !scrape.is_out_of_turn;
-        let is_alive = |scrape: &TargetScrape| matches!(scrape.state, State::Alive(_));
-        if !waiting.first().is_some_and(is_asked) {
-            return;
+        let mut others = waiting.iter_mut().skip(1);
+        let Some(other) = others.position(|scrape| scrape.has_something(cx)) else {
+            return false;
+        };
+        let other = other + 1;
+        for scrape in &mut waiting[..other] {
+            scrape.lose_turn();
         }
-        self.timer.as_mut().reset(self.budget.in_turn_by());
-        if self.timer.as_mut().poll(cx).is_pending() || !waiting.iter().any(is_alive) {
-            return;
+        waiting.rotate_left(other);
+        true
+    }
+
+    /// Ready when, with nobody saying anything, something is to be done all the same.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let in_turn_by = self.budget.in_turn_by();
+        let at = match &self.scrapes[self.current].state {
+            _ if Instant::now() < in_turn_by => in_turn_by,
+            State::Alive(_) => self.budget.bodies_by(),
+            // Its head has a limit of its own.
+            State::Asked(_) | State::Done(_) => return Poll::Pending,
+        };
+        if self.timer.deadline() != at {
+            self.timer.as_mut().reset(at);
         }
-        while is_asked(&waiting[0]) {
-            waiting[0].is_out_of_turn = true;
-            waiting.rotate_left(1);
-        }
+        self.timer.as_mut().poll(cx)
     }
 
     fn take_piece(&mut self) -> Option<Bytes> {
@@ -305,11 +325,11 @@ impl Answer {
 impl TargetScrape {
     fn open(&self, scraped: Scraped) -> Stream {
         let engine = match &self.plan.treatment {
-            Treatment::Verbatim if scraped.format == Format::Text && !self.is_out_of_turn => {
+            Treatment::Verbatim if scraped.format == Format::Text && !self.lost_its_turn => {
                 Engine::Verbatim(Verbatim::default())
             }
             // Byte for byte it would be no text, or repeat metadata that the answer already holds.
-            Treatment::Verbatim => Engine::Relabel(Box::new(Relabel::new(Arc::default(), Untyped::Keep))),
+            Treatment::Verbatim => Engine::Relabel(Box::new(Relabel::unlabelled())),
             Treatment::Relabel(labels, untyped) => {
                 Engine::Relabel(Box::new(Relabel::new(Arc::clone(labels), *untyped)))
             }
@@ -323,7 +343,25 @@ impl TargetScrape {
                 End::BrokenOff
             },
             chunk: Bytes::new(),
-            cut_at: None,
+            ended: None,
+        }
+    }
+
+    /// Whether a step through its body would get somewhere. If not, whoever polls is woken when it would.
+    fn has_something(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.state {
+            State::Alive(stream) => stream.poll_fill(cx).is_ready(),
+            State::Asked(_) | State::Done(_) => false,
+        }
+    }
+
+    /// Another target goes before it.
+    fn lose_turn(&mut self) {
+        self.lost_its_turn = true;
+        if let State::Alive(stream) = &mut self.state
+            && let Engine::Verbatim(engine) = &mut stream.engine
+        {
+            stream.engine = Engine::Relabel(Box::new(std::mem::take(engine).into_checked()));
         }
     }
 
@@ -366,15 +404,20 @@ impl TargetScrape {
 }
 
 impl Stream {
+    /// Reads, if everything that was read has been pushed.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.chunk.is_empty() && self.ended.is_none() {
+            match ready!(self.body.poll_chunk(cx)) {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(error)) => self.ended = Some(Err(error)),
+                None => self.ended = Some(Ok(())),
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// Pushes a slice of what has been read, or else reads.
-    fn step(
-        &mut self,
-        cut_at: Instant,
-        mut timer: Pin<&mut Sleep>,
-        families: &mut Families,
-        out: &mut Vec<u8>,
-        cx: &mut Context<'_>,
-    ) -> Step {
+    fn step(&mut self, cut_at: Instant, families: &mut Families, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Step {
         if !self.chunk.is_empty() {
             let slice = self.chunk.split_to(SLICE.min(self.chunk.len()));
             self.engine.push(&slice, families, out);
@@ -385,27 +428,15 @@ impl Stream {
             self.engine.finish(End::BrokenOff, families, out);
             return Step::Overdue;
         }
-        match self.body.poll_chunk(cx) {
-            Poll::Ready(Some(Ok(chunk))) => {
-                self.chunk = chunk;
-                Step::Progress
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.engine.finish(End::BrokenOff, families, out);
-                Step::End(Err(error))
-            }
-            Poll::Ready(None) => {
-                self.engine.finish(self.good_end, families, out);
-                Step::End(Ok(()))
-            }
-            Poll::Pending => {
-                timer.as_mut().reset(cut_at);
-                match timer.poll(cx) {
-                    Poll::Ready(()) => Step::Progress,
-                    Poll::Pending => Step::Waiting,
-                }
-            }
+        if self.poll_fill(cx).is_pending() {
+            return Step::Waiting;
         }
+        let Some(ended) = self.ended.take() else {
+            return Step::Progress;
+        };
+        let end = if ended.is_ok() { self.good_end } else { End::BrokenOff };
+        self.engine.finish(end, families, out);
+        Step::End(ended)
     }
 }
 

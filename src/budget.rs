@@ -2,7 +2,7 @@
 //!
 //! The scraper gives up at its timeout; an answer that is complete a moment later is lost whole. So the timeout less an
 //! offset is spent, as the blackbox exporter does, and the offset itself is shared out: half of it for bodies that
-//! have begun, a quarter for bodies that had to wait for another target's, the rest for the way back.
+//! have begun, the rest for the way back.
 
 use std::time::Duration;
 
@@ -26,7 +26,6 @@ pub struct Budget {
     in_turn_by: Instant,
     heads_by: Instant,
     bodies_by: Instant,
-    overtime_by: Instant,
 }
 
 impl Budget {
@@ -42,7 +41,6 @@ impl Budget {
             in_turn_by: start + (timeout - offset) / 2,
             heads_by: end - offset,
             bodies_by: end - offset / 2,
-            overtime_by: end - offset / 4,
         }
     }
 
@@ -52,8 +50,8 @@ impl Budget {
         self.start
     }
 
-    /// When a target whose head is not in loses its turn to one whose head is: half way to [`Self::heads_by`], so that
-    /// the other's body, however large, has the other half.
+    /// Until when targets are written in their order. From then on whoever has something to say goes before who has not:
+    /// half way to [`Self::heads_by`], so that a body behind one that hangs, however large, has the other half.
     #[must_use]
     pub fn in_turn_by(&self) -> Instant {
         self.in_turn_by
@@ -65,18 +63,10 @@ impl Budget {
         self.heads_by
     }
 
-    /// When a body whose turn comes now is cut. `waiting` is the number of bodies that have not been written, this one
-    /// among them.
-    ///
-    /// That is the timeout less half the offset. A body whose turn comes only then, because the one before it hung, has
-    /// done nothing wrong and gets its share of the overtime.
+    /// When a body that has not ended is cut: the timeout less half the offset.
     #[must_use]
-    pub fn body_by(&self, waiting: u32) -> Instant {
-        let now = Instant::now();
-        if now < self.bodies_by {
-            return self.bodies_by;
-        }
-        now + self.overtime_by.saturating_duration_since(now) / waiting.max(1)
+    pub fn bodies_by(&self) -> Instant {
+        self.bodies_by
     }
 }
 
@@ -118,23 +108,11 @@ mod tests {
         assert_eq!(budget.in_turn_by - budget.start, Duration::from_millis(4750));
         assert_eq!(budget.heads_by - budget.start, Duration::from_millis(9500));
         assert_eq!(budget.bodies_by - budget.start, Duration::from_millis(9750));
-        assert_eq!(budget.overtime_by - budget.start, Duration::from_millis(9875));
-        assert_eq!(budget.body_by(3), budget.bodies_by);
     }
 
     #[test]
     fn the_offset_is_at_most_a_quarter_of_the_timeout() {
         let budget = Budget::new(Duration::from_millis(400), Duration::from_millis(500));
         assert_eq!(budget.heads_by - budget.start, Duration::from_millis(300));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_had_to_wait_gets_its_share_of_the_overtime() {
-        let budget = Budget::new(Duration::from_secs(10), Duration::from_millis(500));
-        tokio::time::advance(Duration::from_millis(9775)).await;
-        assert_eq!(budget.body_by(1) - budget.start, Duration::from_millis(9875));
-        assert_eq!(budget.body_by(4) - budget.start, Duration::from_millis(9800));
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(budget.body_by(1), Instant::now());
     }
 }

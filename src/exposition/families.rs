@@ -29,37 +29,41 @@ pub(super) struct Family {
     /// The answer has samples of it (or had to drop them), so that `# TYPE` comes too late.
     pub has_samples: bool,
     /// The last target that sent a sample of it.
-    sampled_by: Option<u32>,
+    sampled_by: Option<usize>,
     /// The type a target gave it, and which target did.
-    declared: Option<(u32, MetricType)>,
+    declared: Option<(usize, MetricType)>,
 }
 
 /// The metric families of one answer.
 #[derive(Debug, Default)]
 pub struct Families {
     by_name: HashMap<Box<[u8]>, Family>,
-    /// Room taken by the names that the target being read came up with.
-    bytes: usize,
-    target: u32,
+    /// Room taken by the names that each target came up with.
+    bytes: Vec<usize>,
+    /// The target being read.
+    target: usize,
 }
 
 impl Families {
-    /// Says that what follows comes from another target. What the earlier ones said of a family's type no longer tells
-    /// which samples belong to it; what the answer already holds stays known.
-    pub fn next_target(&mut self) {
-        self.target += 1;
-        self.bytes = 0;
+    /// Says that what follows comes from the target with this index. What another one said of a family's type does not
+    /// tell which samples of this one belong to it; what the answer already holds stays known.
+    pub fn turn_to(&mut self, target: usize) {
+        self.target = target;
     }
 
     /// The family of this name.
     pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Family, Full> {
         // Looked up twice when it is new: a family is new once and old a thousand times.
         if !self.by_name.contains_key(name) {
-            let bytes = self.bytes + name.len() + ENTRY_COST;
-            if bytes > MAX_BYTES {
+            if self.bytes.len() <= self.target {
+                self.bytes.resize(self.target + 1, 0);
+            }
+            let bytes = &mut self.bytes[self.target];
+            let with_this = *bytes + name.len() + ENTRY_COST;
+            if with_this > MAX_BYTES {
                 return Err(Full);
             }
-            self.bytes = bytes;
+            *bytes = with_this;
             self.by_name.insert(name.into(), Family::default());
         }
         Ok(self.by_name.get_mut(name).expect("it was there, or was just put there"))

@@ -42,6 +42,20 @@ impl Relabel {
         }
     }
 
+    /// An engine that checks and adds nothing.
+    #[must_use]
+    pub fn unlabelled() -> Self {
+        Self::new(Arc::default(), Untyped::Keep)
+    }
+
+    /// An engine that checks and adds nothing, for the rest of a body: its lines from one that may have begun.
+    pub(super) fn continuing(lines: Lines, counts: Counts) -> Self {
+        let mut rest = Self::unlabelled();
+        rest.lines = lines;
+        rest.writer.counts = counts;
+        rest
+    }
+
     /// Reads a chunk; appends what comes of each line that is whole with it to `out`.
     pub fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
         let Self { lines, writer } = self;

@@ -7,6 +7,7 @@ use super::counts::{Counts, DropReason};
 use super::families::Families;
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::Line;
+use super::relabel::Relabel;
 
 /// Passes a text body on verbatim; adds a missing final newline.
 #[derive(Debug, Default)]
@@ -33,6 +34,13 @@ impl Verbatim {
     pub fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
         let Self { lines, notes } = self;
         lines.finish(end, |line| notes.pass(line, families, out));
+    }
+
+    /// Goes on with the body as one that is checked, from the line that has begun: what the answer holds by now, this
+    /// body's later lines may repeat.
+    #[must_use]
+    pub fn into_checked(self) -> Relabel {
+        Relabel::continuing(self.lines, self.notes.counts)
     }
 
     /// What came of the body's lines so far.

@@ -244,6 +244,99 @@ async fn a_queue_proxy_that_hangs_inside_its_body_costs_only_its_own_samples() {
 }
 
 #[tokio::test]
+async fn an_app_need_not_wait_for_a_queue_proxy_that_hangs_inside_its_body() {
+    let (go, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let queue_proxy = Stub::start(vec![
+        chunked_head(),
+        chunk(b"# TYPE shared histogram\nshared_bucket{le=\"+Inf\"} 1\nkn_fi"),
+        Step::Await(Arc::clone(&go)),
+        chunk(b"rst 1\n# TYPE app_first gauge\n# TYPE kn_second gauge\nkn_second 2\nshared_count 1\n"),
+        last_chunk(),
+    ])
+    .await;
+    let app = Stub::start(vec![
+        chunked_head(),
+        chunk(b"# TYPE app_first gauge\napp_first 1\n"),
+        Step::Await(Arc::clone(&go_on)),
+        chunk(b"app_second 2\n"),
+        last_chunk(),
+    ])
+    .await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SCRAPE_TIMEOUT", "6s")]).await;
+    let request = crate::support::sidecar::client().get(sidecar.url("/metrics"));
+    let mut response = request.send().await.unwrap();
+    let mut text = String::new();
+    // The queue-proxy goes on when the application has been written, and not before.
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        if text.contains("app_first") {
+            go_on.add_permits(1);
+        }
+        if text.contains("app_second") {
+            go.add_permits(1);
+        }
+    }
+    let expected = format!(
+        "# TYPE shared histogram\nshared_bucket{{le=\"+Inf\"}} 1\n\
+         # TYPE app_first gauge\napp_first{{{SERVING}}} 1\napp_second{{{SERVING}}} 2\n\
+         kn_first 1\n# TYPE kn_second gauge\nkn_second 2\nshared_count 1\n"
+    );
+    assert_eq!(text, expected);
+}
+
+#[tokio::test]
+async fn an_app_need_not_wait_for_a_queue_proxys_body_without_end() {
+    let queue_proxy = Stub::start(vec![
+        chunked_head(),
+        Step::Forever(chunk_bytes(b"kn_requests_total 7\n")),
+    ])
+    .await;
+    let go = Arc::new(Semaphore::new(0));
+    let app = Stub::start(vec![
+        chunked_head(),
+        chunk(b"app_first 1\n"),
+        Step::Await(Arc::clone(&go)),
+        chunk(b"app_second 2\n"),
+        last_chunk(),
+    ])
+    .await;
+    let variables = [
+        ("QPEXT_SCRAPE_TIMEOUT", "3s"),
+        ("QPEXT_MAX_BODY_BYTES", "1000000000000"),
+    ];
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
+    let request = crate::support::sidecar::client().get(sidecar.url("/metrics"));
+    let mut response = request.send().await.unwrap();
+    let mut apps = Vec::new();
+    let mut last_line = Vec::new();
+    let mut queue_proxys_behind = 0;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        for line in chunk.split_inclusive(|byte| *byte == b'\n') {
+            last_line.extend_from_slice(line);
+            if last_line.ends_with(b"\n") {
+                let whole = String::from_utf8(std::mem::take(&mut last_line)).unwrap();
+                if whole == "kn_requests_total 7\n" {
+                    queue_proxys_behind += 1;
+                } else {
+                    apps.push(whole);
+                    go.add_permits(1);
+                    queue_proxys_behind = 0;
+                }
+            }
+        }
+    }
+    assert_eq!(
+        apps,
+        [
+            format!("app_first{{{SERVING}}} 1\n"),
+            format!("app_second{{{SERVING}}} 2\n")
+        ]
+    );
+    assert!(last_line.is_empty());
+    assert_ne!(queue_proxys_behind, 0, "its body goes on behind the app's");
+}
+
+#[tokio::test]
 async fn an_app_need_not_wait_for_a_queue_proxy_that_hangs_before_its_head() {
     let queue_proxy = Stub::start(vec![Step::Hang]).await;
     // More than could be read within the offset.

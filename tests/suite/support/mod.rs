@@ -69,7 +69,7 @@ pub fn merge(queue_proxy: Option<&[u8]>, app: &[u8], untyped: Untyped, cut: Cut<
             engine.push(chunk, &mut families, &mut out);
         }
         engine.finish(End::Whole, &mut families, &mut out);
-        families.next_target();
+        families.turn_to(1);
     }
     let mut engine = Relabel::new(labels, untyped);
     for chunk in cut.chunks(app) {
