@@ -224,15 +224,19 @@ impl Service {
         };
         let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
-            "/metrics" if allowed => self.scrape(request, client).await.map(body),
-            "/healthz" if allowed => plain(StatusCode::OK, "ok\n").map(body),
-            "/metrics" | "/healthz" => {
+            "/metrics" | "/healthz" if !allowed => {
                 let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "expected GET or HEAD\n");
                 response
                     .headers_mut()
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response.map(body)
             }
+            // Nobody reads it, and behind it nobody would see the client leave.
+            "/metrics" | "/healthz" if !request.body().is_end_stream() => {
+                plain(StatusCode::BAD_REQUEST, "expected a request without a body\n").map(body)
+            }
+            "/metrics" => self.scrape(request, client).await.map(body),
+            "/healthz" => plain(StatusCode::OK, "ok\n").map(body),
             _ => plain(StatusCode::NOT_FOUND, "expected /metrics or /healthz\n").map(body),
         }
     }

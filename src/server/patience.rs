@@ -2,12 +2,15 @@
 //!
 //! hyper's own limit for a request's head runs while a kept connection is unused, too, and would close every scraper's
 //! connection between two scrapes; for a client that does not read it has none. So the stream itself keeps the time.
+//!
+//! Nor does hyper look whether a client leaves while bytes that it sent behind its request wait to be read. So the stream
+//! hands out one request's head at a time, and keeps what comes behind it until that one is answered.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,6 +28,9 @@ const KEPT_FOR: Duration = Duration::from_secs(300);
 /// How long a client may leave a full window unread.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes that a client may send behind a request that has no answer yet: as many as a head may have.
+const MAX_AHEAD: usize = 16 << 10;
+
 /// What a client is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -40,6 +46,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Client {
     phase: Mutex<Phase>,
+    /// Who is to be woken when it has had its answer: its next request may have come already.
+    reader: Mutex<Option<Waker>>,
     put_out: Notify,
 }
 
@@ -48,6 +56,7 @@ impl Client {
     pub(super) fn new() -> Self {
         Self {
             phase: Mutex::new(Phase::SendingHead(Instant::now())),
+            reader: Mutex::default(),
             put_out: Notify::new(),
         }
     }
@@ -104,14 +113,20 @@ pub(super) struct Served(Arc<Client>);
 impl Drop for Served {
     fn drop(&mut self) {
         *lock(&self.0.phase) = Phase::Resting(Instant::now());
+        if let Some(reader) = lock(&self.0.reader).take() {
+            reader.wake();
+        }
     }
 }
 
-/// A stream that fails once its client has done nothing for too long.
+/// A stream that fails once its client has done nothing for too long, and that is read one request at a time.
 #[derive(Debug)]
 pub(super) struct Patient<S> {
     stream: S,
     client: Arc<Client>,
+    head: Head,
+    /// What the client sent behind the head.
+    ahead: Vec<u8>,
     read_timer: Timer,
     write_timer: Timer,
 }
@@ -121,28 +136,105 @@ impl<S> Patient<S> {
         Self {
             stream,
             client,
+            head: Head::default(),
+            ahead: Vec::new(),
             read_timer: Timer::default(),
             write_timer: Timer::default(),
         }
     }
 }
 
+impl<S: AsyncRead + Unpin> Patient<S> {
+    /// Ready when the client leaves, or has done nothing for too long. Keeps what it sends until then.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.ahead.len() > MAX_AHEAD {
+                let error = "more was sent behind a request than a head may have";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            let mut bytes = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(buffer.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    *lock(&self.client.reader) = Some(cx.waker().clone());
+                    return self.poll_patience(cx);
+                }
+            }
+        }
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.client.patience_ends() {
+            Some(at) => self.read_timer.poll(at, cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) => {
-                if buffer.filled().len() > before {
-                    self.client.bytes_came();
-                }
-                Poll::Ready(Ok(()))
+        let this = &mut *self;
+        if this.head == Head::Over {
+            if !matches!(this.client.phase(), Phase::Resting(_)) {
+                return this.poll_departure(cx);
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => match self.client.patience_ends() {
-                Some(at) => self.read_timer.poll(at, cx),
-                None => Poll::Pending,
-            },
+            this.head = Head::default();
         }
+        let before = buffer.filled().len();
+        if this.ahead.is_empty() {
+            match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return this.poll_patience(cx),
+            }
+        } else {
+            let taken = this.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&this.ahead[..taken]);
+            this.ahead.drain(..taken);
+        }
+        let came = &buffer.filled()[before..];
+        if !came.is_empty() {
+            this.client.bytes_came();
+        }
+        if let Some(end) = this.head.end_in(came) {
+            this.ahead.splice(..0, came[end..].iter().copied());
+            buffer.set_filled(before + end);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How much of a request's head has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Head {
+    /// Nothing but line breaks, which are allowed before it.
+    #[default]
+    Before,
+    /// Some of a line.
+    InLine,
+    /// Some lines, whole.
+    BehindLine,
+    /// All of it: a line that is empty ended it.
+    Over,
+}
+
+impl Head {
+    /// Goes on with these bytes: the index behind the head's end, if it is among them.
+    fn end_in(&mut self, bytes: &[u8]) -> Option<usize> {
+        let end = bytes.iter().position(|byte| {
+            *self = match (*self, byte) {
+                (Self::Before, b'\r' | b'\n') => Self::Before,
+                (Self::InLine, b'\n') => Self::BehindLine,
+                (Self::BehindLine, b'\n') => Self::Over,
+                (Self::BehindLine, b'\r') => Self::BehindLine,
+                _ => Self::InLine,
+            };
+            *self == Self::Over
+        });
+        end.map(|last| last + 1)
     }
 }
 
@@ -243,7 +335,7 @@ mod tests {
         assert_eq!(after.as_secs(), 10);
         drop(client.serve());
         let after = fails_after(async { stream.read_u8().await.unwrap_err() }).await;
-        assert_eq!(after.as_secs(), 300);
+        assert_eq!(after.as_secs(), 300, "no head is expected yet");
         far.write_u8(b'G').await.unwrap();
         stream.read_u8().await.unwrap();
         let after = fails_after(async { stream.read_u8().await.unwrap_err() }).await;
@@ -261,5 +353,47 @@ mod tests {
         let after = fails_after(async { stream.write_all(&[0; 100]).await.unwrap_err() }).await;
         assert_eq!(after.as_secs(), 10);
         drop(served);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_read_one_at_a_time() {
+        let (near, mut far) = duplex(1024);
+        let client = Arc::new(Client::new());
+        let mut stream = Patient::new(near, Arc::clone(&client));
+        let heads = [
+            "\r\nGET /1 HTTP/1.1\r\nhost: x\r\n\r\n",
+            "GET /2 HTTP/1.1\n\n",
+            "GET /3 HTTP/1.1\r\n\r\n",
+        ];
+        far.write_all(heads.concat().as_bytes()).await.unwrap();
+        let started = Instant::now();
+        let mut bytes = [0; 1024];
+        let mut length = stream.read(&mut bytes).await.unwrap();
+        for [head, next] in [[heads[0], heads[1]], [heads[1], heads[2]]] {
+            assert_eq!(&bytes[..length], head.as_bytes());
+            let served = client.serve();
+            // The first is polled first, and in vain.
+            let (read, ()) = tokio::join!(stream.read(&mut bytes), async {
+                assert_eq!(client.phase(), Phase::Served);
+                drop(served);
+            });
+            length = read.unwrap();
+            assert_eq!(&bytes[..length], next.as_bytes());
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO, "nobody waits for a timer");
+        drop((client.serve(), far));
+        assert_eq!(stream.read(&mut bytes).await.unwrap(), 0, "the client left");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_much_behind_its_request_is_put_out() {
+        let (near, mut far) = duplex(64 << 10);
+        let client = Arc::new(Client::new());
+        let mut stream = Patient::new(near, Arc::clone(&client));
+        far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let _length = stream.read(&mut [0; 1024]).await.unwrap();
+        let _served = client.serve();
+        far.write_all(&[b'x'; 32 << 10]).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

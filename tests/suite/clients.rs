@@ -143,16 +143,44 @@ async fn a_scraper_that_leaves_before_the_answer_cancels_its_scrapes() {
     let mut app = Stub::start(vec![Step::Hang]).await;
     let mut queue_proxy = Stub::start(vec![Step::Hang]).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    // Whether or not it sends something behind its request.
+    for (behind, later) in [("", ""), ("\r\n", ""), ("GET /metrics HT", "TP"), ("", "G")] {
+        let mut stream = connect(&sidecar).await;
+        let head = "GET /metrics HTTP/1.1\r\nhost: x\r\nx-prometheus-scrape-timeout-seconds: 3000\r\n\r\n";
+        stream.write_all(format!("{head}{behind}").as_bytes()).await.unwrap();
+        app.request().await;
+        queue_proxy.request().await;
+        stream.write_all(later.as_bytes()).await.unwrap();
+        drop(stream);
+        app.gone().await;
+        queue_proxy.gone().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_at_once_are_answered_in_turn() {
+    let app = Stub::text(APP_TEXT).await;
+    let sidecar = sidecar_for(&app, &[]).await;
     let mut stream = connect(&sidecar).await;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nx-prometheus-scrape-timeout-seconds: 3000\r\n\r\n")
-        .await
-        .unwrap();
-    app.request().await;
-    queue_proxy.request().await;
-    drop(stream);
-    app.gone().await;
-    queue_proxy.gone().await;
+    let paths = ["/metrics", "/healthz", "/nothing", "/metrics"];
+    let mut requests: String = paths
+        .map(|path| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
+        .concat();
+    requests.push_str("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "200", "404", "200", "200"]);
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_is_refused() {
+    let app = Stub::text(APP_TEXT).await;
+    let sidecar = sidecar_for(&app, &[]).await;
+    let answer = client().get(sidecar.url("/metrics")).body("x").send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert_eq!(answer.text().await.unwrap(), "expected a request without a body\n");
 }
 
 #[tokio::test]
