@@ -7,7 +7,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use qpext::exposition::{End, Families, LabelSet, Relabel, Untyped, Verbatim};
+use qpext::exposition::{
+    End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, Relabel, RelabelOpenMetrics,
+    TextToProtobuf, Untyped, Verbatim,
+};
 
 #[path = "../tests/suite/support/bodies.rs"]
 mod bodies;
@@ -27,9 +30,8 @@ fn labels() -> Arc<LabelSet> {
     Arc::new(LabelSet::new(labels).expect("the names are label names"))
 }
 
-fn relabel(body: &[u8], labels: &Arc<LabelSet>, out: &mut Vec<u8>) -> u64 {
+fn run(mut engine: impl Engine, body: &[u8], out: &mut Vec<u8>) -> u64 {
     let mut families = Families::default();
-    let mut engine = Relabel::new(Arc::clone(labels), Untyped::Convert);
     for slice in body.chunks(SLICE) {
         out.clear();
         engine.push(slice, &mut families, out);
@@ -39,39 +41,43 @@ fn relabel(body: &[u8], labels: &Arc<LabelSet>, out: &mut Vec<u8>) -> u64 {
     engine.counts().samples
 }
 
-fn verbatim(body: &[u8], out: &mut Vec<u8>) -> u64 {
-    let mut families = Families::default();
-    let mut engine = Verbatim::default();
-    for slice in body.chunks(SLICE) {
-        out.clear();
-        engine.push(slice, &mut families, out);
-        black_box(&out);
-    }
-    engine.finish(End::Whole, &mut families, out);
-    engine.counts().samples
+fn bench<E: Engine>(criterion: &mut Criterion, name: &str, body: &[u8], engine: impl Fn() -> E) {
+    let mut out = Vec::new();
+    let mut group = criterion.benchmark_group("engine");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| run(engine(), black_box(body), &mut out));
+    });
+    group.finish();
 }
 
 fn engine(criterion: &mut Criterion) {
     let labels = labels();
-    let mut out = Vec::new();
-    let mut group = criterion.benchmark_group("engine");
     for (name, body) in [
-        ("relabel/vllm", bodies::vllm(BODY_BYTES)),
-        ("relabel/short-lines", bodies::short_lines(BODY_BYTES)),
-        ("relabel/colliding-labels", bodies::colliding_labels(BODY_BYTES)),
-        ("relabel/many-labels", bodies::many_labels(BODY_BYTES)),
+        ("text/vllm", bodies::vllm(BODY_BYTES)),
+        ("text/short-lines", bodies::short_lines(BODY_BYTES)),
+        ("text/colliding-labels", bodies::colliding_labels(BODY_BYTES)),
+        ("text/many-labels", bodies::many_labels(BODY_BYTES)),
     ] {
-        group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| relabel(black_box(&body), &labels, &mut out));
+        bench(criterion, name, &body, || {
+            Relabel::new(Arc::clone(&labels), Untyped::Convert, Names::Underscores)
         });
     }
-    let body = bodies::vllm(BODY_BYTES);
-    group.throughput(Throughput::Bytes(body.len() as u64));
-    group.bench_function("verbatim/vllm", |bencher| {
-        bencher.iter(|| verbatim(black_box(&body), &mut out));
+    let text = bodies::vllm(BODY_BYTES);
+    bench(criterion, "text/verbatim", &text, Verbatim::default);
+    bench(criterion, "text-to-protobuf", &text, || {
+        TextToProtobuf::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
     });
-    group.finish();
+    let open_metrics = bodies::open_metrics(BODY_BYTES);
+    bench(criterion, "openmetrics", &open_metrics, || {
+        RelabelOpenMetrics::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
+    });
+    bench(criterion, "openmetrics-to-text", &open_metrics, || {
+        OpenMetricsToText::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
+    });
+    bench(criterion, "openmetrics-to-protobuf", &open_metrics, || {
+        OpenMetricsToProtobuf::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
+    });
 }
 
 criterion_group!(benches, engine);

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Config, Endpoint};
-use crate::exposition::{Counts, DropReason, End, Families, LabelSet, Relabel, Untyped, Verbatim};
+use crate::exposition::{Counts, DropReason, End, Engine as _, Families, LabelSet, Names, Relabel, Untyped, Verbatim};
 use crate::scrape::{Format, ScrapeError, Scraped, Scraper, Target, TargetBody};
 
 /// The name of the queue-proxy's target.
@@ -329,9 +329,9 @@ impl TargetScrape {
                 Engine::Verbatim(Verbatim::default())
             }
             // Byte for byte it would be no text, or repeat metadata that the answer already holds.
-            Treatment::Verbatim => Engine::Relabel(Box::new(Relabel::unlabelled())),
+            Treatment::Verbatim => Engine::Relabel(Box::new(Relabel::unlabelled(Names::Underscores))),
             Treatment::Relabel(labels, untyped) => {
-                Engine::Relabel(Box::new(Relabel::new(Arc::clone(labels), *untyped)))
+                Engine::Relabel(Box::new(Relabel::new(Arc::clone(labels), *untyped, Names::Underscores)))
             }
         };
         Stream {
@@ -361,7 +361,7 @@ impl TargetScrape {
         if let State::Alive(stream) = &mut self.state
             && let Engine::Verbatim(engine) = &mut stream.engine
         {
-            stream.engine = Engine::Relabel(Box::new(std::mem::take(engine).into_checked()));
+            stream.engine = Engine::Relabel(Box::new(std::mem::take(engine).into_checked(Names::Underscores)));
         }
     }
 

@@ -7,7 +7,8 @@
 pub enum DropReason {
     /// Prometheus would reject the line, and with it the whole scrape.
     Malformed,
-    /// The line is longer than [`MAX_LINE`](super::MAX_LINE).
+    /// The line is longer than [`MAX_LINE`](super::MAX_LINE), or the family larger than
+    /// [`MAX_FAMILY`](super::MAX_FAMILY) where it is held whole.
     TooLong,
     /// A sample of an untyped family, and [`Untyped::Drop`](super::Untyped::Drop) is in force.
     Untyped,
@@ -54,5 +55,11 @@ impl Counts {
 
     pub(super) fn drop_line(&mut self, reason: DropReason) {
         self.dropped[reason as usize] += 1;
+    }
+
+    /// Counts samples that were written, and are not any more, as dropped.
+    pub(super) fn take_back(&mut self, reason: DropReason, samples: u64) {
+        self.samples -= samples;
+        self.dropped[reason as usize] += samples;
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::dialect::Dialect;
 use super::metadata::MetricType;
 
 /// Room for the family names of one target, in bytes, each counted with [`ENTRY_COST`]. It holds 20,000 families with
@@ -17,7 +18,7 @@ const ENTRY_COST: usize = 160;
 
 /// There is no room for the name of another family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub struct Full;
 
 /// What is known of one metric family.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +27,8 @@ pub(super) struct Family {
     pub has_help: bool,
     /// The answer has its `# TYPE`.
     pub has_type: bool,
+    /// The answer has its `# UNIT`.
+    pub has_unit: bool,
     /// The answer has samples of it (or had to drop them), so that `# TYPE` comes too late.
     pub has_samples: bool,
     /// The last target that sent a sample of it.
@@ -69,11 +72,6 @@ impl Families {
         Ok(self.by_name.get_mut(name).expect("it was there, or was just put there"))
     }
 
-    /// The family of this name, if it is known.
-    pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Family> {
-        self.by_name.get_mut(name)
-    }
-
     /// Notes the type that the target being read gives a family.
     pub(super) fn declare(&mut self, name: &[u8], kind: MetricType) -> Result<(), Full> {
         let declared = Some((self.target, kind));
@@ -103,12 +101,12 @@ impl Families {
         (target == self.target).then_some(kind)
     }
 
-    /// The histogram or summary, declared by the target being read, that a sample of this name is a part of.
-    pub(super) fn declared_parent<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+    /// The family, declared by the target being read, that a sample of this name is a part of, and the name's ending.
+    pub(super) fn declared_parent<'a, D: Dialect>(&self, name: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let underscore = memchr::memrchr(b'_', name)?;
         let (parent, suffix) = name.split_at(underscore);
         self.declared(parent)
-            .is_some_and(|kind| kind.has_series_suffix(suffix))
-            .then_some(parent)
+            .is_some_and(|kind| D::has_part(kind, suffix))
+            .then_some((parent, suffix))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::chars::label_name_end;
 use super::sample::{METRIC_NAME, fingerprint};
+use super::wire::{bytes_field_len, put_bytes, put_length};
 
 /// What Prometheus puts before the name of a label that collides with one it adds
 /// (`model.ExportedLabelPrefix` in prometheus/common).
@@ -22,6 +23,8 @@ pub struct LabelSet {
     fingerprints: u64,
     /// `,a="b",c="d"`, escaped: each label has its comma before it.
     rendered: String,
+    /// Fields `label` of a `Metric`.
+    protobuf: Vec<u8>,
 }
 
 /// A label that cannot be added.
@@ -72,6 +75,7 @@ impl LabelSet {
             }
         }
         self.rendered.push('"');
+        put_label(METRIC_LABEL, name.as_bytes(), value.as_bytes(), &mut self.protobuf);
         self.fingerprints |= fingerprint(name.as_bytes());
         self.names.push(name.into());
         Ok(())
@@ -92,6 +96,11 @@ impl LabelSet {
         self.fingerprints
     }
 
+    /// The labels as they stand in a `Metric` message.
+    pub(super) fn protobuf(&self) -> &[u8] {
+        &self.protobuf
+    }
+
     /// The labels as they stand between braces, behind a comma.
     pub(super) fn after_comma(&self) -> &[u8] {
         self.rendered.as_bytes()
@@ -101,6 +110,18 @@ impl LabelSet {
     pub(super) fn rendered(&self) -> &[u8] {
         self.rendered.as_bytes().get(1..).unwrap_or_default()
     }
+}
+
+/// The field `label` of the message `Metric`, and the fields of `LabelPair`.
+pub(super) const METRIC_LABEL: u32 = 1;
+const NAME: u32 = 1;
+const VALUE: u32 = 2;
+
+/// Appends a label pair to a message that has such in this field.
+pub(super) fn put_label(field: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    put_length(field, bytes_field_len(name.len()) + bytes_field_len(value.len()), out);
+    put_bytes(NAME, name, out);
+    put_bytes(VALUE, value, out);
 }
 
 /// Writes the labels as they stand between the braces of a sample.

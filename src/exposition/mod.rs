@@ -1,20 +1,21 @@
-//! The exposition engine: bytes of Prometheus's text format in, bytes of it out.
+//! The exposition engine: bytes of a target's exposition in, bytes of the answer's out.
 //!
 //! This room knows bytes only: no socket, no clock, no log. One answer is made of the bodies of several targets, one
 //! after the other; what they share is [`Families`], so that each family's metadata stands in the answer once.
 //!
-//! * [`Verbatim`] passes a body on byte for byte (the queue-proxy's).
-//! * [`Relabel`] checks every line of a body and adds a [`LabelSet`] to its samples (the application's).
+//! * [`Verbatim`] passes a body on byte for byte (the queue-proxy's text).
+//! * [`Relabel`], [`RelabelOpenMetrics`] and [`OpenMetricsToText`] check every line of a body and add a [`LabelSet`] to
+//!   its samples (the application's). Each is a [`relabel`] of one dialect into another.
 //!
-//! Both are push parsers: chunks go in, cut anywhere; whole lines come out. They hold at most one line.
+//! All are push parsers, an [`Engine`] each: chunks go in, cut anywhere; whole lines come out. They hold at most one line.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use qpext::exposition::{End, Families, LabelSet, Relabel, Untyped};
+//! use qpext::exposition::{End, Engine, Families, LabelSet, Names, Relabel, Untyped};
 //!
 //! let labels = Arc::new(LabelSet::new([("service_name", "iris")])?);
 //! let mut families = Families::default();
-//! let mut app = Relabel::new(labels, Untyped::Convert);
+//! let mut app = Relabel::new(labels, Untyped::Convert, Names::Underscores);
 //! let mut out = Vec::new();
 //! app.push(b"# TYPE requests counter\nrequests{path=\"/v1/{name}\"} 4", &mut families, &mut out);
 //! app.push(b"2\nnot a sample\n", &mut families, &mut out);
@@ -28,20 +29,30 @@
 
 mod chars;
 mod counts;
+mod dialect;
+mod engine;
 mod families;
+mod format;
 mod labels;
 mod lines;
 mod metadata;
+mod names;
+mod output;
 mod relabel;
 mod sample;
+mod to_protobuf;
 mod untyped;
 mod value;
 mod verbatim;
+mod wire;
 
 pub use counts::{Counts, DropReason};
+pub use engine::Engine;
 pub use families::Families;
+pub use format::{Format, Names, OpenMetricsVersion, TextVersion};
 pub use labels::{LabelError, LabelSet};
 pub use lines::{End, MAX_LINE};
-pub use relabel::Relabel;
+pub use relabel::{OpenMetricsToProtobuf, OpenMetricsToText, Relabel, RelabelOpenMetrics, TextToProtobuf};
+pub use to_protobuf::MAX_FAMILY;
 pub use untyped::Untyped;
 pub use verbatim::Verbatim;

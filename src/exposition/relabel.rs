@@ -1,95 +1,129 @@
 //! A body whose every line is checked and whose every sample gets labels.
 //!
-//! In: chunks of a text body, cut anywhere. Out: lines that Prometheus reads, whatever came in. A line is either
-//! written with its own bytes (leading blanks aside) and the labels, or dropped and counted.
+//! In: chunks of a text or OpenMetrics body, cut anywhere. Out: an exposition that Prometheus reads, whatever came in:
+//! text, OpenMetrics or protobuf. A line's sample is either written with the labels, or dropped and counted.
+//!
+//! What is read is told by the [`Dialect`], what is written by the [`Output`]; which family a sample belongs to, and
+//! what becomes of it, is settled here, once for all formats.
 //!
 //! To whoever changes this: a line may be written only when all of it has been checked, because one line that
-//! Prometheus cannot read costs the whole scrape. `tests/suite/lines.rs` holds the rules, one line each; add yours there.
+//! Prometheus cannot read costs the whole scrape. `tests/suite/lines.rs` and `openmetrics.rs` hold the rules, one line
+//! each; add yours there.
 
 use std::sync::Arc;
 
 use super::chars::skip_blanks;
 use super::counts::{Counts, DropReason};
+use super::dialect::{Dialect, OpenMetrics, Text};
+use super::engine::Engine;
 use super::families::{Families, Full};
-use super::labels::{EXPORTED, LabelSet};
+use super::format::Names;
+use super::labels::LabelSet;
 use super::lines::{End, Lines, TooLong, text_of};
-use super::metadata::{Line, MetricType};
-use super::sample::{Labels, Sample, Scanner};
+use super::metadata::{Keyword, Line, Metadata, MetricType};
+use super::output::{Family, LineOutput, Output, Part};
+use super::sample::Scanner;
+use super::to_protobuf::MessageOutput;
 use super::untyped::{Fate, Untyped};
 
-/// Checks a text body line by line, adds labels to its samples and sanitizes its untyped families.
+/// An engine for text that is written as text.
+pub type Relabel = Rewrite<Text, LineOutput<Text>>;
+
+/// An engine for OpenMetrics that is written as OpenMetrics. The `# EOF` is left out: it ends the answer, not a body.
+pub type RelabelOpenMetrics = Rewrite<OpenMetrics, LineOutput<OpenMetrics>>;
+
+/// An engine for text that is written as protobuf.
+pub type TextToProtobuf = Rewrite<Text, MessageOutput>;
+
+/// An engine for OpenMetrics that is written as protobuf, with exemplars, created timestamps and units.
+pub type OpenMetricsToProtobuf = Rewrite<OpenMetrics, MessageOutput>;
+
+/// An engine for OpenMetrics that is written as text, as the official Python client writes it: `foo` with its samples
+/// `foo_total` and `foo_created` becomes two families; exemplars and units go.
+pub type OpenMetricsToText = Rewrite<OpenMetrics, LineOutput<Text>>;
+
+/// Checks a body line by line, adds labels to its samples, sanitizes its untyped families, and writes it in the format
+/// of its output.
 #[derive(Debug)]
-pub struct Relabel {
+pub struct Rewrite<D, O> {
     lines: Lines,
-    writer: Writer,
+    body: Body<D, O>,
 }
 
-impl Relabel {
-    /// An engine for one body.
+impl<D: Dialect, O: Output> Rewrite<D, O> {
+    /// An engine for one body. `names` says which names the scraper takes.
     #[must_use]
-    pub fn new(labels: Arc<LabelSet>, untyped: Untyped) -> Self {
+    pub fn new(labels: Arc<LabelSet>, untyped: Untyped, names: Names) -> Self {
         Self {
             lines: Lines::default(),
-            writer: Writer {
-                labels,
-                untyped,
+            body: Body {
                 scanner: Scanner::default(),
                 verdicts: Verdicts::default(),
-                held_help: HeldHelp::default(),
-                given: Vec::new(),
+                held: Held::default(),
+                untyped,
                 counts: Counts::default(),
+                has_ended: false,
+                output: O::new(labels, names),
             },
         }
     }
 
     /// An engine that checks and adds nothing.
     #[must_use]
-    pub fn unlabelled() -> Self {
-        Self::new(Arc::default(), Untyped::Keep)
+    pub fn unlabelled(names: Names) -> Self {
+        Self::new(Arc::default(), Untyped::Keep, names)
     }
 
     /// An engine that checks and adds nothing, for the rest of a body: its lines from one that may have begun.
-    pub(super) fn continuing(lines: Lines, counts: Counts) -> Self {
-        let mut rest = Self::unlabelled();
+    pub(super) fn continuing(lines: Lines, counts: Counts, names: Names) -> Self {
+        let mut rest = Self::unlabelled(names);
         rest.lines = lines;
-        rest.writer.counts = counts;
+        rest.body.counts = counts;
         rest
     }
+}
 
-    /// Reads a chunk; appends what comes of each line that is whole with it to `out`.
-    pub fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
-        let Self { lines, writer } = self;
-        lines.push(chunk, |line| writer.line(line, families, out));
+impl<D: Dialect, O: Output> Engine for Rewrite<D, O> {
+    fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
+        let Self { lines, body } = self;
+        lines.push(chunk, |line| body.line(line, families, out));
     }
 
-    /// Ends the body; appends what comes of its last line to `out` if that is whole.
-    pub fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
-        let Self { lines, writer } = self;
-        lines.finish(end, |line| writer.line(line, families, out));
-        writer.write_held_help(families, out);
+    fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
+        let Self { lines, body } = self;
+        lines.finish(end, |line| {
+            // In OpenMetrics only the last line of all may lack its newline.
+            let is_whole = !D::IS_OPEN_METRICS || line.is_ok_and(|line| D::line(text_of(line)) == Line::Eof);
+            if is_whole {
+                body.line(line, families, out);
+            }
+        });
+        body.flush_held(families, out);
+        body.output.finish(out);
     }
 
-    /// What came of the body's lines so far.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.writer.counts
+    fn is_whole(&self) -> bool {
+        !D::IS_OPEN_METRICS || self.body.has_ended
+    }
+
+    fn counts(&self) -> Counts {
+        self.body.counts
     }
 }
 
 #[derive(Debug)]
-struct Writer {
-    labels: Arc<LabelSet>,
-    untyped: Untyped,
-    scanner: Scanner,
+struct Body<D, O> {
+    scanner: Scanner<D>,
     verdicts: Verdicts,
-    held_help: HeldHelp,
-    /// The names that labels of the sample being written were given instead of their own, each with a comma behind it.
-    given: Vec<u8>,
+    held: Held,
+    untyped: Untyped,
     counts: Counts,
+    has_ended: bool,
+    output: O,
 }
 
 /// What becomes of the samples of a name.
-type Verdict = Result<(), DropReason>;
+type Verdict = Result<Part, DropReason>;
 
 /// What becomes of the samples of the names that came last.
 ///
@@ -132,25 +166,64 @@ impl Verdicts {
     }
 }
 
-/// A `# HELP` line that waits until it is known whether its family is dropped.
+/// The metadata of one family, held until its first sample tells under which name it is to be written, or until it is
+/// another family's turn.
 #[derive(Debug, Default)]
-struct HeldHelp {
+pub struct Held {
     name: Vec<u8>,
-    line: Vec<u8>,
+    lines: Vec<(Metadata, Vec<u8>)>,
 }
 
-impl Writer {
+impl Held {
+    /// The lines, in the order in which they came.
+    pub(super) fn lines(&self) -> &[(Metadata, Vec<u8>)] {
+        &self.lines
+    }
+
+    /// The family's name, as its metadata has it.
+    fn is_of(&self, name: &[u8]) -> bool {
+        self.name == name
+    }
+
+    fn add(&mut self, metadata: Metadata, line: &[u8]) {
+        let has = |keyword: &Keyword| std::mem::discriminant(keyword) == std::mem::discriminant(&metadata.keyword);
+        if !self.lines.iter().any(|(held, _)| has(&held.keyword)) {
+            self.lines.push((metadata, line.into()));
+        }
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.lines.clear();
+    }
+}
+
+impl<D: Dialect, O: Output> Body<D, O> {
     fn line(&mut self, line: Result<&[u8], TooLong>, families: &mut Families, out: &mut Vec<u8>) {
         let Ok(line) = line else {
             return self.counts.drop_line(DropReason::TooLong);
         };
-        let line = &line[skip_blanks(line, 0)..];
-        let written = match Line::of(text_of(line)) {
+        let line = if D::IS_OPEN_METRICS {
+            line
+        } else {
+            &line[skip_blanks(line, 0)..]
+        };
+        let text = text_of(line);
+        if self.has_ended {
+            if !text.is_empty() {
+                self.counts.drop_line(DropReason::Malformed);
+            }
+            return;
+        }
+        let written = match D::line(text) {
             Line::Sample => self.sample(line, families, out),
             Line::Comment => Ok(()),
-            Line::Help { name } => self.help(name, line, families, out),
-            Line::Type { name, kind } => self.type_line(name, kind, line, families, out),
+            Line::Metadata(metadata) => self.metadata(metadata, line, families, out),
             Line::MalformedMetadata => Err(DropReason::Malformed),
+            Line::Eof => {
+                self.has_ended = true;
+                Ok(())
+            }
         };
         if let Err(reason) = written {
             self.counts.drop_line(reason);
@@ -159,7 +232,7 @@ impl Writer {
 
     fn sample(&mut self, line: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
         let sample = self.scanner.scan(text_of(line)).map_err(|_| DropReason::Malformed)?;
-        let name = &line[..sample.name_end];
+        let name = sample.name.of(line);
         let verdict = match self.verdicts.of(name, sample.same_name) {
             Some(verdict) => verdict,
             None => {
@@ -168,184 +241,103 @@ impl Writer {
                 verdict
             }
         };
-        verdict?;
-        self.write_sample(line, sample, out);
+        let part = verdict?;
+        let written = self.output.sample::<D>(line, &sample, &self.scanner, part, out)?;
         self.counts.samples += 1;
+        if written.lost_exemplar {
+            self.counts.drop_line(DropReason::Malformed);
+        }
+        if written.taken_back > 0 {
+            self.counts.take_back(DropReason::TooLong, written.taken_back);
+        }
         Ok(())
     }
 
-    /// Settles what becomes of the samples of this name; writes the metadata that must stand before them.
-    fn first_sample(&mut self, name: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
-        let declared = families.declared(name);
-        let parent = match declared {
-            Some(_) => None,
-            None => families.declared_parent(name),
+    /// Settles what becomes of the samples of this name; announces their family.
+    fn first_sample(&mut self, name: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Verdict {
+        let (family, suffix) = match families.declared(name) {
+            Some(_) => (name, &b""[..]),
+            None => families.declared_parent::<D>(name).unwrap_or((name, b"")),
         };
-        let is_untyped = parent.is_none() && declared.is_none_or(|kind| kind == MetricType::Untyped);
-        let fate = if is_untyped {
-            self.untyped.fate(name)
-        } else {
-            Fate::Pass
-        };
-        let family_name = parent.unwrap_or(name);
-        if fate == Fate::Drop && self.held_help.name == family_name {
-            self.held_help = HeldHelp::default();
+        let declared = families.declared(family);
+        let mut to_write = Family::of_sample::<D, O>(family, suffix, declared);
+        if matches!(declared, None | Some(MetricType::Untyped)) {
+            match self.untyped.fate(name) {
+                Fate::Pass => {}
+                Fate::Becomes(kind) => to_write.kind = Some(O::sanitized(kind)),
+                Fate::Drop => {
+                    if self.held.is_of(family) {
+                        self.held.clear();
+                    }
+                    families.note_samples(family);
+                    return Err(DropReason::Untyped);
+                }
+            }
         }
-        self.write_held_help(families, out);
-        let family = families.entry(family_name)?;
-        if let Fate::Becomes(kind) = fate
-            && !family.has_type
-            && !family.has_samples
-        {
-            family.has_type = true;
-            write_type(name, kind, out);
+        if !self.held.is_of(family) {
+            self.flush_held(families, out);
         }
-        families.note_samples(family_name);
-        match fate {
-            Fate::Drop => Err(DropReason::Untyped),
-            Fate::Pass | Fate::Becomes(_) => Ok(()),
+        if O::WRITES_WHOLE_FAMILIES {
+            // What was settled for another family holds for its own message only.
+            self.verdicts.forget();
         }
+        let held = self.held.is_of(family).then_some(&self.held);
+        let part = self.output.announce(&to_write, held, true, families, out)?;
+        families.note_samples(family);
+        Ok(part)
     }
 
-    fn help(&mut self, name: &[u8], line: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
-        if self.held_help.name == name {
-            return Ok(());
-        }
-        self.write_held_help(families, out);
-        let is_typed = families.declared(name).is_some();
-        let family = families.entry(name)?;
-        if family.has_help {
-            return Ok(());
-        }
-        if !is_typed && self.untyped.fate(name) == Fate::Drop {
-            self.held_help = HeldHelp {
-                name: name.into(),
-                line: line.into(),
-            };
-            return Ok(());
-        }
-        family.has_help = true;
-        out.extend_from_slice(line);
-        Ok(())
-    }
-
-    fn type_line(
+    fn metadata(
         &mut self,
-        name: &[u8],
-        kind: MetricType,
+        metadata: Metadata,
         line: &[u8],
         families: &mut Families,
         out: &mut Vec<u8>,
     ) -> Result<(), DropReason> {
-        if families.declared(name).is_some() || families.sampled_by_target(name) {
-            return Ok(());
+        let name = metadata.name.of(line);
+        if !self.held.is_of(name) {
+            self.flush_held(families, out);
+            families.entry(name)?;
+            self.held.name.extend_from_slice(name);
         }
-        let fate = match kind {
-            MetricType::Untyped => self.untyped.fate(name),
-            _ => Fate::Pass,
-        };
-        if fate == Fate::Drop && self.held_help.name == name {
-            self.held_help = HeldHelp::default();
+        if let Keyword::Type(kind) = metadata.keyword {
+            if families.declared(name).is_some() || families.sampled_by_target(name) {
+                return Ok(());
+            }
+            families.declare(name, kind)?;
+            // It may tell anew which samples belong to which family.
+            self.verdicts.forget();
         }
-        self.write_held_help(families, out);
-        families.declare(name, kind)?;
-        // It may tell anew which samples belong to which family.
-        self.verdicts.forget();
-        let family = families.entry(name)?;
-        if family.has_type || family.has_samples || fate == Fate::Drop {
-            return Ok(());
-        }
-        family.has_type = true;
-        match fate {
-            Fate::Becomes(kind) => write_type(name, kind, out),
-            Fate::Pass | Fate::Drop => out.extend_from_slice(line),
-        }
+        self.held.add(metadata, line);
         Ok(())
     }
 
-    fn write_held_help(&mut self, families: &mut Families, out: &mut Vec<u8>) {
-        if self.held_help.name.is_empty() {
+    /// Writes the metadata that no sample asked for.
+    fn flush_held(&mut self, families: &mut Families, out: &mut Vec<u8>) {
+        if self.held.name.is_empty() {
             return;
         }
-        let held = std::mem::take(&mut self.held_help);
-        if let Some(family) = families.get_mut(&held.name) {
-            family.has_help = true;
-            out.extend_from_slice(&held.line);
-        }
-    }
-
-    fn write_sample(&mut self, line: &[u8], sample: Sample, out: &mut Vec<u8>) {
-        let labels = &*self.labels;
-        if labels.is_empty() {
-            return out.extend_from_slice(line);
-        }
-        match sample.labels {
-            Labels::Absent => {
-                let (name, numbers) = line.split_at(sample.name_end);
-                out.extend_from_slice(name);
-                out.push(b'{');
-                out.extend_from_slice(labels.rendered());
-                out.push(b'}');
-                out.extend_from_slice(numbers);
+        let mut held = std::mem::take(&mut self.held);
+        let declared = families.declared(&held.name);
+        let fate = match declared {
+            Some(MetricType::Untyped) => self.untyped.fate(&held.name),
+            _ => Fate::Pass,
+        };
+        if fate != Fate::Drop {
+            let mut family = Family::without_samples::<D, O>(&held.name, declared);
+            if let Fate::Becomes(kind) = fate {
+                family.kind = Some(O::sanitized(kind));
             }
-            Labels::Braces { close, needs_comma } => {
-                let (own, rest) = line.split_at(close);
-                if labels.fingerprints() & self.scanner.fingerprints() == 0 {
-                    out.extend_from_slice(own);
-                } else {
-                    write_renamed(own, &self.scanner, labels, &mut self.given, out);
-                }
-                out.extend_from_slice(if needs_comma {
-                    labels.after_comma()
-                } else {
-                    labels.rendered()
-                });
-                out.extend_from_slice(rest);
-            }
+            // Without room for its name there is nothing to write it with.
+            let _ = self.output.announce(&family, Some(&held), false, families, out);
         }
+        held.clear();
+        self.held = held;
     }
-}
-
-/// Writes a sample up to its closing brace, its labels renamed where their names are among those added.
-fn write_renamed(own: &[u8], scanner: &Scanner, added: &LabelSet, given: &mut Vec<u8>, out: &mut Vec<u8>) {
-    given.clear();
-    let mut written = 0;
-    for label in scanner.labels() {
-        let name = label.name(own);
-        if !added.contains(name) {
-            continue;
-        }
-        let start = given.len();
-        given.extend_from_slice(name);
-        loop {
-            given.splice(start..start, EXPORTED.iter().copied());
-            let (earlier, renamed) = given.split_at(start);
-            let is_taken = added.contains(renamed)
-                || scanner.has(own, renamed)
-                || earlier.split(|byte| *byte == b',').any(|other| other == renamed);
-            if !is_taken {
-                break;
-            }
-        }
-        let (name_start, name_end) = label.name_span();
-        out.extend_from_slice(&own[written..name_start]);
-        out.extend_from_slice(&given[start..]);
-        given.push(b',');
-        written = name_end;
-    }
-    out.extend_from_slice(&own[written..]);
 }
 
 impl From<Full> for DropReason {
     fn from(_: Full) -> Self {
         Self::NoRoom
     }
-}
-
-fn write_type(name: &[u8], kind: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"# TYPE ");
-    out.extend_from_slice(name);
-    out.push(b' ');
-    out.extend_from_slice(kind.as_bytes());
-    out.push(b'\n');
 }

@@ -1,19 +1,21 @@
 //! One sample line: is it one that Prometheus reads, and where do its parts stand?
 //!
-//! In: a line without its newline and without leading blanks. Out: positions in that line, or [`Malformed`].
+//! In: a line without its newline and, in text, without leading blanks. Out: positions in that line, or [`Malformed`].
 //! Nothing is copied or unescaped; the caller writes the bytes that came.
 //!
-//! The grammar is Prometheus's own, as its lexer and parser have it (`model/textparse/promlex.l` and `promparse.go`
-//! of release 2.42, the oldest in wide use), not that of the format's description: for example the comma between two
-//! labels may be missing, and no blank is needed between the labels and the value. Quoted metric and label names
-//! (text 1.0.0) are not part of it.
+//! The grammar is Prometheus's own, as its lexers and parsers have it (`model/textparse/promlex.l`, `promparse.go`,
+//! `openmetricslex.l` and `openmetricsparse.go` of release 2.42, the oldest in wide use, with the quoted names of 3.x),
+//! not that of the formats' descriptions: for example the comma between two labels may be missing in text, and no blank
+//! is needed between the labels and the value. What the two formats differ in is in [`Dialect`].
 
-use super::chars::{is_blank, label_name_end, rest_of_metric_name, skip_blanks};
-use super::value::{is_plain_value, is_timestamp, is_value};
+use std::marker::PhantomData;
+
+use super::chars::{label_name_end, rest_of_metric_name};
+use super::dialect::{Dialect, Numbers};
 
 /// The line is none that Prometheus reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub struct Malformed;
 
 /// Labels up to which a name is looked for by going through all of them; among more, by sorting them.
 const FEW_LABELS: usize = 64;
@@ -21,19 +23,43 @@ const FEW_LABELS: usize = 64;
 /// Bytes from which on a line is not kept for the next to be compared with.
 const LONG_LINE: usize = 64 << 10;
 
+/// Where a name stands in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    pub start: usize,
+    pub end: usize,
+    /// It stands between quotes, which are not part of it, and may hold any character.
+    pub is_quoted: bool,
+}
+
+impl Name {
+    /// The name, as it is written in this line.
+    pub(super) fn of(self, line: &[u8]) -> &[u8] {
+        &line[self.start..self.end]
+    }
+
+    /// Where it ends in its line, its quote included.
+    pub(super) fn outer_end(self) -> usize {
+        self.end + usize::from(self.is_quoted)
+    }
+}
+
 /// Where the parts of a sample line stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sample {
-    /// The end of the metric name, which starts at 0.
-    pub name_end: usize,
+pub struct Sample {
+    /// The metric's name: before the braces, or between them and quoted.
+    pub name: Name,
+    /// The metric's name or that of a label is quoted.
+    pub has_quoted_name: bool,
     pub labels: Labels,
     /// The metric name is that of the sample scanned before.
     pub same_name: bool,
+    pub numbers: Numbers,
 }
 
 /// How the labels of a sample line are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Labels {
+pub enum Labels {
     /// No braces.
     Absent,
     /// Braces; the closing one is at `close`. A label written there needs a comma before it if `needs_comma`.
@@ -42,7 +68,7 @@ pub(super) enum Labels {
 
 /// A label of the line last scanned.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Label {
+pub struct Label {
     name_start: u32,
     name_end: u32,
     /// Behind the quote that closes its value.
@@ -51,12 +77,26 @@ pub(super) struct Label {
     fingerprint: u64,
     /// The fingerprints of its name and of all before it.
     fingerprints: u64,
+    is_quoted: bool,
+    /// Its name or that of one before it is quoted.
+    any_quoted: bool,
 }
 
 impl Label {
-    /// Where its name starts and ends in the line.
-    pub(super) fn name_span(self) -> (usize, usize) {
-        (self.name_start as usize, self.name_end as usize)
+    /// Where its name stands.
+    pub(super) fn name_span(self) -> Name {
+        Name {
+            start: self.name_start as usize,
+            end: self.name_end as usize,
+            is_quoted: self.is_quoted,
+        }
+    }
+
+    /// Its value, as it is written between its quotes in the line last scanned.
+    pub(super) fn value(self, line: &[u8]) -> &[u8] {
+        let value = &line[self.name_span().outer_end()..self.end as usize - 1];
+        let quote = memchr::memchr(b'"', value).map_or(value.len(), |quote| quote + 1);
+        &value[quote..]
     }
 
     /// Its name, in the line last scanned.
@@ -70,15 +110,27 @@ impl Label {
 /// A sample mostly begins as the one before it did: the buckets of a histogram differ in their last label alone. So the
 /// scanner keeps the last line it read and where its labels stand, and scans the next from the last label that both
 /// have in common.
-#[derive(Debug, Default)]
-pub(super) struct Scanner {
+#[derive(Debug)]
+pub struct Scanner<D> {
     /// The name and the labels of the line last read, up to the closing brace.
     last: Vec<u8>,
     last_name_end: usize,
     labels: Vec<Label>,
+    dialect: PhantomData<D>,
 }
 
-impl Scanner {
+impl<D> Default for Scanner<D> {
+    fn default() -> Self {
+        Self {
+            last: Vec::new(),
+            last_name_end: 0,
+            labels: Vec::new(),
+            dialect: PhantomData,
+        }
+    }
+}
+
+impl<D: Dialect> Scanner<D> {
     /// Scans one sample line.
     pub(super) fn scan(&mut self, line: &[u8]) -> Result<Sample, Malformed> {
         if self.last.len() > LONG_LINE {
@@ -90,14 +142,15 @@ impl Scanner {
         self.labels.truncate(kept.map_or(0, |index| index + 1));
         let scanned = self.scan_from(line, common);
         match scanned {
+            Ok(sample) if sample.name.is_quoted => self.last.clear(),
             Ok(sample) => {
                 let end = match sample.labels {
-                    Labels::Absent => sample.name_end,
+                    Labels::Absent => sample.name.end,
                     Labels::Braces { close, .. } => close,
                 };
                 self.last.truncate(common);
                 self.last.extend_from_slice(&line[common.min(end)..end]);
-                self.last_name_end = sample.name_end;
+                self.last_name_end = sample.name.end;
             }
             Err(Malformed) => self.forget(),
         }
@@ -113,21 +166,47 @@ impl Scanner {
 
     /// Scans a line that has `common` bytes in common with the last one; the labels among them are known.
     fn scan_from(&mut self, line: &[u8], common: usize) -> Result<Sample, Malformed> {
+        if line.first() == Some(&b'{') {
+            return self.scan_with_name_in_braces(line);
+        }
         let name_end = rest_of_metric_name(line, common.min(self.last_name_end)).ok_or(Malformed)?;
         let same_name = name_end == self.last_name_end && common >= name_end;
-        let mut at = skip_blanks(line, name_end);
+        let mut at = D::skip_blanks(line, name_end);
         let mut labels = Labels::Absent;
         if line.get(at) == Some(&b'{') {
-            let (close, needs_comma) = self.scan_labels(line, at + 1)?;
+            let (close, needs_comma) = self.scan_labels(line, at + 1, &mut None)?;
             labels = Labels::Braces { close, needs_comma };
-            at = skip_blanks(line, close + 1);
+            at = close + 1;
         }
-        scan_numbers(&line[at..])?;
         Ok(Sample {
-            name_end,
+            name: Name {
+                start: 0,
+                end: name_end,
+                is_quoted: false,
+            },
+            has_quoted_name: self.has_quoted_name(),
             labels,
             same_name,
+            numbers: D::numbers(line, at)?,
         })
+    }
+
+    /// Scans a line that starts with its opening brace.
+    fn scan_with_name_in_braces(&mut self, line: &[u8]) -> Result<Sample, Malformed> {
+        self.labels.clear();
+        let mut name = Some(None);
+        let (close, needs_comma) = self.scan_labels(line, 1, &mut name)?;
+        Ok(Sample {
+            name: name.flatten().ok_or(Malformed)?,
+            has_quoted_name: true,
+            labels: Labels::Braces { close, needs_comma },
+            same_name: false,
+            numbers: D::numbers(line, close + 1)?,
+        })
+    }
+
+    fn has_quoted_name(&self) -> bool {
+        self.labels.last().is_some_and(|label| label.any_quoted)
     }
 
     /// The labels of the line last scanned, in its order.
@@ -141,18 +220,32 @@ impl Scanner {
     }
 
     /// Scans the labels that are not known, from behind the opening brace or the last known label to the closing brace.
-    fn scan_labels(&mut self, line: &[u8], start: usize) -> Result<(usize, bool), Malformed> {
+    /// Where `metric` has a place for the metric's name, it may stand among them, quoted and without a value.
+    fn scan_labels(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        metric: &mut Option<Option<Name>>,
+    ) -> Result<(usize, bool), Malformed> {
         let mut fingerprints = self.fingerprints();
+        let mut any_quoted = self.has_quoted_name();
         let mut maybe_among_many = false;
         let (mut at, mut needs_comma) = match self.labels.last() {
-            Some(label) => skip_comma(line, label.end as usize),
-            None => (skip_blanks(line, start), false),
+            Some(label) => skip_comma::<D>(line, label.end as usize)?,
+            None => (D::skip_blanks(line, start), false),
         };
         while line.get(at) != Some(&b'}') {
-            let name_start = at;
-            let name_end = label_name_end(line, at).ok_or(Malformed)?;
-            let end = quoted_end(line, value_start(line, name_end)?)? + 1;
-            let name = &line[name_start..name_end];
+            let span = label_name::<D>(line, at)?;
+            if span.is_quoted && is_metric_name::<D>(line, span) {
+                match metric {
+                    Some(place @ None) => *place = Some(span),
+                    _ => return Err(Malformed),
+                }
+                (at, needs_comma) = skip_comma::<D>(line, span.outer_end())?;
+                continue;
+            }
+            let end = quoted_end(line, value_start::<D>(line, span.outer_end())?)? + 1;
+            let name = span.of(line);
             let fingerprint = fingerprint(name);
             if fingerprints & fingerprint != 0 {
                 maybe_among_many |= self.labels.len() > FEW_LABELS;
@@ -165,14 +258,17 @@ impl Scanner {
                 return Err(Malformed);
             }
             fingerprints |= fingerprint;
+            any_quoted |= span.is_quoted;
             self.labels.push(Label {
-                name_start: name_start as u32,
-                name_end: name_end as u32,
+                name_start: span.start as u32,
+                name_end: span.end as u32,
                 end: end as u32,
                 fingerprint,
                 fingerprints,
+                is_quoted: span.is_quoted,
+                any_quoted,
             });
-            (at, needs_comma) = skip_comma(line, end);
+            (at, needs_comma) = skip_comma::<D>(line, end)?;
         }
         if maybe_among_many && self.has_duplicate(line) {
             return Err(Malformed);
@@ -203,16 +299,54 @@ impl Scanner {
 /// The label under which Prometheus keeps a metric's name.
 pub(super) const METRIC_NAME: &[u8] = b"__name__";
 
+/// The label's name that starts at `at`, quoted or not.
+fn label_name<D: Dialect>(line: &[u8], at: usize) -> Result<Name, Malformed> {
+    if line.get(at) == Some(&b'"') {
+        return quoted_name(line, at);
+    }
+    Ok(Name {
+        start: at,
+        end: label_name_end(line, at).ok_or(Malformed)?,
+        is_quoted: false,
+    })
+}
+
+/// The name whose opening quote is at `at`. It must not be empty, and only the escapes that Prometheus knows may stand in
+/// it: so one name is always written in one way.
+pub(super) fn quoted_name(line: &[u8], at: usize) -> Result<Name, Malformed> {
+    let (start, end) = (at + 1, quoted_end(line, at + 1)?);
+    let mut bytes = line[start..end].iter();
+    while let Some(byte) = bytes.next() {
+        if *byte == b'\\' && !matches!(bytes.next(), Some(b'\\' | b'"' | b'n')) {
+            return Err(Malformed);
+        }
+    }
+    if start == end {
+        return Err(Malformed);
+    }
+    Ok(Name {
+        start,
+        end,
+        is_quoted: true,
+    })
+}
+
+/// Whether a quoted name between braces is the metric's: it has no value.
+fn is_metric_name<D: Dialect>(line: &[u8], name: Name) -> bool {
+    let next = D::skip_blanks(line, name.outer_end());
+    matches!(line.get(next), Some(b',' | b'}'))
+}
+
 /// Behind a label's name: the index behind the quote that opens its value.
-fn value_start(line: &[u8], name_end: usize) -> Result<usize, Malformed> {
+fn value_start<D: Dialect>(line: &[u8], name_end: usize) -> Result<usize, Malformed> {
     if line[name_end..].starts_with(b"=\"") {
         return Ok(name_end + 2);
     }
-    let equals = skip_blanks(line, name_end);
+    let equals = D::skip_blanks(line, name_end);
     if line.get(equals) != Some(&b'=') {
         return Err(Malformed);
     }
-    let quote = skip_blanks(line, equals + 1);
+    let quote = D::skip_blanks(line, equals + 1);
     if line.get(quote) != Some(&b'"') {
         return Err(Malformed);
     }
@@ -220,12 +354,13 @@ fn value_start(line: &[u8], name_end: usize) -> Result<usize, Malformed> {
 }
 
 /// Behind a label: the index of the next label or brace, and whether another label would need a comma first.
-fn skip_comma(line: &[u8], label_end: usize) -> (usize, bool) {
-    let at = skip_blanks(line, label_end);
-    if line.get(at) == Some(&b',') {
-        (skip_blanks(line, at + 1), false)
-    } else {
-        (at, true)
+fn skip_comma<D: Dialect>(line: &[u8], label_end: usize) -> Result<(usize, bool), Malformed> {
+    let at = D::skip_blanks(line, label_end);
+    match line.get(at) {
+        Some(b',') => Ok((D::skip_blanks(line, at + 1), false)),
+        Some(b'}') => Ok((at, true)),
+        _ if D::COMMA_MAY_BE_MISSING => Ok((at, true)),
+        _ => Err(Malformed),
     }
 }
 
@@ -317,25 +452,9 @@ fn plain_run_end(line: &[u8], start: usize) -> (usize, bool) {
     (line.len() - tail.len() + length, ascii)
 }
 
-/// The value, an optional timestamp, and blanks.
-fn scan_numbers(rest: &[u8]) -> Result<(), Malformed> {
-    if is_plain_value(rest) {
-        return Ok(());
-    }
-    let (value, rest) = token(rest);
-    if !is_value(value) {
-        return Err(Malformed);
-    }
-    let (timestamp, rest) = token(rest);
-    if timestamp.is_empty() || (is_timestamp(timestamp) && token(rest).0.is_empty()) {
-        Ok(())
-    } else {
-        Err(Malformed)
-    }
-}
-
-/// The bytes up to the next blank, and what follows that blank and its like.
-fn token(rest: &[u8]) -> (&[u8], &[u8]) {
-    let end = rest.iter().position(|byte| is_blank(*byte)).unwrap_or(rest.len());
-    (&rest[..end], &rest[skip_blanks(rest, end)..])
+/// The labels of an exemplar, scanned: in the order of the line, with the index behind the closing brace.
+pub(super) fn exemplar_labels<D: Dialect>(line: &[u8], start: usize) -> Result<(Vec<Label>, usize), Malformed> {
+    let mut scanner = Scanner::<D>::default();
+    let (close, _) = scanner.scan_labels(line, start, &mut None)?;
+    Ok((scanner.labels, close + 1))
 }

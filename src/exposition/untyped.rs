@@ -1,5 +1,7 @@
 //! What becomes of families that have no type.
 
+use super::metadata::MetricType;
+
 /// What becomes of a target's untyped families: those without `# TYPE`, and those that say `untyped`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Untyped {
@@ -18,7 +20,7 @@ pub(super) enum Fate {
     /// It passes as it is.
     Pass,
     /// It gets this type.
-    Becomes(&'static str),
+    Becomes(MetricType),
     /// Its samples are dropped.
     Drop,
 }
@@ -28,8 +30,8 @@ impl Untyped {
     pub(super) fn fate(self, name: &[u8]) -> Fate {
         match self {
             Self::Keep => Fate::Pass,
-            Self::Convert | Self::Drop if name.ends_with(b"_created") => Fate::Becomes("counter"),
-            Self::Convert | Self::Drop if name.ends_with(b"_total") => Fate::Becomes("gauge"),
+            Self::Convert | Self::Drop if name.ends_with(b"_created") => Fate::Becomes(MetricType::Counter),
+            Self::Convert | Self::Drop if name.ends_with(b"_total") => Fate::Becomes(MetricType::Gauge),
             Self::Convert => Fate::Pass,
             Self::Drop => Fate::Drop,
         }

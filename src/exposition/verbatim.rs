@@ -4,10 +4,14 @@
 
 use super::chars::{metric_name_end, skip_blanks};
 use super::counts::{Counts, DropReason};
+use super::dialect::Text;
+use super::engine::Engine;
 use super::families::Families;
+use super::format::Names;
 use super::lines::{End, Lines, TooLong, text_of};
-use super::metadata::Line;
+use super::metadata::{Keyword, Line, Metadata};
 use super::relabel::Relabel;
+use super::sample::quoted_name;
 
 /// Passes a text body on verbatim; adds a missing final newline.
 #[derive(Debug, Default)]
@@ -24,28 +28,26 @@ struct Notes {
 }
 
 impl Verbatim {
-    /// Reads a chunk; appends each line that is whole with it to `out`.
-    pub fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
+    /// Goes on with the body as one that is checked, from the line that has begun: what the answer holds by now, this
+    /// body's later lines may repeat.
+    #[must_use]
+    pub fn into_checked(self, names: Names) -> Relabel {
+        Relabel::continuing(self.lines, self.notes.counts, names)
+    }
+}
+
+impl Engine for Verbatim {
+    fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
         let Self { lines, notes } = self;
         lines.push(chunk, |line| notes.pass(line, families, out));
     }
 
-    /// Ends the body; appends its last line to `out` if that is whole.
-    pub fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
+    fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
         let Self { lines, notes } = self;
         lines.finish(end, |line| notes.pass(line, families, out));
     }
 
-    /// Goes on with the body as one that is checked, from the line that has begun: what the answer holds by now, this
-    /// body's later lines may repeat.
-    #[must_use]
-    pub fn into_checked(self) -> Relabel {
-        Relabel::continuing(self.lines, self.notes.counts)
-    }
-
-    /// What came of the body's lines so far.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
+    fn counts(&self) -> Counts {
         self.notes.counts
     }
 }
@@ -64,30 +66,50 @@ impl Notes {
 
     /// Notes the line's family. A family that there is no room for passes without a note: this body is trusted.
     fn note(&mut self, line: &[u8], families: &mut Families) {
-        match Line::of(line) {
-            Line::Help { name } => {
-                if let Ok(family) = families.entry(name) {
-                    family.has_help = true;
-                }
-            }
-            Line::Type { name, kind } => {
-                self.last_name.clear();
-                if families.declare(name, kind).is_ok()
-                    && let Some(family) = families.get_mut(name)
-                {
-                    family.has_type = true;
-                }
-            }
+        match Line::of_text(line) {
+            Line::Metadata(metadata) => self.note_metadata(metadata, line, families),
             Line::Sample => {
                 self.counts.samples += 1;
-                let name = &line[..metric_name_end(line, 0).unwrap_or(0)];
+                let name = metric_name(line);
                 if !name.is_empty() && name != self.last_name {
                     self.last_name.clear();
                     self.last_name.extend_from_slice(name);
-                    families.note_samples(families.declared_parent(name).unwrap_or(name));
+                    let family = families
+                        .declared_parent::<Text>(name)
+                        .map_or(name, |(parent, _)| parent);
+                    families.note_samples(family);
                 }
             }
-            Line::Comment | Line::MalformedMetadata => {}
+            Line::Comment | Line::MalformedMetadata | Line::Eof => {}
         }
+    }
+
+    fn note_metadata(&mut self, metadata: Metadata, line: &[u8], families: &mut Families) {
+        let name = metadata.name.of(line);
+        if let Keyword::Type(kind) = metadata.keyword {
+            self.last_name.clear();
+            // Without room, its entry fails below as well.
+            let _ = families.declare(name, kind);
+        }
+        let Ok(family) = families.entry(name) else {
+            return;
+        };
+        match metadata.keyword {
+            Keyword::Help => family.has_help = true,
+            Keyword::Type(_) => family.has_type = true,
+            Keyword::Unit => {}
+        }
+    }
+}
+
+/// The metric's name in a sample line: before the braces, or the first thing between them, quoted.
+fn metric_name(line: &[u8]) -> &[u8] {
+    if let Some(end) = metric_name_end(line, 0) {
+        return &line[..end];
+    }
+    let quote = skip_blanks(line, 1);
+    match quoted_name(line, quote) {
+        Ok(name) if line.starts_with(b"{") && line[quote] == b'"' => name.of(line),
+        _ => &[],
     }
 }

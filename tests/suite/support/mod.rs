@@ -8,7 +8,7 @@ pub mod stub;
 
 use std::sync::Arc;
 
-use qpext::exposition::{Counts, End, Families, LabelSet, Relabel, Untyped, Verbatim};
+use qpext::exposition::{Counts, End, Engine as _, Families, LabelSet, Names, Relabel, Untyped, Verbatim};
 
 /// The labels that most tests add.
 pub const SERVING_LABELS: [(&str, &str); 3] = [
@@ -71,7 +71,7 @@ pub fn merge(queue_proxy: Option<&[u8]>, app: &[u8], untyped: Untyped, cut: Cut<
         engine.finish(End::Whole, &mut families, &mut out);
         families.turn_to(1);
     }
-    let mut engine = Relabel::new(labels, untyped);
+    let mut engine = Relabel::new(labels, untyped, Names::Underscores);
     for chunk in cut.chunks(app) {
         engine.push(chunk, &mut families, &mut out);
     }

@@ -1,0 +1,40 @@
+//! The formats in which an exposition is written, and which names it may use.
+
+/// An exposition format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Prometheus's text format.
+    Text(TextVersion),
+    /// OpenMetrics text.
+    OpenMetrics(OpenMetricsVersion),
+    /// `io.prometheus.client.MetricFamily` messages, each behind its length.
+    Protobuf,
+}
+
+/// A version of Prometheus's text format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TextVersion {
+    /// The one that everybody reads.
+    V0_0_4,
+    /// With quoted names, which may hold any character.
+    V1_0_0,
+}
+
+/// A version of OpenMetrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OpenMetricsVersion {
+    /// The draft that older clients speak.
+    V0_0_1,
+    /// The standard.
+    V1_0_0,
+}
+
+/// Which metric and label names an answer may use (the `escaping` parameter of its media type).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Names {
+    /// Any that is not empty (`escaping=allow-utf-8`).
+    Utf8,
+    /// Letters, digits, underscores and, in metric names, colons; every other character becomes an underscore
+    /// (`escaping=underscores`).
+    Underscores,
+}
