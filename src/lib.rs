@@ -18,6 +18,7 @@
 //! * [`aggregate`]: one request. Every target asked at once, their bodies written one after the other.
 //! * [`budget`]: how long each part of a request may take, so that the answer is whole before the scraper gives up.
 //! * [`scrape`]: one target. Its head within the budget, its body as it is pulled, its failure in an operator's words.
+//! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
 //!
 //! A room knows those below it and none above. Data is pulled: a scraper that reads polls the server's body, which polls
@@ -62,5 +63,6 @@ pub mod aggregate;
 pub mod budget;
 pub mod config;
 pub mod exposition;
+pub mod negotiation;
 pub mod scrape;
 pub mod server;

@@ -1,6 +1,7 @@
 //! The promises that qpext makes, each as a test.
 //!
 //! * `lines`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
+//! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
 //! * `targets`, `clients`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
@@ -8,6 +9,7 @@ mod clients;
 mod corpus;
 mod engine;
 mod lines;
+mod negotiation;
 mod process;
 mod prometheus;
 mod properties;

@@ -1,0 +1,230 @@
+//! Which formats a scraper takes, which one the targets are asked for, and which one goes out.
+//!
+//! In: the headers of a request, and then what the targets answered. Out: the `Accept` for the targets, a [`Format`] and
+//! the [`Names`] that it may use, and the content type that says so. No I/O, and no header, however odd, is an error:
+//! what cannot be read is as if it were not there.
+
+pub(crate) mod header;
+
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue};
+
+use crate::exposition::{Format, Names, OpenMetricsVersion, TextVersion};
+use header::Element;
+
+const TEXT: &str = "text/plain";
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const PROTOBUF: &str = "application/vnd.google.protobuf";
+
+/// The parameters of protobuf's media type (`ProtoProtocol` in prometheus/common, `expfmt/expfmt.go`).
+const METRIC_FAMILY: &[u8] = b"io.prometheus.client.MetricFamily";
+const DELIMITED: &[u8] = b"delimited";
+
+/// The format that everybody speaks.
+const TEXT_0_0_4: Format = Format::Text(TextVersion::V0_0_4);
+
+/// Weights for a last resort; the first one below all the others is taken. Three decimals are all that RFC 9110 allows:
+/// below the smallest there is nothing, and coming last has to do.
+const LAST_RESORTS: [(f64, &str); 3] = [
+    (0.1, "text/plain;version=0.0.4;q=0.1"),
+    (0.01, "text/plain;version=0.0.4;q=0.01"),
+    (0.001, "text/plain;version=0.0.4;q=0.001"),
+];
+
+/// The formats that a scraper accepts, in its own order.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    entries: Vec<Entry>,
+}
+
+/// A format, as the scraper named it.
+#[derive(Debug, Clone)]
+struct Entry {
+    format: Format,
+    names: Names,
+    weight: f64,
+    /// All of it, as it was written.
+    text: Vec<u8>,
+}
+
+impl Accepted {
+    /// Reads a scraper's `Accept`.
+    ///
+    /// What is not known, not readable or of the weight 0 is left out. Wildcards are, too: text 0.0.4, which they stand
+    /// for, is always accepted.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let entries = header::elements(headers, ACCEPT)
+            .filter(|element| element.weight > 0.0)
+            .filter_map(|element| Entry::of(&element))
+            .collect();
+        Self { entries }
+    }
+
+    /// The `Accept` for the targets: the scraper's own, cut down to the formats that are known here, with text 0.0.4 as
+    /// the last resort.
+    #[must_use]
+    pub fn for_targets(&self) -> HeaderValue {
+        let mut list: Vec<&[u8]> = self.entries.iter().map(|entry| entry.text.as_slice()).collect();
+        let lowest = self.entries.iter().map(|entry| entry.weight).reduce(f64::min);
+        match lowest {
+            None => return HeaderValue::from_static("text/plain;version=0.0.4"),
+            Some(_) if self.entry(TEXT_0_0_4).is_some() => {}
+            Some(lowest) => {
+                let below = LAST_RESORTS.iter().find(|(weight, _)| *weight < lowest);
+                let (_, last_resort) = below.unwrap_or(&LAST_RESORTS[LAST_RESORTS.len() - 1]);
+                list.push(last_resort.as_bytes());
+            }
+        }
+        HeaderValue::from_bytes(&list.join(&b',')).expect("pieces of a header's value make one")
+    }
+
+    /// The format of the answer, from those in which the living targets answered, and the names that it may use.
+    ///
+    /// Protobuf loses nothing, so one target that speaks it is enough. OpenMetrics can be made of OpenMetrics only, so
+    /// all must speak it, and must be known to: `all_known` says that no target is still awaited. No target at all speaks
+    /// text.
+    #[must_use]
+    pub fn choose(&self, answered: &[Format], all_known: bool) -> (Format, Names) {
+        let protobuf = || {
+            self.entry(Format::Protobuf)
+                .filter(|_| answered.contains(&Format::Protobuf))
+        };
+        let open_metrics = || self.open_metrics(answered).filter(|_| all_known);
+        let text = || {
+            let format = Format::Text(TextVersion::V1_0_0);
+            self.entry(format).filter(|_| answered.contains(&format))
+        };
+        let chosen = protobuf().or_else(open_metrics).or_else(text);
+        chosen.map_or((TEXT_0_0_4, Names::Underscores), |entry| (entry.format, entry.names))
+    }
+
+    /// The newest OpenMetrics that is accepted and no newer than what any target answered in. An older one will do for
+    /// bodies that are newer: the versions differ in their names, and Prometheus reads both with the same parser.
+    fn open_metrics(&self, answered: &[Format]) -> Option<&Entry> {
+        let versions = answered.iter().map(|format| match format {
+            Format::OpenMetrics(version) => Some(*version),
+            Format::Text(_) | Format::Protobuf => None,
+        });
+        let lowest = versions.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        [OpenMetricsVersion::V1_0_0, OpenMetricsVersion::V0_0_1]
+            .into_iter()
+            .filter(|version| *version <= lowest)
+            .find_map(|version| self.entry(Format::OpenMetrics(version)))
+    }
+
+    /// Whether nothing but text 0.0.4 is accepted, so that no target need be awaited before the answer begins.
+    #[must_use]
+    pub fn is_text_only(&self) -> bool {
+        self.entries.iter().all(|entry| entry.format == TEXT_0_0_4)
+    }
+
+    fn entry(&self, format: Format) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.format == format)
+    }
+}
+
+impl Entry {
+    /// `None` if the format is not known, as `NegotiateAccept` in prometheus/common, `expfmt/encode.go`, knows them.
+    fn of(element: &Element<'_>) -> Option<Self> {
+        let format = if element.is(TEXT) {
+            Format::Text(text_version(element)?)
+        } else if element.is(OPEN_METRICS) {
+            Format::OpenMetrics(open_metrics_version(element)?)
+        } else if element.is(PROTOBUF)
+            && element.parameter("proto") == Some(METRIC_FAMILY)
+            && element.parameter("encoding") == Some(DELIMITED)
+        {
+            Format::Protobuf
+        } else {
+            return None;
+        };
+        let takes_utf8 = element.parameter("escaping") == Some(b"allow-utf-8") && format != TEXT_0_0_4;
+        Some(Self {
+            format,
+            names: if takes_utf8 { Names::Utf8 } else { Names::Underscores },
+            weight: element.weight,
+            text: element.text.to_owned(),
+        })
+    }
+}
+
+fn text_version(element: &Element<'_>) -> Option<TextVersion> {
+    match element.parameter("version") {
+        None | Some(b"0.0.4") => Some(TextVersion::V0_0_4),
+        Some(b"1.0.0") => Some(TextVersion::V1_0_0),
+        Some(_) => None,
+    }
+}
+
+/// Without a version it is the first, as in prometheus/common.
+fn open_metrics_version(element: &Element<'_>) -> Option<OpenMetricsVersion> {
+    match element.parameter("version") {
+        None | Some(b"0.0.1") => Some(OpenMetricsVersion::V0_0_1),
+        Some(b"1.0.0") => Some(OpenMetricsVersion::V1_0_0),
+        Some(_) => None,
+    }
+}
+
+/// The format in which a target answered, by its `Content-Type`; `None` if that is no exposition.
+///
+/// Targets are read more leniently than scrapers: where a scraper's words are one wish among others, a target's are all
+/// there is to go by. No type at all is text 0.0.4; so is text of a version that is not known, which was always read as
+/// that. OpenMetrics of a version that is not known is read as the newest one that is.
+#[must_use]
+pub fn format_of(content_type: Option<&HeaderValue>) -> Option<Format> {
+    let Some(content_type) = content_type else {
+        return Some(TEXT_0_0_4);
+    };
+    let element = header::single(content_type);
+    let is_or_lacks = |name: &str, value: &[u8]| element.parameter(name).is_none_or(|given| given == value);
+    if element.value.is_empty() {
+        Some(TEXT_0_0_4)
+    } else if element.is(TEXT) {
+        Some(Format::Text(text_version(&element).unwrap_or(TextVersion::V0_0_4)))
+    } else if element.is(OPEN_METRICS) {
+        let version = open_metrics_version(&element).unwrap_or(OpenMetricsVersion::V1_0_0);
+        Some(Format::OpenMetrics(version))
+    } else if element.is(PROTOBUF) && is_or_lacks("proto", METRIC_FAMILY) && is_or_lacks("encoding", DELIMITED) {
+        Some(Format::Protobuf)
+    } else {
+        None
+    }
+}
+
+/// The content type of an answer, as prometheus/common writes it (`expfmt/expfmt.go`): what its body is, exactly.
+#[must_use]
+pub fn content_type(format: Format, names: Names) -> HeaderValue {
+    use OpenMetricsVersion::{V0_0_1, V1_0_0};
+
+    HeaderValue::from_static(match (format, names) {
+        // It has but one kind of names, and older scrapers expect these very words.
+        (Format::Text(TextVersion::V0_0_4), _) => "text/plain; version=0.0.4; charset=utf-8",
+        (Format::Text(TextVersion::V1_0_0), Names::Utf8) => {
+            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+        }
+        (Format::Text(TextVersion::V1_0_0), Names::Underscores) => {
+            "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
+        }
+        (Format::OpenMetrics(V0_0_1), Names::Utf8) => {
+            "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=allow-utf-8"
+        }
+        (Format::OpenMetrics(V0_0_1), Names::Underscores) => {
+            "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=underscores"
+        }
+        (Format::OpenMetrics(V1_0_0), Names::Utf8) => {
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+        }
+        (Format::OpenMetrics(V1_0_0), Names::Underscores) => {
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+        }
+        (Format::Protobuf, Names::Utf8) => {
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
+             escaping=allow-utf-8"
+        }
+        (Format::Protobuf, Names::Underscores) => {
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
+             escaping=underscores"
+        }
+    })
+}
