@@ -19,13 +19,18 @@ use tracing::{debug, warn};
 
 use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Config, Endpoint};
-use crate::exposition::{Counts, DropReason, End, Engine as _, Families, LabelSet, Names, Relabel, Untyped, Verbatim};
-use crate::scrape::{Format, ScrapeError, Scraped, Scraper, Target, TargetBody};
+use crate::exposition::{
+    Counts, DropReason, End, Engine as _, Families, Format, LabelSet, Names, Relabel, Untyped, Verbatim,
+};
+use crate::scrape::{ScrapeError, Scraped, Scraper, Target, TargetBody};
 
 /// The name of the queue-proxy's target.
 pub const QUEUE_PROXY: &str = "queue-proxy";
 /// The name of the application's target.
 pub const APP: &str = "app";
+
+/// What the targets are asked for.
+const ACCEPT: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4");
 
 /// The format of every answer.
 pub const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -139,7 +144,12 @@ impl Aggregator {
             index,
             lost_its_turn: false,
             state: State::Asked(Box::pin(async move {
-                scraper.scrape(&asked.target, user_agent, budget).await
+                let scraped = scraper.scrape(&asked.target, ACCEPT, user_agent, budget).await?;
+                match scraped.format {
+                    // Nobody asked for it, and no engine reads it.
+                    Format::Protobuf => Err(ScrapeError::ContentType("application/vnd.google.protobuf".to_owned())),
+                    Format::Text(_) | Format::OpenMetrics(_) => Ok(scraped),
+                }
             })),
         }
     }
@@ -325,7 +335,7 @@ impl Answer {
 impl TargetScrape {
     fn open(&self, scraped: Scraped) -> Stream {
         let engine = match &self.plan.treatment {
-            Treatment::Verbatim if scraped.format == Format::Text && !self.lost_its_turn => {
+            Treatment::Verbatim if matches!(scraped.format, Format::Text(_)) && !self.lost_its_turn => {
                 Engine::Verbatim(Verbatim::default())
             }
             // Byte for byte it would be no text, or repeat metadata that the answer already holds.

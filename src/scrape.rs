@@ -1,9 +1,12 @@
 //! One target, scraped once: its head within the budget, its body as it is pulled.
 //!
 //! In: a [`Target`] and what the scraper asked. Out: a [`TargetBody`], or a [`ScrapeError`] that says in the operator's
-//! words what the target did and what was expected of it. Nothing of the body is held here.
+//! words what the target did and what was expected of it. Nothing of the body is held here, but what [`decode`] needs.
+
+mod decode;
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
@@ -11,18 +14,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT,
-};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use reqwest::{Client, Url, redirect};
 use tokio::time::Instant;
 
 use crate::budget::{Budget, TIMEOUT_HEADER};
-
-/// What is asked for.
-const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4");
+use crate::exposition::Format;
+use crate::negotiation::format_of;
+use decode::{Coding, Decoder};
 
 /// What is sent for a scraper that does not say who it is.
 const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", env!("CARGO_PKG_VERSION")));
@@ -46,7 +47,7 @@ pub struct Target {
     pub name: String,
     /// Where it is.
     pub url: Url,
-    /// The size at which its body is cut, in bytes.
+    /// The size at which its body is cut, in bytes; of a compressed one, decoded.
     pub max_body_bytes: u64,
 }
 
@@ -63,10 +64,10 @@ pub enum ScrapeError {
     #[error("answered {0}, expected 200 OK")]
     Status(StatusCode),
     /// The answer is no exposition.
-    #[error("answered with the content type {0:?}, expected Prometheus's text format")]
+    #[error("answered with the content type {0:?}, expected an exposition")]
     ContentType(String),
-    /// The answer is compressed.
-    #[error("answered with the content encoding {0:?}, expected none")]
+    /// The answer is compressed in a way that is not known here.
+    #[error("answered with the content encoding {0:?}, expected none, gzip or zstd")]
     ContentEncoding(String),
     /// No head came within the budget.
     #[error("sent no answer within {}", seconds(.0))]
@@ -86,36 +87,41 @@ fn seconds(duration: &Duration) -> String {
     format!("{:.3} s", duration.as_secs_f64())
 }
 
-/// The exposition formats that can be told from a content type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Prometheus's text format.
-    Text,
-    /// OpenMetrics, which nobody asked for.
-    OpenMetrics,
-}
-
 /// What a target answered: its format, and a body to be pulled.
 #[derive(Debug)]
 pub struct Scraped {
     /// The format, as the target names it.
     pub format: Format,
-    /// The answer says where its body ends. Where it does not, the end of the connection is the end of the body, and a
-    /// last line without a newline may be a piece of one.
+    /// The answer says where its body ends, or its coding does. Where it does not, the end of the connection is the end
+    /// of the body, and a last line without a newline may be a piece of one.
     pub is_delimited: bool,
     /// The body.
     pub body: TargetBody,
 }
 
-/// A target's body: chunks as they come, up to its limit.
+/// A target's body: chunks as they come, decoded, up to its limit.
 #[derive(Debug)]
 pub struct TargetBody {
-    body: reqwest::Body,
+    source: Source,
     limit: u64,
     /// Bytes that may still come.
     left: u64,
     /// More than that came.
     is_over: bool,
+}
+
+enum Source {
+    Plain(reqwest::Body),
+    Compressed(Box<Decoder>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Compressed(_) => "Compressed",
+        })
+    }
 }
 
 /// Scrapes targets over connections that it keeps.
@@ -144,7 +150,7 @@ impl Scraper {
         Ok(Self { client })
     }
 
-    /// Asks `target` for its exposition and waits for its head.
+    /// Asks `target` for its exposition, in one of the formats that `accept` names, and waits for its head.
     ///
     /// # Errors
     ///
@@ -152,19 +158,27 @@ impl Scraper {
     pub async fn scrape(
         &self,
         target: &Target,
+        accept: HeaderValue,
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<Scraped, ScrapeError> {
-        let response = tokio::time::timeout_at(budget.heads_by(), self.ask(target, user_agent, budget))
+        let response = tokio::time::timeout_at(budget.heads_by(), self.ask(target, accept, user_agent, budget))
             .await
             .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))?
             .map_err(|error| ScrapeError::Unreachable(root_cause(&error)))?;
-        let format = check_head(response.status(), response.headers())?;
-        let is_delimited = [CONTENT_LENGTH, TRANSFER_ENCODING]
+        let headers = response.headers();
+        let format = check_head(response.status(), headers)?;
+        let coding = Coding::of(headers)?;
+        let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING]
             .iter()
-            .any(|header| response.headers().contains_key(header));
+            .any(|header| headers.contains_key(header));
+        let is_delimited = has_length || coding.is_some();
+        let body = reqwest::Body::from(response);
         let body = TargetBody {
-            body: response.into(),
+            source: match coding {
+                None => Source::Plain(body),
+                Some(coding) => Source::Compressed(Box::new(Decoder::new(coding, body))),
+            },
             limit: target.max_body_bytes,
             left: target.max_body_bytes,
             is_over: false,
@@ -179,6 +193,7 @@ impl Scraper {
     async fn ask(
         &self,
         target: &Target,
+        accept: HeaderValue,
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<reqwest::Response, reqwest::Error> {
@@ -189,7 +204,7 @@ impl Scraper {
             let answer = self
                 .client
                 .get(target.url.clone())
-                .header(ACCEPT, TEXT_FORMAT)
+                .header(ACCEPT, &accept)
                 .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
                 .header(USER_AGENT, &user_agent)
                 .header(TIMEOUT_HEADER, format!("{:.3}", left.as_secs_f64()))
@@ -209,13 +224,14 @@ impl TargetBody {
     /// The next chunk, never empty. What is over the limit is cut off, and the error comes behind it.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ScrapeError>>> {
         while !self.is_over {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(ScrapeError::BrokenOff(root_cause(&error))))),
-                Some(Ok(frame)) => frame,
+            let polled = match &mut self.source {
+                Source::Plain(body) => poll_data(body, cx),
+                Source::Compressed(decoder) => decoder.poll_piece(cx),
             };
-            let Ok(mut chunk) = frame.into_data() else {
-                continue;
+            let mut chunk = match ready!(polled) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(ScrapeError::BrokenOff(error)))),
+                Some(Ok(chunk)) => chunk,
             };
             self.is_over = chunk.len() as u64 > self.left;
             if self.is_over {
@@ -227,6 +243,23 @@ impl TargetBody {
             }
         }
         Poll::Ready(Some(Err(ScrapeError::TooLarge(self.limit))))
+    }
+}
+
+/// The next chunk of a body as it comes, never empty, or why there is none.
+fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+    loop {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(root_cause(&error)))),
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data()
+                    && !chunk.is_empty()
+                {
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+            }
+        }
     }
 }
 
@@ -269,42 +302,18 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeE
     if status.is_redirection()
         && let Some(location) = headers.get(LOCATION)
     {
-        return Err(ScrapeError::Redirect(quote(location)));
+        return Err(ScrapeError::Redirect(quote(location.as_bytes())));
     }
     if status != StatusCode::OK {
         return Err(ScrapeError::Status(status));
     }
-    let is_none = |encoding: &HeaderValue| encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity");
-    if let Some(encoding) = headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .find(|encoding| !is_none(encoding))
-    {
-        return Err(ScrapeError::ContentEncoding(quote(encoding)));
-    }
-    headers.get(CONTENT_TYPE).map_or(Ok(Format::Text), |content_type| {
-        Format::of(content_type).ok_or_else(|| ScrapeError::ContentType(quote(content_type)))
-    })
+    let content_type = headers.get(CONTENT_TYPE);
+    format_of(content_type)
+        .ok_or_else(|| ScrapeError::ContentType(quote(content_type.map_or(b"", HeaderValue::as_bytes))))
 }
 
-impl Format {
-    fn of(content_type: &HeaderValue) -> Option<Self> {
-        let media_type = content_type.as_bytes().split(|byte| *byte == b';').next()?.trim_ascii();
-        if media_type.is_empty() || media_type.eq_ignore_ascii_case(b"text/plain") {
-            Some(Self::Text)
-        } else if media_type.eq_ignore_ascii_case(b"application/openmetrics-text") {
-            Some(Self::OpenMetrics)
-        } else {
-            None
-        }
-    }
-}
-
-fn quote(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes())
-        .chars()
-        .take(QUOTED_CHARACTERS)
-        .collect()
+fn quote(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).chars().take(QUOTED_CHARACTERS).collect()
 }
 
 /// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".

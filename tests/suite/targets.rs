@@ -110,8 +110,8 @@ async fn an_app_that_ends_too_early_gives_every_whole_line_it_sent() {
 #[tokio::test]
 async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_samples() {
     let html = "content-type: text/html; charset=utf-8\r\n";
-    let twice = "content-encoding: identity\r\ncontent-encoding: zstd\r\n";
-    let gzip = "content-type: text/plain\r\ncontent-encoding: gzip\r\n";
+    let brotli = "content-type: text/plain\r\ncontent-encoding: br\r\n";
+    let twice = "content-encoding: identity, zstd\r\ncontent-encoding: gzip\r\n";
     for (steps, why) in [
         (
             vec![answer("500 Internal Server Error", "", b"oops 1\n")],
@@ -124,8 +124,22 @@ async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_sampl
             vec![answer("200 OK", "content-type: application/json\r\n", b"{}")],
             "application/json",
         ),
-        (vec![answer("200 OK", gzip, b"x 1\n")], "content encoding"),
-        (vec![answer("200 OK", twice, b"x 1\n")], "content encoding"),
+        (
+            vec![answer(
+                "200 OK",
+                "content-type: application/vnd.google.protobuf\r\n",
+                b"",
+            )],
+            "application/vnd.google.protobuf",
+        ),
+        (
+            vec![answer("200 OK", brotli, b"x 1\n")],
+            r#"content encoding \"br\", expected none, gzip or zstd"#,
+        ),
+        (
+            vec![answer("200 OK", twice, b"x 1\n")],
+            r#"content encoding \"zstd, gzip\""#,
+        ),
         (
             vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), Step::Hang],
             "cannot be reached",

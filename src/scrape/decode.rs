@@ -1,0 +1,163 @@
+//! A target's body that came compressed, although nobody asked for that.
+//!
+//! In: the chunks of a body, and the coding that its head names. Out: the body as it was before, a bounded piece at a
+//! time. However small the chunks that blow up to however much, no more is decoded than is pulled, and no more is held
+//! than one piece and the coding's own window.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use bytes::{Buf as _, Bytes};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
+
+use super::{ScrapeError, poll_data, quote, root_cause};
+
+/// Bytes that are decoded at once.
+const PIECE: usize = 64 << 10;
+
+/// Bytes that are decoded before everybody else has a turn. A chunk that was read may hold a thousand times its size, and
+/// unlike reading, decoding never waits by itself.
+const TURN: usize = 1 << 20;
+
+/// How far back a zstd body may refer, and so what a decoder holds: 8 MiB, as a power of 2. More than that no sender may
+/// ask of a receiver (RFC 9659).
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Gzip,
+    Zstd,
+}
+
+impl Coding {
+    /// The coding that a head names, if it names any.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, ScrapeError> {
+        let values = headers.get_all(CONTENT_ENCODING).into_iter();
+        let mut named = values
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
+        let is = |name: &[u8], known: &[&str]| known.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        match (named.next(), named.next()) {
+            (None, _) => Ok(None),
+            (Some(name), None) if is(name, &["gzip", "x-gzip"]) => Ok(Some(Self::Gzip)),
+            (Some(name), None) if is(name, &["zstd"]) => Ok(Some(Self::Zstd)),
+            (Some(name), None) => Err(ScrapeError::ContentEncoding(quote(name))),
+            (Some(first), Some(second)) => Err(ScrapeError::ContentEncoding(quote(&[first, b", ", second].concat()))),
+        }
+    }
+}
+
+/// A body being decoded.
+pub(super) struct Decoder {
+    reader: Reader,
+    piece: Box<[u8]>,
+    /// Bytes decoded in this turn.
+    in_turn: usize,
+}
+
+enum Reader {
+    Gzip(GzipDecoder<Encoded>),
+    Zstd(ZstdDecoder<Encoded>),
+}
+
+impl Decoder {
+    pub(super) fn new(coding: Coding, body: reqwest::Body) -> Self {
+        let encoded = Encoded {
+            body,
+            chunk: Bytes::new(),
+            broke_off: None,
+        };
+        // Either may be several streams, one behind the other (RFC 1952, section 2.2, and RFC 8878, section 3.1).
+        let reader = match coding {
+            Coding::Gzip => {
+                let mut reader = GzipDecoder::new(encoded);
+                reader.multiple_members(true);
+                Reader::Gzip(reader)
+            }
+            Coding::Zstd => {
+                let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+                let mut reader = ZstdDecoder::with_params(encoded, &[window]);
+                reader.multiple_members(true);
+                Reader::Zstd(reader)
+            }
+        };
+        Self {
+            reader,
+            piece: vec![0; PIECE].into(),
+            in_turn: 0,
+        }
+    }
+
+    /// The next piece, never empty. Where the body breaks off or is none of its coding, all that could be decoded comes
+    /// first.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+        if self.in_turn >= TURN {
+            self.in_turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut buffer = ReadBuf::new(&mut self.piece);
+        let polled = match &mut self.reader {
+            Reader::Gzip(reader) => Pin::new(reader).poll_read(cx, &mut buffer),
+            Reader::Zstd(reader) => Pin::new(reader).poll_read(cx, &mut buffer),
+        };
+        let Poll::Ready(read) = polled else {
+            self.in_turn = 0;
+            return Poll::Pending;
+        };
+        self.in_turn += buffer.filled().len();
+        if read.is_ok() && !buffer.filled().is_empty() {
+            return Poll::Ready(Some(Ok(Bytes::copy_from_slice(buffer.filled()))));
+        }
+        let broke_off = match &mut self.reader {
+            Reader::Gzip(reader) => reader.get_mut().broke_off.take(),
+            Reader::Zstd(reader) => reader.get_mut().broke_off.take(),
+        };
+        // That the coded stream did not end is the consequence; why the body did not is the cause.
+        let error = broke_off.or_else(|| read.err().map(|error| root_cause(&error)));
+        Poll::Ready(error.map(Err))
+    }
+}
+
+/// A body, as its decoder reads it.
+struct Encoded {
+    body: reqwest::Body,
+    chunk: Bytes,
+    /// Why nothing more came. The decoder sees an end only: told of an error, it would throw away what it has decoded.
+    broke_off: Option<String>,
+}
+
+impl AsyncRead for Encoded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let chunk = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let length = chunk.len().min(buffer.remaining());
+        buffer.put_slice(&chunk[..length]);
+        self.consume(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncBufRead for Encoded {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        if this.chunk.is_empty() && this.broke_off.is_none() {
+            match ready!(poll_data(&mut this.body, cx)) {
+                Some(Ok(chunk)) => this.chunk = chunk,
+                Some(Err(error)) => this.broke_off = Some(error),
+                None => {}
+            }
+        }
+        Poll::Ready(Ok(&this.chunk))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, length: usize) {
+        self.chunk.advance(length);
+    }
+}
