@@ -111,7 +111,7 @@ async fn run(ports: Ports) -> Result<(), String> {
     tokio::spawn(stand_in(queue_proxy, queue_proxy_body));
     tokio::spawn(stand_in(app, app_body));
     say(&what_to_try(pod_port, queue_proxy_port, app_port));
-    server::serve(pod, aggregator, config.max_concurrent_scrapes, stop).await;
+    server::serve(pod, aggregator, config.max_concurrent_scrapes, config.compression, stop).await;
     Ok(())
 }
 

@@ -54,6 +54,8 @@ pub struct Config {
     pub max_concurrent_scrapes: NonZeroUsize,
     /// What becomes of the application's untyped families.
     pub untyped: Untyped,
+    /// How answers may be compressed.
+    pub compression: Compression,
     /// Which events are logged.
     pub log: LogFilter,
     /// How events are logged.
@@ -104,6 +106,19 @@ impl Endpoint {
     }
 }
 
+/// How answers may be compressed, for a scraper that takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    Off,
+    /// With gzip only.
+    Gzip,
+    /// With zstd only.
+    Zstd,
+    /// With whichever the scraper takes.
+    Auto,
+}
+
 /// How events are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -145,6 +160,7 @@ struct Environment {
     qpext_max_body_bytes: Option<String>,
     qpext_max_concurrent_scrapes: Option<String>,
     qpext_untyped: Option<String>,
+    qpext_compression: Option<String>,
     qpext_log: Option<String>,
     qpext_log_format: Option<String>,
     /// Every other variable.
@@ -281,6 +297,13 @@ impl Environment {
                 Untyped::Convert,
                 untyped,
             )?,
+            compression: parse(
+                "QPEXT_COMPRESSION",
+                self.qpext_compression,
+                "off, gzip, zstd or auto",
+                Compression::Auto,
+                compression,
+            )?,
             log: parse(
                 "QPEXT_LOG",
                 self.qpext_log,
@@ -369,6 +392,16 @@ fn untyped(value: &str) -> Option<Untyped> {
         "convert" => Untyped::Convert,
         "drop" => Untyped::Drop,
         "keep" => Untyped::Keep,
+        _ => return None,
+    })
+}
+
+fn compression(value: &str) -> Option<Compression> {
+    Some(match value {
+        "off" => Compression::Off,
+        "gzip" => Compression::Gzip,
+        "zstd" => Compression::Zstd,
+        "auto" => Compression::Auto,
         _ => return None,
     })
 }
@@ -474,6 +507,7 @@ mod tests {
         assert_eq!(config.max_body_bytes, 256 * 1024 * 1024);
         assert_eq!(config.max_concurrent_scrapes.get(), 8);
         assert_eq!(config.untyped, Untyped::Convert);
+        assert_eq!(config.compression, Compression::Auto);
         assert_eq!(config.log.to_string(), "info");
         assert_eq!(config.log_format, LogFormat::Json);
     }
@@ -495,6 +529,7 @@ mod tests {
             ("QPEXT_MAX_BODY_BYTES", "1000"),
             ("QPEXT_MAX_CONCURRENT_SCRAPES", "2"),
             ("QPEXT_UNTYPED", "keep"),
+            ("QPEXT_COMPRESSION", "zstd"),
             ("QPEXT_LOG", "warn,qpext=debug"),
             ("QPEXT_LOG_FORMAT", "text"),
         ])
@@ -513,6 +548,7 @@ mod tests {
         assert_eq!(config.max_body_bytes, 1000);
         assert_eq!(config.max_concurrent_scrapes.get(), 2);
         assert_eq!(config.untyped, Untyped::Keep);
+        assert_eq!(config.compression, Compression::Zstd);
         assert_eq!(config.log.to_string(), "qpext=debug,warn");
         assert_eq!(config.log_format, LogFormat::Text);
     }
@@ -571,6 +607,8 @@ mod tests {
             ("QPEXT_MAX_BODY_BYTES", "10MB", "a number of bytes"),
             ("QPEXT_MAX_CONCURRENT_SCRAPES", "0", "a number"),
             ("QPEXT_UNTYPED", "Convert", "convert, drop or keep"),
+            ("QPEXT_COMPRESSION", "br", "off, gzip, zstd or auto"),
+            ("QPEXT_COMPRESSION", "", "off, gzip, zstd or auto"),
             (
                 "AGGREGATE_PROMETHEUS_METRICS_PORT",
                 "9091",
@@ -595,6 +633,18 @@ mod tests {
                 error.to_string(),
                 format!("{variable}={value:?}: expected {}", error.expected)
             );
+        }
+    }
+
+    #[test]
+    fn every_way_of_compressing_has_a_word() {
+        for (word, expected) in [
+            ("off", Compression::Off),
+            ("gzip", Compression::Gzip),
+            ("zstd", Compression::Zstd),
+            ("auto", Compression::Auto),
+        ] {
+            assert_eq!(config(&[("QPEXT_COMPRESSION", word)]).unwrap().compression, expected);
         }
     }
 

@@ -51,7 +51,7 @@
 //! ])?;
 //! let listener = server::bind(config.listen)?;
 //! let aggregator = Aggregator::new(&config)?;
-//! server::serve(listener, aggregator, config.max_concurrent_scrapes, std::future::pending()).await;
+//! server::serve(listener, aggregator, config.max_concurrent_scrapes, config.compression, std::future::pending()).await;
 //! # Ok(())
 //! # }
 //! ```

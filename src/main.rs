@@ -81,6 +81,7 @@ async fn run(config: &Config) -> Result<(), String> {
         listener,
         aggregator,
         config.max_concurrent_scrapes,
+        config.compression,
         async {
             // Told or dropped, it is time to stop.
             let _ = stopped.await;

@@ -4,6 +4,7 @@
 //! scrapes finish. A client that is idle, slow or gone costs nobody else anything.
 
 mod admission;
+mod compression;
 mod patience;
 
 use std::convert::Infallible;
@@ -18,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -32,9 +33,10 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
-use crate::aggregate::{self, Aggregator, Answer, Failure};
-use crate::config::Listen;
+use crate::aggregate::{self, Aggregator, Failure};
+use crate::config::{Compression, Listen};
 use admission::{Admission, Ticket};
+use compression::{Outgoing, Wish};
 use patience::{Client, Patient, Phase, Served};
 
 /// Connections that wait to be accepted; as tokio and Go have it.
@@ -56,6 +58,9 @@ const SEND_BUFFER: usize = 256 << 10;
 
 /// How long to wait before accepting again when the process has no file descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What an answer to a scrape depends on, so that no cache between hands one scraper's answer to another.
+const SCRAPE_VARIES: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding");
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -100,11 +105,13 @@ pub async fn serve(
     listener: TcpListener,
     aggregator: Aggregator,
     max_concurrent_scrapes: NonZeroUsize,
+    compression: Compression,
     stop: impl Future<Output = ()>,
 ) {
     let service = Service {
         aggregator: Arc::new(aggregator),
         admission: Arc::new(Admission::new(max_concurrent_scrapes.get())),
+        compression,
     };
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -213,15 +220,24 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, mu
 struct Service {
     aggregator: Arc<Aggregator>,
     admission: Arc<Admission>,
+    compression: Compression,
 }
 
 impl Service {
     async fn answer(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<ServedBody> {
         let served = client.serve();
-        let body = |content: Content| ServedBody {
+        let is_scrape = request.uri().path() == "/metrics";
+        let mut response = self.route(request, client).await;
+        if is_scrape {
+            response.headers_mut().insert(VARY, SCRAPE_VARIES);
+        }
+        response.map(|content| ServedBody {
             content,
             _served: served,
-        };
+        })
+    }
+
+    async fn route(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Content> {
         let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
             "/metrics" | "/healthz" if !allowed => {
@@ -229,15 +245,15 @@ impl Service {
                 response
                     .headers_mut()
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-                response.map(body)
+                response
             }
             // Nobody reads it, and behind it nobody would see the client leave.
             "/metrics" | "/healthz" if !request.body().is_end_stream() => {
-                plain(StatusCode::BAD_REQUEST, "expected a request without a body\n").map(body)
+                plain(StatusCode::BAD_REQUEST, "expected a request without a body\n")
             }
-            "/metrics" => self.scrape(request, client).await.map(body),
-            "/healthz" => plain(StatusCode::OK, "ok\n").map(body),
-            _ => plain(StatusCode::NOT_FOUND, "expected /metrics or /healthz\n").map(body),
+            "/metrics" => self.scrape(request, client).await,
+            "/healthz" => plain(StatusCode::OK, "ok\n"),
+            _ => plain(StatusCode::NOT_FOUND, "expected /metrics or /healthz\n"),
         }
     }
 
@@ -253,11 +269,18 @@ impl Service {
         };
         match self.aggregator.scrape(request.headers()).await {
             Ok(answer) => {
+                let wish = Wish::of(request.headers(), self.compression);
+                let outgoing = Outgoing::begin(answer, wish).await;
+                let coding = outgoing.coding();
                 let mut response = Response::new(Content::Scraped {
-                    answer: Box::new(answer),
+                    outgoing: Box::new(outgoing),
                     ticket,
                 });
-                response.headers_mut().insert(CONTENT_TYPE, aggregate::CONTENT_TYPE);
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, aggregate::CONTENT_TYPE);
+                if let Some(coding) = coding {
+                    headers.insert(CONTENT_ENCODING, coding.name());
+                }
                 response
             }
             Err(failures) => plain(StatusCode::SERVICE_UNAVAILABLE, describe(&failures)),
@@ -288,7 +311,7 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Content> {
 /// What is answered.
 enum Content {
     /// The targets' samples, with the place that their scrapes hold.
-    Scraped { answer: Box<Answer>, ticket: Ticket },
+    Scraped { outgoing: Box<Outgoing>, ticket: Ticket },
     /// A few words of our own.
     Text(Full<Bytes>),
 }
@@ -301,17 +324,17 @@ struct ServedBody {
 
 impl Body for ServedBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.content {
-            Content::Scraped { answer, ticket } => {
+            Content::Scraped { outgoing, ticket } => {
                 ticket.set_unread(false);
-                let piece = answer.poll_piece(cx);
+                let piece = outgoing.poll_piece(cx);
                 ticket.set_unread(matches!(piece, Poll::Ready(Some(_))));
-                piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+                piece.map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
             }
-            Content::Text(text) => Pin::new(text).poll_frame(cx),
+            Content::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 

@@ -32,14 +32,14 @@ async fn connect(sidecar: &Sidecar) -> TcpStream {
         .expect("it accepts")
 }
 
-/// A client that asks and does not read: its window is small, so that the answer backs up behind it.
-async fn ask_and_do_not_read(sidecar: &Sidecar) -> TcpStream {
+/// A client that asks, with these headers, and does not read: its window is small, so that the answer backs up behind it.
+pub async fn ask_and_do_not_read(sidecar: &Sidecar, headers: &str) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let address = format!("127.0.0.1:{}", sidecar.port).parse().expect("an address");
     let mut stream = socket.connect(address).await.expect("it accepts");
     stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(format!("GET /metrics HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes())
         .await
         .expect("it reads");
     stream
@@ -202,7 +202,7 @@ async fn a_scraper_that_leaves_inside_the_answer_cancels_its_scrapes() {
 async fn a_scraper_that_does_not_read_holds_its_targets_back() {
     let mut app = Stub::start(vec![chunked_head(), chunk(&bodies::vllm(64 << 20)), last_chunk()]).await;
     let sidecar = sidecar_for(&app, &[]).await;
-    let stream = ask_and_do_not_read(&sidecar).await;
+    let stream = ask_and_do_not_read(&sidecar, "").await;
     app.request().await;
     // Each of these takes the sidecar's one thread around once: enough turns to have read the body many times over.
     let client = client();
@@ -273,7 +273,7 @@ async fn clients_that_ask_and_do_not_read_keep_nobody_out() {
     let sidecar = sidecar_for(&app, &[]).await;
     let mut slow = Vec::new();
     for _ in 0..16 {
-        slow.push(ask_and_do_not_read(&sidecar).await);
+        slow.push(ask_and_do_not_read(&sidecar, "").await);
     }
     // A scraper that does as it is told: comes again after `Retry-After`.
     let mut answer = sidecar.scrape(LONG).await;

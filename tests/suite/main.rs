@@ -2,10 +2,11 @@
 //!
 //! * `lines`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
 //! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
-//! * `targets`, `clients`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
+//! * `targets`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
 mod clients;
+mod compression;
 mod corpus;
 mod engine;
 mod lines;

@@ -134,7 +134,8 @@ async fn a_hundred_megabytes_go_through_in_constant_memory() {
     assert!(idle < 20_000 && peak < 30_000, "{idle} kB, {peak} kB");
 }
 
-fn resident_kilobytes(process: u32, line: &str) -> u64 {
+/// A figure of the process's memory, as `/proc` names it.
+pub fn resident_kilobytes(process: u32, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let line = status
         .lines()
