@@ -15,14 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use qpext::aggregate::{self, Aggregator};
+use qpext::aggregate::Aggregator;
 use qpext::config::{Config, ConfigError, Listen};
 use qpext::server;
 use tokio::net::TcpListener;
@@ -209,6 +209,9 @@ async fn stand_in(listener: TcpListener, body: fn(u64) -> String) {
     }
 }
 
+/// What the stand-ins serve.
+const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
 impl StandIn {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let body = match request.uri().path() {
@@ -222,7 +225,7 @@ impl StandIn {
             Some(body) => *response.body_mut() = Full::from(body),
             None => *response.status_mut() = StatusCode::NOT_FOUND,
         }
-        response.headers_mut().insert(CONTENT_TYPE, aggregate::CONTENT_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
         Ok(response)
     }
 

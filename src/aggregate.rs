@@ -1,10 +1,11 @@
 //! One request: every target asked at once, their bodies written one after the other as they are pulled.
 //!
-//! In: the scraper's headers. Out: an [`Answer`], a body that is a valid exposition whatever the targets do; or, if no
-//! target is alive, what each did. The answer holds a slice of one body at a time; while the scraper does not read, no
-//! target is read either.
+//! In: the scraper's headers. Out: an [`Answer`], a body that is a valid exposition whatever the targets do, in the
+//! richest format that the scraper takes and the targets give; or, if no target is alive, what each did. The answer holds
+//! a slice of one body at a time; while the scraper does not read, no target is read either.
 
 use std::future::{Future, poll_fn};
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,20 +21,16 @@ use tracing::{debug, warn};
 use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Config, Endpoint};
 use crate::exposition::{
-    Counts, DropReason, End, Engine as _, Families, Format, LabelSet, Names, Relabel, Untyped, Verbatim,
+    self, Counts, DropReason, End, Families, Format, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText,
+    Relabel, RelabelOpenMetrics, TextToProtobuf, TextVersion, Untyped, Verbatim,
 };
+use crate::negotiation::{Accepted, content_type};
 use crate::scrape::{ScrapeError, Scraped, Scraper, Target, TargetBody};
 
 /// The name of the queue-proxy's target.
 pub const QUEUE_PROXY: &str = "queue-proxy";
 /// The name of the application's target.
 pub const APP: &str = "app";
-
-/// What the targets are asked for.
-const ACCEPT: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4");
-
-/// The format of every answer.
-pub const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Bytes of a body that go through the engine at once: few enough to stay in the processor's nearest cache.
 const SLICE: usize = 16 << 10;
@@ -121,14 +118,15 @@ impl Aggregator {
     /// How each target failed, if all of them did without a whole line between them: a head alone is no answer.
     pub async fn scrape(&self, headers: &HeaderMap) -> Result<Answer, Vec<Failure>> {
         let budget = Budget::new(scraper_timeout(headers).unwrap_or(self.timeout), self.offset);
-        let user_agent = headers.get(USER_AGENT);
+        let accepted = Accepted::of(headers);
+        let (accept, user_agent) = (accepted.for_targets(), headers.get(USER_AGENT));
         let scrapes = self
             .plans
             .iter()
             .enumerate()
-            .map(|(index, plan)| self.ask(index, plan, user_agent, budget))
+            .map(|(index, plan)| self.ask(index, plan, &accept, user_agent, budget))
             .collect();
-        let mut answer = Answer::new(scrapes, budget);
+        let mut answer = Answer::new(scrapes, accepted, budget);
         answer.first_piece = poll_fn(|cx| answer.poll_piece(cx)).await;
         match answer.failures() {
             Some(failures) if answer.first_piece.is_none() => Err(failures),
@@ -136,20 +134,22 @@ impl Aggregator {
         }
     }
 
-    fn ask(&self, index: usize, plan: &Arc<Plan>, user_agent: Option<&HeaderValue>, budget: Budget) -> TargetScrape {
-        let (scraper, user_agent) = (self.scraper.clone(), user_agent.cloned());
+    fn ask(
+        &self,
+        index: usize,
+        plan: &Arc<Plan>,
+        accept: &HeaderValue,
+        user_agent: Option<&HeaderValue>,
+        budget: Budget,
+    ) -> TargetScrape {
+        let (scraper, accept, user_agent) = (self.scraper.clone(), accept.clone(), user_agent.cloned());
         let asked = Arc::clone(plan);
         TargetScrape {
             plan: Arc::clone(plan),
             index,
             lost_its_turn: false,
             state: State::Asked(Box::pin(async move {
-                let scraped = scraper.scrape(&asked.target, ACCEPT, user_agent, budget).await?;
-                match scraped.format {
-                    // Nobody asked for it, and no engine reads it.
-                    Format::Protobuf => Err(ScrapeError::ContentType("application/vnd.google.protobuf".to_owned())),
-                    Format::Text(_) | Format::OpenMetrics(_) => Ok(scraped),
-                }
+                scraper.scrape(&asked.target, accept, user_agent, budget).await
             })),
         }
     }
@@ -168,6 +168,8 @@ struct TargetScrape {
 enum State {
     /// Its head is not in.
     Asked(Pin<Box<dyn Future<Output = Result<Scraped, ScrapeError>> + Send>>),
+    /// Its head is in, and the answer's format is not settled.
+    Heard(Box<Scraped>),
     /// Its body is being written, or waits for its turn.
     Alive(Box<Stream>),
     /// Nothing more comes from it.
@@ -186,10 +188,11 @@ struct Stream {
     ended: Option<Result<(), ScrapeError>>,
 }
 
-#[derive(Debug)]
+/// What a body goes through.
 enum Engine {
+    /// Byte for byte, as long as the body has its turn.
     Verbatim(Verbatim),
-    Relabel(Box<Relabel>),
+    Checked(Box<dyn exposition::Engine + Send>),
 }
 
 /// The answer to one scrape: pulled, it writes each target's body in turn.
@@ -200,6 +203,13 @@ pub struct Answer {
     /// The index of the target being written.
     current: usize,
     families: Families,
+    accepted: Accepted,
+    /// What is written, once that is settled.
+    format: Option<(Format, Names)>,
+    /// Something of a target was written.
+    has_output: bool,
+    /// Everything is written, the end mark too.
+    has_ended: bool,
     /// What was written when it was settled that there is something to write.
     first_piece: Option<Bytes>,
     out: Vec<u8>,
@@ -217,16 +227,27 @@ enum Step {
 }
 
 impl Answer {
-    fn new(scrapes: Vec<TargetScrape>, budget: Budget) -> Self {
+    fn new(scrapes: Vec<TargetScrape>, accepted: Accepted, budget: Budget) -> Self {
         Self {
             scrapes,
             current: 0,
             families: Families::default(),
+            accepted,
+            format: None,
+            has_output: false,
+            has_ended: false,
             first_piece: None,
             out: Vec::new(),
             budget,
             timer: Box::pin(tokio::time::sleep_until(budget.heads_by())),
         }
+    }
+
+    /// What the answer is: text 0.0.4, as long as no target told of more.
+    #[must_use]
+    pub fn content_type(&self) -> HeaderValue {
+        let (format, names) = self.format.unwrap_or_else(|| self.accepted.choose(&[], false));
+        content_type(format, names)
     }
 
     /// How each target failed, if all of them did.
@@ -242,10 +263,46 @@ impl Answer {
             };
             match asked.as_mut().poll(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(scraped)) => scrape.state = State::Alive(Box::new(scrape.open(scraped))),
+                Poll::Ready(Ok(scraped)) => {
+                    scrape.state = State::Heard(Box::new(scraped));
+                    if let Some((format, names)) = self.format {
+                        scrape.open(format, names, self.budget);
+                    }
+                }
                 Poll::Ready(Err(error)) => scrape.end(Err(error), self.budget),
             }
         }
+    }
+
+    /// Settles the answer's format once every head is in, or has been waited for long enough; at once where the scraper
+    /// takes but one.
+    fn poll_format(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.format.is_some() {
+            return Poll::Ready(());
+        }
+        let heard = self.scrapes.iter().filter_map(|scrape| match &scrape.state {
+            State::Heard(scraped) => Some(scraped.format),
+            State::Asked(_) | State::Alive(_) | State::Done(_) => None,
+        });
+        let heard: Vec<Format> = heard.collect();
+        let awaits_any = self
+            .scrapes
+            .iter()
+            .any(|scrape| matches!(scrape.state, State::Asked(_)));
+        if awaits_any && !self.accepted.is_text_only() {
+            if Instant::now() < self.budget.in_turn_by() {
+                ready!(self.poll_timer(self.budget.in_turn_by(), cx));
+            }
+            if heard.is_empty() {
+                return Poll::Pending;
+            }
+        }
+        let (format, names) = self.accepted.choose(&heard, !awaits_any);
+        self.format = Some((format, names));
+        for scrape in &mut self.scrapes {
+            scrape.open(format, names, self.budget);
+        }
+        Poll::Ready(())
     }
 
     /// The next piece of the answer; `None` at its end.
@@ -255,16 +312,18 @@ impl Answer {
         }
         loop {
             self.poll_heads(cx);
+            ready!(self.poll_format(cx));
             if self.out.len() >= FRAME {
                 // A body without end must not keep the others from the rest of the time.
                 self.let_another_go(cx);
                 return Poll::Ready(self.take_piece());
             }
             let Some(scrape) = self.scrapes.get_mut(self.current) else {
+                self.end();
                 return Poll::Ready(self.take_piece());
             };
             let step = match &mut scrape.state {
-                State::Asked(_) => Step::Waiting,
+                State::Asked(_) | State::Heard(_) => Step::Waiting,
                 State::Done(_) => {
                     self.current += 1;
                     continue;
@@ -282,7 +341,7 @@ impl Answer {
                     let after = self.budget.start().elapsed();
                     scrape.end(Err(ScrapeError::BodyTimeout(after)), self.budget);
                 }
-                Step::Waiting if self.let_another_go(cx) || self.poll_timer(cx).is_ready() => {}
+                Step::Waiting if self.let_another_go(cx) || self.poll_deadline(cx).is_ready() => {}
                 Step::Waiting => {
                     return match self.take_piece() {
                         None => Poll::Pending,
@@ -306,45 +365,61 @@ impl Answer {
         };
         let other = other + 1;
         for scrape in &mut waiting[..other] {
-            scrape.lose_turn();
+            scrape.lose_turn(self.format);
         }
         waiting.rotate_left(other);
         true
     }
 
     /// Ready when, with nobody saying anything, something is to be done all the same.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let in_turn_by = self.budget.in_turn_by();
         let at = match &self.scrapes[self.current].state {
             _ if Instant::now() < in_turn_by => in_turn_by,
             State::Alive(_) => self.budget.bodies_by(),
             // Its head has a limit of its own.
-            State::Asked(_) | State::Done(_) => return Poll::Pending,
+            State::Asked(_) | State::Heard(_) | State::Done(_) => return Poll::Pending,
         };
+        self.poll_timer(at, cx)
+    }
+
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if self.timer.deadline() != at {
             self.timer.as_mut().reset(at);
         }
         self.timer.as_mut().poll(cx)
     }
 
+    /// Writes what stands at the end of an answer that is one.
+    fn end(&mut self) {
+        let is_open_metrics = matches!(self.format, Some((Format::OpenMetrics(_), _)));
+        let has_output = self.has_output || !self.out.is_empty();
+        let is_answer = has_output || self.failures().is_none();
+        if is_open_metrics && is_answer && !self.has_ended {
+            self.out.extend_from_slice(b"# EOF\n");
+        }
+        self.has_ended = true;
+    }
+
     fn take_piece(&mut self) -> Option<Bytes> {
+        self.has_output |= !self.out.is_empty();
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
     }
 }
 
 impl TargetScrape {
-    fn open(&self, scraped: Scraped) -> Stream {
-        let engine = match &self.plan.treatment {
-            Treatment::Verbatim if matches!(scraped.format, Format::Text(_)) && !self.lost_its_turn => {
-                Engine::Verbatim(Verbatim::default())
-            }
-            // Byte for byte it would be no text, or repeat metadata that the answer already holds.
-            Treatment::Verbatim => Engine::Relabel(Box::new(Relabel::unlabelled(Names::Underscores))),
-            Treatment::Relabel(labels, untyped) => {
-                Engine::Relabel(Box::new(Relabel::new(Arc::clone(labels), *untyped, Names::Underscores)))
-            }
+    /// Opens its body, if its head is in: the answer's format is settled.
+    fn open(&mut self, format: Format, names: Names, budget: Budget) {
+        if !matches!(self.state, State::Heard(_)) {
+            return;
+        }
+        let State::Heard(scraped) = std::mem::replace(&mut self.state, State::Done(Ok(()))) else {
+            return;
         };
-        Stream {
+        let Some(engine) = self.engine(scraped.format, format, names) else {
+            return self.end(Err(ScrapeError::TooLateForFormat), budget);
+        };
+        self.state = State::Alive(Box::new(Stream {
             body: scraped.body,
             engine,
             good_end: if scraped.is_delimited {
@@ -354,24 +429,52 @@ impl TargetScrape {
             },
             chunk: Bytes::new(),
             ended: None,
-        }
+        }));
+    }
+
+    /// The engine that reads `from` and writes `to`. OpenMetrics is made of OpenMetrics only, which is why it is chosen
+    /// only where nothing else can come.
+    fn engine(&self, from: Format, to: Format, names: Names) -> Option<Engine> {
+        let (labels, untyped) = match &self.plan.treatment {
+            Treatment::Verbatim => (Arc::default(), Untyped::Keep),
+            Treatment::Relabel(labels, untyped) => (Arc::clone(labels), *untyped),
+        };
+        let engine: Box<dyn exposition::Engine + Send> = match (from, to) {
+            (Format::Text(version), Format::Text(_)) => {
+                let is_plain = version == TextVersion::V0_0_4 || (from == to && names == Names::Utf8);
+                // Behind another target it would repeat metadata that the answer already holds.
+                if matches!(self.plan.treatment, Treatment::Verbatim) && is_plain && !self.lost_its_turn {
+                    return Some(Engine::Verbatim(Verbatim::default()));
+                }
+                Box::new(Relabel::new(labels, untyped, names))
+            }
+            (Format::Text(_), Format::Protobuf) => Box::new(TextToProtobuf::new(labels, untyped, names)),
+            (Format::OpenMetrics(_), Format::Text(_)) => Box::new(OpenMetricsToText::new(labels, untyped, names)),
+            (Format::OpenMetrics(_), Format::OpenMetrics(_)) => {
+                Box::new(RelabelOpenMetrics::new(labels, untyped, names))
+            }
+            (Format::OpenMetrics(_), Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(labels, untyped, names)),
+            (Format::Protobuf, _) | (Format::Text(_), Format::OpenMetrics(_)) => return None,
+        };
+        Some(Engine::Checked(engine))
     }
 
     /// Whether a step through its body would get somewhere. If not, whoever polls is woken when it would.
     fn has_something(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.state {
             State::Alive(stream) => stream.poll_fill(cx).is_ready(),
-            State::Asked(_) | State::Done(_) => false,
+            State::Asked(_) | State::Heard(_) | State::Done(_) => false,
         }
     }
 
     /// Another target goes before it.
-    fn lose_turn(&mut self) {
+    fn lose_turn(&mut self, format: Option<(Format, Names)>) {
         self.lost_its_turn = true;
+        let names = format.map_or(Names::Underscores, |(_, names)| names);
         if let State::Alive(stream) = &mut self.state
             && let Engine::Verbatim(engine) = &mut stream.engine
         {
-            stream.engine = Engine::Relabel(Box::new(std::mem::take(engine).into_checked(Names::Underscores)));
+            stream.engine = Engine::Checked(Box::new(std::mem::take(engine).into_checked(names)));
         }
     }
 
@@ -379,7 +482,7 @@ impl TargetScrape {
     fn end(&mut self, result: Result<(), ScrapeError>, budget: Budget) {
         let counts = match &self.state {
             State::Alive(stream) => stream.engine.counts(),
-            State::Asked(_) | State::Done(_) => Counts::default(),
+            State::Asked(_) | State::Heard(_) | State::Done(_) => Counts::default(),
         };
         let Target { name, url, .. } = &self.plan.target;
         let dropped = counts.dropped_in_all();
@@ -446,29 +549,30 @@ impl Stream {
         };
         let end = if ended.is_ok() { self.good_end } else { End::BrokenOff };
         self.engine.finish(end, families, out);
+        if ended.is_ok() && !self.engine.is_whole() {
+            return Step::End(Err(ScrapeError::NoEndMark));
+        }
         Step::End(ended)
     }
 }
 
-impl Engine {
-    fn push(&mut self, slice: &[u8], families: &mut Families, out: &mut Vec<u8>) {
+/// The engine, whichever it is.
+impl Deref for Engine {
+    type Target = dyn exposition::Engine;
+
+    fn deref(&self) -> &Self::Target {
         match self {
-            Self::Verbatim(engine) => engine.push(slice, families, out),
-            Self::Relabel(engine) => engine.push(slice, families, out),
+            Self::Verbatim(engine) => engine,
+            Self::Checked(engine) => &**engine,
         }
     }
+}
 
-    fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
+impl DerefMut for Engine {
+    fn deref_mut(&mut self) -> &mut Self::Target {
         match self {
-            Self::Verbatim(engine) => engine.finish(end, families, out),
-            Self::Relabel(engine) => engine.finish(end, families, out),
-        }
-    }
-
-    fn counts(&self) -> Counts {
-        match self {
-            Self::Verbatim(engine) => engine.counts(),
-            Self::Relabel(engine) => engine.counts(),
+            Self::Verbatim(engine) => engine,
+            Self::Checked(engine) => &mut **engine,
         }
     }
 }

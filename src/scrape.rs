@@ -78,6 +78,12 @@ pub enum ScrapeError {
     /// The body broke off.
     #[error("broke off inside its body: {0}")]
     BrokenOff(String),
+    /// The body ended without the mark that ends an OpenMetrics body.
+    #[error("ended its OpenMetrics body without \"# EOF\", so that it broke off")]
+    NoEndMark,
+    /// The answer was begun as OpenMetrics, of which this is none.
+    #[error("answered in another format than OpenMetrics when the answer had begun as that")]
+    TooLateForFormat,
     /// The body is too large.
     #[error("sent a body of more than {0} bytes")]
     TooLarge(u64),

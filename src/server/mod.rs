@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
-use crate::aggregate::{self, Aggregator, Failure};
+use crate::aggregate::{Aggregator, Failure};
 use crate::config::{Compression, Listen};
 use admission::{Admission, Ticket};
 use compression::{Outgoing, Wish};
@@ -269,6 +269,7 @@ impl Service {
         };
         match self.aggregator.scrape(request.headers()).await {
             Ok(answer) => {
+                let content_type = answer.content_type();
                 let wish = Wish::of(request.headers(), self.compression);
                 let outgoing = Outgoing::begin(answer, wish).await;
                 let coding = outgoing.coding();
@@ -277,7 +278,7 @@ impl Service {
                     ticket,
                 });
                 let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, aggregate::CONTENT_TYPE);
+                headers.insert(CONTENT_TYPE, content_type);
                 if let Some(coding) = coding {
                     headers.insert(CONTENT_ENCODING, coding.name());
                 }

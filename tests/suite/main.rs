@@ -9,6 +9,7 @@ mod clients;
 mod compression;
 mod corpus;
 mod engine;
+mod formats;
 mod lines;
 mod negotiation;
 mod process;

@@ -127,10 +127,10 @@ async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_sampl
         (
             vec![answer(
                 "200 OK",
-                "content-type: application/vnd.google.protobuf\r\n",
+                "content-type: application/vnd.google.protobuf; encoding=text\r\n",
                 b"",
             )],
-            "application/vnd.google.protobuf",
+            "application/vnd.google.protobuf; encoding=text",
         ),
         (
             vec![answer("200 OK", brotli, b"x 1\n")],
@@ -417,18 +417,6 @@ async fn a_body_that_only_the_connection_ends_loses_a_line_that_may_be_a_piece()
     let exposition = read_answer(&sidecar.scrape(LONG).await);
     assert_eq!(value(&exposition, "first"), Some("1"));
     assert_eq!(value(&exposition, "second"), None);
-}
-
-#[tokio::test]
-async fn openmetrics_that_nobody_asked_for_is_read_as_text_and_spoils_nothing() {
-    let openmetrics = "content-type: application/openmetrics-text; version=1.0.0\r\n";
-    let body = b"# TYPE a counter\na_total 5\nb_bucket{le=\"1\"} 1 # {trace_id=\"x\"} 1\n# EOF\n";
-    let queue_proxy = Stub::start(vec![answer("200 OK", openmetrics, body)]).await;
-    let app = Stub::start(vec![answer("200 OK", openmetrics, body)]).await;
-    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let exposition = read_answer(&sidecar.scrape(LONG).await);
-    let names: Vec<&str> = exposition.samples.iter().map(|sample| sample.name.as_str()).collect();
-    assert_eq!(names, ["a_total", "a_total"]);
 }
 
 #[tokio::test]

@@ -214,9 +214,13 @@ pub fn answer(status: &str, headers: &str, body: &[u8]) -> Step {
 
 /// The head of an answer whose body follows in chunks.
 pub fn chunked_head() -> Step {
-    Step::Send(
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
-    )
+    chunked_head_of("text/plain; version=0.0.4")
+}
+
+/// As [`chunked_head`], with this content type.
+pub fn chunked_head_of(content_type: &str) -> Step {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n");
+    Step::Send(head.into_bytes())
 }
 
 /// One chunk of a body.

@@ -1,0 +1,241 @@
+//! Which format is asked for and which one goes out, on real sockets.
+
+use std::sync::Arc;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use tokio::sync::Semaphore;
+
+use crate::support::SERVING;
+use crate::support::sidecar::{Sidecar, client};
+use crate::support::stub::{Step, Stub, answer, chunk, chunked_head_of, last_chunk, ok};
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT_1_0_0: &str = "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores";
+const OPEN_METRICS_UTF_8: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8";
+
+/// What Prometheus 2.42 sends.
+const PROMETHEUS_2: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+/// What Prometheus 3.4 and later send.
+const PROMETHEUS_3: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+
+const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
+const APP_OPEN_METRICS: &str = "# TYPE app_requests counter\n# HELP app_requests Requests.\napp_requests_total{path=\"/\"} 3 # {trace_id=\"abc\"} 1 1700000000.5\napp_requests_created{path=\"/\"} 1700000000\n# EOF\n";
+const APP_UTF_8: &str = "# TYPE \"app.requests\" counter\n{\"app.requests\",\"http.path\"=\"/\"} 3\n";
+
+/// A target that answers in this format.
+async fn target(content_type: &str, body: &str) -> Stub {
+    Stub::start(vec![in_format(content_type, body)]).await
+}
+
+fn in_format(content_type: &str, body: &str) -> Step {
+    answer("200 OK", &format!("content-type: {content_type}\r\n"), body.as_bytes())
+}
+
+/// A scrape with this `Accept`: the answer's content type and its text.
+async fn scrape(sidecar: &Sidecar, accept: &str) -> (String, String) {
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, accept);
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let content_type = response.headers()[CONTENT_TYPE]
+        .to_str()
+        .expect("it is text")
+        .to_owned();
+    (content_type, response.text().await.expect("it is text"))
+}
+
+async fn app_alone(app: &Stub) -> Sidecar {
+    let port = app.port().to_string();
+    Sidecar::start(&[
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
+        ("SERVING_SERVICE", "iris"),
+        ("SERVING_CONFIGURATION", "iris-predictor"),
+        ("SERVING_REVISION", "iris-predictor-00001"),
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn targets_are_asked_in_the_scrapers_own_words() {
+    let mut app = Stub::text("x 1\n").await;
+    let sidecar = app_alone(&app).await;
+    for (accept, asked) in [
+        (
+            PROMETHEUS_3,
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3",
+        ),
+        ("*/*", "text/plain;version=0.0.4"),
+    ] {
+        scrape(&sidecar, accept).await;
+        let head = app.request().await.to_ascii_lowercase();
+        assert!(head.contains(&format!("\r\naccept: {asked}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn openmetrics_of_all_is_openmetrics_with_one_end() {
+    let app = target(
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        APP_OPEN_METRICS,
+    )
+    .await;
+    let sidecar = app_alone(&app).await;
+    let expected = format!(
+        "# TYPE app_requests counter\n# HELP app_requests Requests.\n\
+         app_requests_total{{path=\"/\",{SERVING}}} 3 # {{trace_id=\"abc\"}} 1 1700000000.5\n\
+         app_requests_created{{path=\"/\",{SERVING}}} 1700000000\n# EOF\n"
+    );
+    assert_eq!(
+        scrape(&sidecar, PROMETHEUS_2).await,
+        (OPEN_METRICS.to_owned(), expected.clone())
+    );
+    assert_eq!(
+        scrape(&sidecar, PROMETHEUS_3).await,
+        (OPEN_METRICS_UTF_8.to_owned(), expected)
+    );
+
+    let queue_proxy = target("application/openmetrics-text; version=1.0.0", APP_OPEN_METRICS).await;
+    let both = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let (content_type, text) = scrape(&both, PROMETHEUS_3).await;
+    assert_eq!(content_type, OPEN_METRICS_UTF_8);
+    assert_eq!(text.matches("# EOF\n").count(), 1);
+    assert_eq!(text.matches("# TYPE app_requests counter\n").count(), 1);
+    assert!(text.starts_with(
+        "# TYPE app_requests counter\n# HELP app_requests Requests.\napp_requests_total{path=\"/\"} 3 # {"
+    ));
+    assert!(text.ends_with("\n# EOF\n"));
+}
+
+#[tokio::test]
+async fn openmetrics_beside_text_becomes_text() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let app = target(
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        APP_OPEN_METRICS,
+    )
+    .await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let expected = format!(
+        "{QUEUE_PROXY_TEXT}# HELP app_requests_total Requests.\n# TYPE app_requests_total counter\n\
+         app_requests_total{{path=\"/\",{SERVING}}} 3\n\
+         # HELP app_requests_created Requests.\n# TYPE app_requests_created gauge\n\
+         app_requests_created{{path=\"/\",{SERVING}}} 1700000000\n"
+    );
+    // Asked for or not.
+    for accept in [PROMETHEUS_2, PROMETHEUS_3, "text/plain", "*/*", "text/html;q=x,,"] {
+        assert_eq!(
+            scrape(&sidecar, accept).await,
+            (TEXT.to_owned(), expected.clone()),
+            "{accept}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn quoted_names_go_only_to_scrapers_that_take_them() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let app = target(TEXT_1_0_0, APP_UTF_8).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let quoted = format!(
+        "{QUEUE_PROXY_TEXT}# TYPE \"app.requests\" counter\n{{\"app.requests\",\"http.path\"=\"/\",{SERVING}}} 3\n"
+    );
+    assert_eq!(scrape(&sidecar, PROMETHEUS_3).await, (TEXT_1_0_0.to_owned(), quoted));
+    let escaped =
+        format!("{QUEUE_PROXY_TEXT}# TYPE app_requests counter\napp_requests{{http_path=\"/\",{SERVING}}} 3\n");
+    assert_eq!(scrape(&sidecar, PROMETHEUS_2).await, (TEXT.to_owned(), escaped.clone()));
+    let (content_type, text) = scrape(&sidecar, "text/plain;version=1.0.0;escaping=underscores").await;
+    assert_eq!(
+        content_type,
+        "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
+    );
+    assert_eq!(text, escaped);
+}
+
+#[tokio::test]
+async fn a_queue_proxys_quoted_names_are_escaped_for_a_scraper_that_does_not_take_them() {
+    let queue_proxy = target(TEXT_1_0_0, APP_UTF_8).await;
+    let app = Stub::text("x 1\n").await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let escaped = format!("# TYPE app_requests counter\napp_requests{{http_path=\"/\"}} 3\nx{{{SERVING}}} 1\n");
+    assert_eq!(scrape(&sidecar, "*/*").await, (TEXT.to_owned(), escaped));
+    let verbatim = format!("{APP_UTF_8}x{{{SERVING}}} 1\n");
+    assert_eq!(scrape(&sidecar, PROMETHEUS_3).await, (TEXT_1_0_0.to_owned(), verbatim));
+}
+
+#[tokio::test]
+async fn openmetrics_without_its_end_broke_off_and_what_came_is_kept() {
+    let unended = APP_OPEN_METRICS.strip_suffix("# EOF\n").unwrap();
+    let app = target(
+        "application/openmetrics-text; version=1.0.0",
+        &format!("{unended}last 1"),
+    )
+    .await;
+    let mut sidecar = app_alone(&app).await;
+    let (content_type, text) = scrape(&sidecar, PROMETHEUS_2).await;
+    assert_eq!(content_type, OPEN_METRICS);
+    assert!(text.contains("app_requests_total{"), "{text}");
+    assert!(!text.contains("last"), "{text}");
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    let log = sidecar.logged("target failed").await;
+    assert!(log.contains("without \\\"# EOF\\\""), "{log}");
+}
+
+#[tokio::test]
+async fn openmetrics_of_nobody_alive_is_503() {
+    let app = target("application/openmetrics-text; version=1.0.0", "").await;
+    let sidecar = app_alone(&app).await;
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, PROMETHEUS_2);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    assert!(text.contains("without \"# EOF\""), "{text}");
+}
+
+#[tokio::test]
+async fn an_openmetrics_app_that_has_nothing_to_say_is_alive() {
+    let app = target("application/openmetrics-text; version=1.0.0", "# EOF\n").await;
+    let sidecar = app_alone(&app).await;
+    let (content_type, text) = scrape(&sidecar, PROMETHEUS_2).await;
+    assert_eq!((content_type.as_str(), text.as_str()), (OPEN_METRICS, "# EOF\n"));
+}
+
+#[tokio::test]
+async fn a_target_that_answers_late_is_written_in_the_format_that_was_settled_without_it() {
+    let go = Arc::new(Semaphore::new(0));
+    let queue_proxy = Stub::start(vec![Step::Await(Arc::clone(&go)), ok(QUEUE_PROXY_TEXT.as_bytes())]).await;
+    let app = target("application/openmetrics-text; version=1.0.0", APP_OPEN_METRICS).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SCRAPE_TIMEOUT", "6s")]).await;
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, PROMETHEUS_2);
+    let mut response = request.send().await.unwrap();
+    // The queue-proxy's answer may be text, so the application's OpenMetrics is not passed on as such.
+    assert_eq!(response.headers()[CONTENT_TYPE], TEXT);
+    let mut text = String::new();
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        go.add_permits(1);
+    }
+    assert!(text.starts_with("# HELP app_requests_total Requests.\n"), "{text}");
+    assert!(text.ends_with(QUEUE_PROXY_TEXT), "{text}");
+}
+
+#[tokio::test]
+async fn a_scraper_that_takes_text_only_need_not_wait_for_every_head() {
+    let go = Arc::new(Semaphore::new(0));
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let app = Stub::start(vec![
+        Step::Await(Arc::clone(&go)),
+        chunked_head_of("text/plain"),
+        chunk(b"x 1\n"),
+        last_chunk(),
+    ])
+    .await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let request = client()
+        .get(sidecar.url("/metrics"))
+        .header(ACCEPT, "text/plain;version=0.0.4");
+    let mut response = request.send().await.unwrap();
+    assert_eq!(response.chunk().await.unwrap().unwrap(), QUEUE_PROXY_TEXT);
+    go.add_permits(1);
+    assert_eq!(response.chunk().await.unwrap().unwrap(), format!("x{{{SERVING}}} 1\n"));
+}
