@@ -14,10 +14,12 @@
 //!                      exposition ── bytes in, bytes out
 //! ```
 //!
-//! * [`server`]: connections. Who is let in and for how long, which request goes where, how the process stops.
+//! * [`server`]: connections. Who is let in and for how long, which request goes where, how an answer is compressed, how the
+//!   process stops.
 //! * [`aggregate`]: one request. Every target asked at once, their bodies written one after the other.
 //! * [`budget`]: how long each part of a request may take, so that the answer is whole before the scraper gives up.
-//! * [`scrape`]: one target. Its head within the budget, its body as it is pulled, its failure in an operator's words.
+//! * [`scrape`]: one target. Its head within the budget, its body as it is pulled and decoded, its failure in an operator's
+//!   words.
 //! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
 //!
@@ -25,7 +27,7 @@
 //! the answer, which polls a target's body and pushes what came through the engine. There is no channel and no task
 //! between them, so a scraper that does not read holds the targets back, and one that leaves cancels them by dropping
 //! the answer. What is held at any moment is one chunk of one body, one line that is not whole, a piece of the answer,
-//! and the names of the metric families.
+//! the names of the metric families, and the windows of the codings where bodies are compressed.
 //!
 //! # What must stay true
 //!
