@@ -161,3 +161,81 @@ impl AsyncBufRead for Encoded {
         self.chunk.advance(length);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::task::Waker;
+
+    use super::*;
+
+    const CODINGS: [Coding; 2] = [Coding::Gzip, Coding::Zstd];
+
+    fn encode(coding: Coding, body: &[u8]) -> Vec<u8> {
+        match coding {
+            Coding::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(body).unwrap();
+                encoder.finish().unwrap()
+            }
+            Coding::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+                encoder.include_checksum(true).unwrap();
+                encoder.write_all(body).unwrap();
+                encoder.finish().unwrap()
+            }
+        }
+    }
+
+    /// What was decoded, in one text for each turn, and how it ended.
+    fn decode(coding: Coding, coded: Vec<u8>) -> (Vec<Vec<u8>>, Result<(), String>) {
+        let mut decoder = Decoder::new(coding, coded.into());
+        let mut turns = vec![Vec::new()];
+        loop {
+            match decoder.poll_piece(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => turns.push(Vec::new()),
+                Poll::Ready(Some(Ok(piece))) => {
+                    assert!(!piece.is_empty() && piece.len() <= PIECE);
+                    turns.last_mut().unwrap().extend_from_slice(&piece);
+                }
+                Poll::Ready(Some(Err(error))) => return (turns, Err(error)),
+                Poll::Ready(None) => return (turns, Ok(())),
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_cut_anywhere_is_told_from_a_whole_one() {
+        let text = b"# TYPE a gauge\na{b=\"c\"} 1\na{b=\"d\"} 2\na{b=\"e\"} 3\n".repeat(3);
+        for coding in CODINGS {
+            let first = encode(coding, &text);
+            let both = [first.clone(), encode(coding, &text)].concat();
+            for cut in 0..=both.len() {
+                let (turns, ended) = decode(coding, both[..cut].to_vec());
+                let is_whole = cut == first.len() || cut == both.len();
+                assert_eq!(
+                    ended.is_ok(),
+                    is_whole,
+                    "{coding:?} cut at {cut} of {}: {ended:?}",
+                    both.len()
+                );
+                assert!(text.repeat(2).starts_with(&turns.concat()));
+                assert!(
+                    cut < first.len() || turns.concat().starts_with(&text),
+                    "what came is kept"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn decoding_gives_way_to_others_now_and_then() {
+        let text = vec![b'#'; 16 * TURN];
+        for coding in CODINGS {
+            let (turns, ended) = decode(coding, encode(coding, &text));
+            assert_eq!(ended, Ok(()));
+            assert_eq!(turns.concat().len(), text.len());
+            assert!(turns.iter().all(|turn| turn.len() < TURN + PIECE), "{coding:?}");
+        }
+    }
+}
