@@ -81,26 +81,27 @@ fn element(text: &[u8]) -> Option<Element<'_>> {
     })
 }
 
-/// A quoted text that does not end, or has something behind it.
+/// A quote where none may be, or a quoted text that does not end or has something behind it. Passed on, it would swallow
+/// the elements behind it.
 struct Unreadable;
 
 /// Nothing for an empty parameter, and for one without a value.
 #[allow(clippy::type_complexity, reason = "a name would not say more")]
 fn parameter(text: &[u8]) -> Result<Option<(&[u8], Cow<'_, [u8]>)>, Unreadable> {
-    let Some(equals) = text.iter().position(|byte| *byte == b'=') else {
-        return if text.contains(&b'"') {
-            Err(Unreadable)
-        } else {
-            Ok(None)
-        };
+    let (name, value) = match text.iter().position(|byte| *byte == b'=') {
+        Some(equals) => (&text[..equals], Some(text[equals + 1..].trim_ascii())),
+        None => (text, None),
     };
-    let (name, value) = (text[..equals].trim_ascii(), text[equals + 1..].trim_ascii());
-    let value = if value.starts_with(b"\"") {
-        Cow::Owned(unquote(value).ok_or(Unreadable)?)
-    } else {
-        Cow::Borrowed(value)
+    if name.contains(&b'"') {
+        return Err(Unreadable);
+    }
+    let value = match value {
+        None => return Ok(None),
+        Some(value) if value.starts_with(b"\"") => Cow::Owned(unquote(value).ok_or(Unreadable)?),
+        Some(value) if value.contains(&b'"') => return Err(Unreadable),
+        Some(value) => Cow::Borrowed(value),
     };
-    Ok(Some((name, value)))
+    Ok(Some((name.trim_ascii(), value)))
 }
 
 fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
@@ -189,6 +190,9 @@ mod tests {
             "a;q=1e-1",
             "a;q=.",
             "a;x=\"y\"z",
+            "a;x=y\"\"",
+            "a;\"x\"=y",
+            "a;\"x\"",
             "\"a\"",
         ] {
             assert_eq!(read(&[bad, "b"]), ["b 1"], "{bad}");

@@ -2,6 +2,7 @@
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
+use proptest::prelude::*;
 use qpext::exposition::{Format, Names, OpenMetricsVersion, TextVersion};
 use qpext::negotiation::{Accepted, content_type, format_of};
 
@@ -454,6 +455,50 @@ fn the_content_type_says_what_the_body_is_and_is_read_back() {
             let value = content_type(format, names);
             assert_eq!(value, format!("{parameters}; escaping={escaping}"));
             assert_eq!(format_of(Some(&value)), Some(format));
+        }
+    }
+}
+
+/// Pieces of which odd headers are made, some of them bytes that are no text.
+fn odd_header() -> impl Strategy<Value = Vec<u8>> {
+    let pieces: [&[u8]; 20] = [
+        b"text/plain",
+        b"application/openmetrics-text",
+        proto!().as_bytes(),
+        b"*/*",
+        b";version=0.0.4",
+        b";version=1.0.0",
+        b"; version = \"1.0.0\"",
+        b";escaping=allow-utf-8",
+        b";q=0.5",
+        b";q=0.001",
+        b";q=0",
+        b";x=",
+        b",",
+        b",",
+        b";",
+        b"=",
+        b"\"",
+        b"\\",
+        b" ",
+        b"\xff",
+    ];
+    let piece = proptest::sample::select(pieces.to_vec());
+    proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_scraper_sends_the_targets_are_asked_for_what_is_known(lines in proptest::collection::vec(odd_header(), 0..3)) {
+        let of = |lines: Vec<HeaderValue>| Accepted::of(&lines.into_iter().map(|line| (ACCEPT, line)).collect());
+        let lines = lines.iter().map(|line| HeaderValue::from_bytes(line).expect("no control characters"));
+        let accepted = of(lines.collect());
+        let asked = accepted.for_targets();
+        // What is asked for is read as it was meant, and holds a format for every target.
+        let again = of(vec![asked.clone()]);
+        prop_assert_eq!(again.for_targets(), asked);
+        for answered in ANSWERED {
+            prop_assert_eq!(again.choose(answered, true), accepted.choose(answered, true));
         }
     }
 }
