@@ -1,7 +1,7 @@
 //! One target, scraped once: its head within the budget, its body as it is pulled.
 //!
 //! In: a [`Target`] and what the scraper asked. Out: a [`TargetBody`], or a [`ScrapeError`] that says in the operator's
-//! words what the target did and what was expected of it. Nothing of the body is held here, but what [`decode`] needs.
+//! words what the target did and what was expected of it. Nothing of the body is held here, but what decoding needs.
 
 mod decode;
 
