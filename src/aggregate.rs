@@ -22,7 +22,7 @@ use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Config, Endpoint};
 use crate::exposition::{
     self, Counts, DropReason, End, Families, Format, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText,
-    Relabel, RelabelOpenMetrics, TextToProtobuf, TextVersion, Untyped, Verbatim,
+    ProtobufToText, Relabel, RelabelOpenMetrics, Splice, TextToProtobuf, TextVersion, Untyped, Verbatim,
 };
 use crate::negotiation::{Accepted, content_type};
 use crate::scrape::{ScrapeError, Scraped, Scraper, Target, TargetBody};
@@ -454,7 +454,9 @@ impl TargetScrape {
                 Box::new(RelabelOpenMetrics::new(labels, untyped, names))
             }
             (Format::OpenMetrics(_), Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(labels, untyped, names)),
-            (Format::Protobuf, _) | (Format::Text(_), Format::OpenMetrics(_)) => return None,
+            (Format::Protobuf, Format::Text(_)) => Box::new(ProtobufToText::new(labels, untyped, names)),
+            (Format::Protobuf, Format::Protobuf) => Box::new(Splice::new(labels, untyped, names)),
+            (Format::Text(_) | Format::Protobuf, Format::OpenMetrics(_)) => return None,
         };
         Some(Engine::Checked(engine))
     }

@@ -54,7 +54,11 @@ impl Counts {
     }
 
     pub(super) fn drop_line(&mut self, reason: DropReason) {
-        self.dropped[reason as usize] += 1;
+        self.drop_lines(reason, 1);
+    }
+
+    pub(super) fn drop_lines(&mut self, reason: DropReason, lines: u64) {
+        self.dropped[reason as usize] += lines;
     }
 
     /// Counts samples that were written, and are not any more, as dropped.

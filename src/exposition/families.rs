@@ -72,6 +72,11 @@ impl Families {
         Ok(self.by_name.get_mut(name).expect("it was there, or was just put there"))
     }
 
+    /// The family of this name, if it is known.
+    pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Family> {
+        self.by_name.get_mut(name)
+    }
+
     /// Notes the type that the target being read gives a family.
     pub(super) fn declare(&mut self, name: &[u8], kind: MetricType) -> Result<(), Full> {
         let declared = Some((self.target, kind));

@@ -1,8 +1,8 @@
 //! The labels that are added to every sample of a relabelled target.
 
 use super::chars::label_name_end;
+use super::protobuf::wire::{put_bytes_field, put_bytes_head, varint_len};
 use super::sample::{METRIC_NAME, fingerprint};
-use super::wire::{bytes_field_len, put_bytes, put_length};
 
 /// What Prometheus puts before the name of a label that collides with one it adds
 /// (`model.ExportedLabelPrefix` in prometheus/common).
@@ -119,9 +119,10 @@ const VALUE: u32 = 2;
 
 /// Appends a label pair to a message that has such in this field.
 pub(super) fn put_label(field: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    put_length(field, bytes_field_len(name.len()) + bytes_field_len(value.len()), out);
-    put_bytes(NAME, name, out);
-    put_bytes(VALUE, value, out);
+    let length_of = |bytes: &[u8]| 1 + varint_len(bytes.len() as u64) + bytes.len();
+    put_bytes_head(field, length_of(name) + length_of(value), out);
+    put_bytes_field(NAME, name, out);
+    put_bytes_field(VALUE, value, out);
 }
 
 /// Writes the labels as they stand between the braces of a sample.

@@ -22,8 +22,8 @@ use super::labels::LabelSet;
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
 use super::output::{Family, LineOutput, Output, Part};
+use super::protobuf::MessageOutput;
 use super::sample::Scanner;
-use super::to_protobuf::MessageOutput;
 use super::untyped::{Fate, Untyped};
 
 /// An engine for text that is written as text.

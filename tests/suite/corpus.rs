@@ -1,13 +1,16 @@
 //! Real bodies, where the corpus lies beside the project. Without it these tests have nothing to do and pass.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use qpext::exposition::{DropReason, End, Untyped};
 
-use crate::support::reader::read;
-use crate::support::{Cut, merge, relabel};
+use crate::protobuf::{USUAL, splice_cut, to_text_cut};
+use crate::protobuf_properties::rename;
+use crate::support::protobuf::{decode, label};
+use crate::support::reader::{Sample, read};
+use crate::support::{Cut, SERVING_LABELS, merge, relabel};
 
 fn corpus() -> Option<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
@@ -104,4 +107,53 @@ fn lines_fare_as_on_the_older_of_two_real_servers() {
         lines += 1;
     }
     assert!(lines >= 70, "{lines} lines");
+}
+
+/// Go's own client wrote both at nearly the same moment: what text makes of the protobuf body is the text body.
+#[test]
+fn a_recorded_protobuf_body_gives_the_series_of_the_recorded_text() {
+    let Some(corpus) = corpus() else { return };
+    let body = fs::read(corpus.join("recorded/queue-proxy.pb")).expect("it is part of the corpus");
+    let families = decode(&body).expect("it is valid");
+    let (out, counts) = splice_cut(&body, USUAL, Cut::Whole, End::Whole);
+    let labelled = decode(&out).expect("the answer is valid");
+    assert_eq!(counts.dropped_in_all(), 0);
+    assert_eq!(labelled.len(), families.len());
+    for (mut family, labelled) in families.into_iter().zip(labelled) {
+        for metric in &mut family.metric {
+            rename(&mut metric.label);
+            metric
+                .label
+                .extend(SERVING_LABELS.map(|(name, value)| label(name, value)));
+        }
+        assert_eq!(labelled, family);
+    }
+    let (out, counts) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
+    let from_protobuf = read(&out).expect("the answer is valid");
+    assert_eq!(counts.dropped_in_all(), 0);
+    let text = fs::read(corpus.join("recorded/queue-proxy.prom")).expect("it is part of the corpus");
+    let (text, _) = relabel(&text, Untyped::Convert, Cut::Whole, End::Whole);
+    let text = read(&text).expect("the answer is valid");
+    assert_eq!(from_protobuf.types, text.types);
+    assert_eq!(from_protobuf.helps, text.helps);
+    let series = |samples: &[Sample]| -> BTreeSet<(String, BTreeSet<(String, String)>)> {
+        let labels = |sample: &Sample| sample.labels.iter().cloned().collect();
+        samples
+            .iter()
+            .map(|sample| (sample.name.clone(), labels(sample)))
+            .collect()
+    };
+    assert_eq!(series(&from_protobuf.samples), series(&text.samples));
+}
+
+#[test]
+fn no_body_of_any_format_makes_the_protobuf_engines_write_what_cannot_be_read() {
+    let Some(corpus) = corpus() else { return };
+    for path in files_below(&corpus) {
+        let body = fs::read(&path).expect("a file");
+        let (out, _) = splice_cut(&body, USUAL, Cut::Whole, End::Whole);
+        decode(&out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (out, _) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
+        read(&out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
 }

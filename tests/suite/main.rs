@@ -3,6 +3,8 @@
 //! * `lines`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
 //! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
 //! * `targets`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
+//! * `protobuf`, `protobuf_properties`: the same for bodies of protobuf messages.
+//! * `targets`, `clients`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
 mod clients;
@@ -15,5 +17,7 @@ mod negotiation;
 mod process;
 mod prometheus;
 mod properties;
+mod protobuf;
+mod protobuf_properties;
 mod support;
 mod targets;

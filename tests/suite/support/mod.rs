@@ -2,6 +2,7 @@
 
 pub mod bodies;
 pub mod prometheus;
+pub mod protobuf;
 pub mod reader;
 pub mod sidecar;
 pub mod stub;
@@ -33,7 +34,7 @@ pub enum Cut<'a> {
 }
 
 impl Cut<'_> {
-    fn chunks(self, body: &[u8]) -> Vec<&[u8]> {
+    pub fn chunks(self, body: &[u8]) -> Vec<&[u8]> {
         match self {
             Self::Whole => vec![body],
             Self::EveryByte => body.chunks(1).collect(),

@@ -8,17 +8,19 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::counts::DropReason;
-use super::dialect::{Dialect, Exemplar, exemplar, seconds};
-use super::families::{Families, Full};
-use super::format::Names;
-use super::labels::{LabelSet, METRIC_LABEL, put_label};
-use super::lines::text_of;
-use super::metadata::{Keyword, MetricType};
-use super::output::{Family, Output, Part, Written, final_name, final_names, put_metric_name, unescape};
-use super::relabel::Held;
-use super::sample::{Sample, Scanner};
-use super::wire::{put_bytes, put_double, put_length, put_varint, put_varint_field};
+use super::family::{Kind, field as family_field};
+use super::messages::MAX_FAMILY;
+use super::wire::{put_bytes_field, put_bytes_head, put_double_field, put_varint, put_varint_field};
+use crate::exposition::counts::DropReason;
+use crate::exposition::dialect::{Dialect, Exemplar, exemplar, seconds};
+use crate::exposition::families::{Families, Full};
+use crate::exposition::format::Names;
+use crate::exposition::labels::{LabelSet, METRIC_LABEL, put_label};
+use crate::exposition::lines::text_of;
+use crate::exposition::metadata::{Keyword, MetricType};
+use crate::exposition::output::{Family, Output, Part, Written, final_name, final_names, put_metric_name, unescape};
+use crate::exposition::relabel::Held;
+use crate::exposition::sample::{Sample, Scanner};
 
 /// Writes messages.
 #[derive(Debug)]
@@ -86,19 +88,9 @@ struct Read {
     at: Option<f64>,
 }
 
-/// The fields of the messages (`io/prometheus/client/metrics.proto`).
+/// The fields of a family's parts (`io/prometheus/client/metrics.proto`).
 mod field {
-    pub(super) const FAMILY_NAME: u32 = 1;
-    pub(super) const FAMILY_HELP: u32 = 2;
-    pub(super) const FAMILY_TYPE: u32 = 3;
-    pub(super) const FAMILY_METRIC: u32 = 4;
-    pub(super) const FAMILY_UNIT: u32 = 5;
-    pub(super) const GAUGE: u32 = 2;
-    pub(super) const COUNTER: u32 = 3;
-    pub(super) const SUMMARY: u32 = 4;
-    pub(super) const UNTYPED: u32 = 5;
     pub(super) const TIMESTAMP_MS: u32 = 6;
-    pub(super) const HISTOGRAM: u32 = 7;
     pub(super) const SIMPLE_VALUE: u32 = 1;
     pub(super) const COUNTER_EXEMPLAR: u32 = 2;
     pub(super) const COUNTER_CREATED: u32 = 3;
@@ -194,7 +186,7 @@ impl Output for MessageOutput {
                 self.labels.protobuf(),
                 &mut self.scratch,
             );
-            put_bytes(field::FAMILY_METRIC, &self.scratch, &mut family.metrics);
+            put_bytes_field(family_field::METRIC, &self.scratch, &mut family.metrics);
         }
         if !family.metrics.is_empty() {
             put_varint((family.head.len() + family.metrics.len()) as u64, out);
@@ -211,7 +203,7 @@ impl MessageOutput {
         let family = &mut self.family;
         family.name.extend_from_slice(&self.announced);
         family.kind = kind;
-        put_bytes(field::FAMILY_NAME, &family.name, &mut family.head);
+        put_bytes_field(family_field::NAME, &family.name, &mut family.head);
         let texts = held.map_or(&[][..], Held::lines);
         let text = |wanted: Keyword| {
             let (metadata, line) = texts.iter().find(|(metadata, _)| metadata.keyword == wanted)?;
@@ -220,11 +212,11 @@ impl MessageOutput {
         if let Some(help) = text(Keyword::Help) {
             self.scratch.clear();
             unescape(help, &mut self.scratch);
-            put_bytes(field::FAMILY_HELP, &self.scratch, &mut family.head);
+            put_bytes_field(family_field::HELP, &self.scratch, &mut family.head);
         }
-        put_varint_field(field::FAMILY_TYPE, type_number(kind), &mut family.head);
+        put_varint_field(family_field::TYPE, Kind::of(kind) as u64, &mut family.head);
         if let Some(unit) = text(Keyword::Unit).filter(|unit| !unit.is_empty()) {
-            put_bytes(field::FAMILY_UNIT, unit, &mut family.head);
+            put_bytes_field(family_field::UNIT, unit, &mut family.head);
         }
     }
 
@@ -295,7 +287,7 @@ impl MessageOutput {
             put_quoted(field::EXEMPLAR_LABEL, &name, label.value(line), out);
         }
         let (start, end) = parts.value;
-        put_double(
+        put_double_field(
             field::EXEMPLAR_VALUE,
             number(&line[start..end]).unwrap_or(f64::NAN),
             out,
@@ -333,18 +325,14 @@ impl MessageOutput {
 
     /// Encodes a metric that has but a value.
     fn add_simple(&mut self, read: &Read) {
-        let field = match self.family.kind {
-            Some(MetricType::Counter) => field::COUNTER,
-            None | Some(MetricType::Untyped) => field::UNTYPED,
-            Some(_) => field::GAUGE,
-        };
+        let field = Kind::of(self.family.kind).value_field();
         self.series.extend_from_slice(self.labels.protobuf());
-        put_length(field, DOUBLE_FIELD, &mut self.series);
-        put_double(field::SIMPLE_VALUE, read.value, &mut self.series);
+        put_bytes_head(field, DOUBLE_FIELD, &mut self.series);
+        put_double_field(field::SIMPLE_VALUE, read.value, &mut self.series);
         if let Some(timestamp) = read.timestamp {
             put_varint_field(field::TIMESTAMP_MS, timestamp as u64, &mut self.series);
         }
-        put_bytes(field::FAMILY_METRIC, &self.series, &mut self.family.metrics);
+        put_bytes_field(family_field::METRIC, &self.series, &mut self.family.metrics);
     }
 }
 
@@ -437,10 +425,6 @@ impl Building {
     }
 }
 
-/// The largest family that is put together, in bytes: a thousand times what is usual, and what it takes is memory of the
-/// pod's.
-pub const MAX_FAMILY: usize = 16 << 20;
-
 /// What an entry of the table of a family's metrics costs beside the labels, in bytes.
 const INDEX_ENTRY: usize = 64;
 
@@ -480,32 +464,25 @@ impl Series {
         out.extend_from_slice(&self.labels);
         out.extend_from_slice(added);
         let mut value = Vec::new();
-        let field = match kind {
-            Some(MetricType::Counter) => {
-                self.encode_counter(exemplars, &mut value);
-                field::COUNTER
-            }
-            Some(MetricType::Summary) => {
-                self.encode_summary(&mut value);
-                field::SUMMARY
-            }
+        match kind {
+            Some(MetricType::Counter) => self.encode_counter(exemplars, &mut value),
+            Some(MetricType::Summary) => self.encode_summary(&mut value),
             _ => {
                 self.points.sort_by(|one, other| one.at.total_cmp(&other.at));
                 self.points.dedup_by(|one, other| one.at == other.at);
                 self.encode_histogram(exemplars, &mut value);
-                field::HISTOGRAM
             }
-        };
-        put_bytes(field, &value, out);
+        }
+        put_bytes_field(Kind::of(kind).value_field(), &value, out);
         if let Some(timestamp) = self.timestamp {
             put_varint_field(field::TIMESTAMP_MS, timestamp as u64, out);
         }
     }
 
     fn encode_counter(&self, exemplars: &[u8], out: &mut Vec<u8>) {
-        put_double(field::SIMPLE_VALUE, self.value.unwrap_or_default(), out);
+        put_double_field(field::SIMPLE_VALUE, self.value.unwrap_or_default(), out);
         if !self.exemplar.is_empty() {
-            put_bytes(field::COUNTER_EXEMPLAR, &exemplars[self.exemplar.clone()], out);
+            put_bytes_field(field::COUNTER_EXEMPLAR, &exemplars[self.exemplar.clone()], out);
         }
         if let Some(created) = self.created {
             put_timestamp(field::COUNTER_CREATED, created, out);
@@ -516,13 +493,13 @@ impl Series {
         // There is no place for a count that is no whole number.
         put_varint_field(field::SAMPLE_COUNT, self.count.unwrap_or_default() as u64, out);
         if let Some(sum) = self.sum {
-            put_double(field::SAMPLE_SUM, sum, out);
+            put_double_field(field::SAMPLE_SUM, sum, out);
         }
         for point in &self.points {
             let mut quantile = Vec::with_capacity(18);
-            put_double(field::QUANTILE, point.at, &mut quantile);
-            put_double(field::QUANTILE_VALUE, point.value, &mut quantile);
-            put_bytes(field::POINT, &quantile, out);
+            put_double_field(field::QUANTILE, point.at, &mut quantile);
+            put_double_field(field::QUANTILE_VALUE, point.value, &mut quantile);
+            put_bytes_field(field::POINT, &quantile, out);
         }
         if let Some(created) = self.created {
             put_timestamp(field::SUMMARY_CREATED, created, out);
@@ -539,7 +516,7 @@ impl Series {
             out,
         );
         if let Some(sum) = self.sum {
-            put_double(field::SAMPLE_SUM, sum, out);
+            put_double_field(field::SAMPLE_SUM, sum, out);
         }
         for point in &self.points {
             let mut bucket = Vec::with_capacity(32);
@@ -549,27 +526,15 @@ impl Series {
                 point.value,
                 &mut bucket,
             );
-            put_double(field::UPPER_BOUND, point.at, &mut bucket);
+            put_double_field(field::UPPER_BOUND, point.at, &mut bucket);
             if !point.exemplar.is_empty() {
-                put_bytes(field::BUCKET_EXEMPLAR, &exemplars[point.exemplar.clone()], &mut bucket);
+                put_bytes_field(field::BUCKET_EXEMPLAR, &exemplars[point.exemplar.clone()], &mut bucket);
             }
-            put_bytes(field::POINT, &bucket, out);
+            put_bytes_field(field::POINT, &bucket, out);
         }
         if let Some(created) = self.created {
             put_timestamp(field::HISTOGRAM_CREATED, created, out);
         }
-    }
-}
-
-/// The number of a type in the schema.
-fn type_number(kind: Option<MetricType>) -> u64 {
-    match kind {
-        Some(MetricType::Counter) => 0,
-        Some(MetricType::Gauge | MetricType::Info | MetricType::StateSet) => 1,
-        Some(MetricType::Summary) => 2,
-        None | Some(MetricType::Untyped) => 3,
-        Some(MetricType::Histogram) => 4,
-        Some(MetricType::GaugeHistogram) => 5,
     }
 }
 
@@ -605,7 +570,7 @@ fn put_timestamp(field: u32, seconds: f64, out: &mut Vec<u8>) {
     let mut timestamp = Vec::with_capacity(18);
     put_varint_field(field::SECONDS, seconds as u64, &mut timestamp);
     put_varint_field(field::NANOS, nanos as u64, &mut timestamp);
-    put_bytes(field, &timestamp, out);
+    put_bytes_field(field, &timestamp, out);
 }
 
 /// A count: a whole number where it is one, or else in the field for those that are none.
@@ -613,7 +578,7 @@ fn put_count(whole: u32, float: u32, count: f64, out: &mut Vec<u8>) {
     if count.fract() == 0.0 && count < u64::MAX as f64 {
         put_varint_field(whole, count as u64, out);
     } else {
-        put_double(float, count, out);
+        put_double_field(float, count, out);
     }
 }
 

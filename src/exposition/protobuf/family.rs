@@ -1,0 +1,134 @@
+//! A metric family's own fields: its name, its help, its type and its unit.
+//!
+//! In: a `MetricFamily` message. Out: what it says of itself, or that Prometheus would refuse it. Its metrics are counted
+//! and left alone: they are judged one by one.
+
+use super::wire::{Fields, Malformed, Value};
+use crate::exposition::metadata::MetricType;
+
+/// The numbers of a family's fields.
+pub(super) mod field {
+    pub const NAME: u32 = 1;
+    pub const HELP: u32 = 2;
+    pub const TYPE: u32 = 3;
+    pub const METRIC: u32 = 4;
+    pub const UNIT: u32 = 5;
+}
+
+/// The type of a metric family (`MetricType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter = 0,
+    Gauge = 1,
+    Summary = 2,
+    Untyped = 3,
+    Histogram = 4,
+    GaugeHistogram = 5,
+}
+
+impl Kind {
+    /// Higher bits than 32 are cut off, as every reader does.
+    fn from_wire(value: u64) -> Option<Self> {
+        Some(match value as u32 {
+            0 => Self::Counter,
+            1 => Self::Gauge,
+            2 => Self::Summary,
+            3 => Self::Untyped,
+            4 => Self::Histogram,
+            5 => Self::GaugeHistogram,
+            _ => return None,
+        })
+    }
+
+    /// A type of the line formats, or none, as the schema has it. It has no place for what an information or a state set
+    /// is: both are gauges.
+    pub(super) fn of(kind: Option<MetricType>) -> Self {
+        match kind {
+            Some(MetricType::Counter) => Self::Counter,
+            Some(MetricType::Gauge | MetricType::Info | MetricType::StateSet) => Self::Gauge,
+            Some(MetricType::Summary) => Self::Summary,
+            Some(MetricType::Histogram) => Self::Histogram,
+            Some(MetricType::GaugeHistogram) => Self::GaugeHistogram,
+            None | Some(MetricType::Untyped) => Self::Untyped,
+        }
+    }
+
+    /// Its name in text, which knows no gauge histograms: there they are what Prometheus takes them for.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Summary => "summary",
+            Self::Untyped => "untyped",
+            Self::Histogram | Self::GaugeHistogram => "histogram",
+        }
+    }
+
+    /// The field of a metric that holds the value of a family of this type.
+    pub(super) fn value_field(self) -> u32 {
+        match self {
+            Self::Gauge => 2,
+            Self::Counter => 3,
+            Self::Summary => 4,
+            Self::Untyped => 5,
+            Self::Histogram | Self::GaugeHistogram => 7,
+        }
+    }
+}
+
+/// What a metric family says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family<'a> {
+    pub name: &'a str,
+    pub help: Option<&'a str>,
+    pub kind: Kind,
+    pub unit: &'a str,
+    /// The number of its metrics.
+    pub metrics: u64,
+}
+
+impl<'a> Family<'a> {
+    /// Reads a message. A field that comes twice counts the last time, as protobuf has it.
+    pub(super) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut family = Self {
+            name: "",
+            help: None,
+            kind: Kind::Counter,
+            unit: "",
+            metrics: 0,
+        };
+        let mut kind = Some(Kind::Counter);
+        for field in Fields::of(message) {
+            let field = field?;
+            match (field.number, field.value) {
+                (field::NAME, Value::Bytes(name)) => family.name = text(name)?,
+                (field::HELP, Value::Bytes(help)) => family.help = Some(text(help)?),
+                (field::TYPE, Value::Varint(value)) => kind = Kind::from_wire(value),
+                (field::METRIC, Value::Bytes(_)) => family.metrics += 1,
+                (field::UNIT, Value::Bytes(unit)) => family.unit = text(unit)?,
+                (field::NAME..=field::UNIT, _) => return Err(Malformed),
+                _ => {}
+            }
+        }
+        family.kind = kind.ok_or(Malformed)?;
+        if family.name.is_empty() {
+            return Err(Malformed);
+        }
+        Ok(family)
+    }
+
+    /// Whether its unit is one that Prometheus takes for a family that goes by `name`: from 2.53 to 3.5 it refuses the
+    /// scrape if the name does not end in the unit.
+    pub(super) fn has_valid_unit(&self, name: &[u8]) -> bool {
+        let name = match self.kind {
+            Kind::Counter => name.strip_suffix(b"_total").unwrap_or(name),
+            _ => name,
+        };
+        let before = name.strip_suffix(self.unit.as_bytes());
+        self.unit.is_empty() || before.is_some_and(|before| before.ends_with(b"_"))
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed)
+}
