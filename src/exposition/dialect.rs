@@ -98,7 +98,8 @@ impl Dialect for Text {
 
     fn has_part(kind: MetricType, suffix: &[u8]) -> bool {
         match kind {
-            MetricType::Histogram => matches!(suffix, b"_bucket" | b"_sum" | b"_count"),
+            // In text a gauge histogram is written as a histogram.
+            MetricType::Histogram | MetricType::GaugeHistogram => matches!(suffix, b"_bucket" | b"_sum" | b"_count"),
             MetricType::Summary => matches!(suffix, b"_sum" | b"_count"),
             _ => false,
         }
@@ -174,6 +175,10 @@ pub(super) fn exemplar(line: &[u8], at: usize) -> Result<ExemplarParts, Malforme
     let (labels, behind) = exemplar_labels::<OpenMetrics>(line, at + EXEMPLAR.len())?;
     if line[behind - 2] == b',' {
         // Prometheus reads it from 3.0 on only.
+        return Err(Malformed);
+    }
+    if memchr::memchr(0, &line[at..behind]).is_some() {
+        // In a sample's label value its lexer passes over a NUL, here it stops.
         return Err(Malformed);
     }
     let (value, rest) = number(line, behind).ok_or(Malformed)?;

@@ -27,6 +27,8 @@ pub(super) struct Family {
     pub has_help: bool,
     /// The answer has its `# TYPE`.
     pub has_type: bool,
+    /// The type that the answer gives it.
+    pub kind: Option<MetricType>,
     /// The answer has its `# UNIT`.
     pub has_unit: bool,
     /// The answer has samples of it (or had to drop them), so that `# TYPE` comes too late.
@@ -104,6 +106,15 @@ impl Families {
     pub(super) fn declared(&self, name: &[u8]) -> Option<MetricType> {
         let (target, kind) = self.by_name.get(name)?.declared?;
         (target == self.target).then_some(kind)
+    }
+
+    /// Whether, to who reads the answer in this format, a sample of this name is a part of another family.
+    pub(super) fn is_part<F: Dialect>(&self, name: &[u8]) -> bool {
+        memchr::memrchr(b'_', name).is_some_and(|underscore| {
+            let (parent, suffix) = name.split_at(underscore);
+            let kind = self.by_name.get(parent).and_then(|family| family.kind);
+            kind.is_some_and(|kind| F::has_part(kind, suffix))
+        })
     }
 
     /// The family, declared by the target being read, that a sample of this name is a part of, and the name's ending.

@@ -174,7 +174,7 @@ impl Line {
 }
 
 /// Whether a family of this name may have this unit: its name must end in it (`openmetricsparse.go`).
-fn is_unit_of(name: &[u8], unit: &[u8]) -> bool {
+pub(super) fn is_unit_of(name: &[u8], unit: &[u8]) -> bool {
     unit.is_empty() || name.strip_suffix(unit).is_some_and(|stem| stem.ends_with(b"_"))
 }
 

@@ -3,11 +3,18 @@
 //! This room knows bytes only: no socket, no clock, no log. One answer is made of the bodies of several targets, one
 //! after the other; what they share is [`Families`], so that each family's metadata stands in the answer once.
 //!
-//! * [`Verbatim`] passes a body on byte for byte (the queue-proxy's text).
-//! * [`Relabel`], [`RelabelOpenMetrics`] and [`OpenMetricsToText`] check every line of a body and add a [`LabelSet`] to
-//!   its samples (the application's). Each is a [`relabel`] of one dialect into another.
+//! [`Verbatim`] passes a body on byte for byte (the queue-proxy's text). The others check every line or message of a body
+//! and add a [`LabelSet`] to its samples (the application's):
 //!
-//! All are push parsers, an [`Engine`] each: chunks go in, cut anywhere; whole lines come out. They hold at most one line.
+//! | in, out     | text                  | OpenMetrics            | protobuf                   |
+//! |-------------|-----------------------|------------------------|----------------------------|
+//! | text        | [`Relabel`]           |                        | [`TextToProtobuf`]         |
+//! | OpenMetrics | [`OpenMetricsToText`] | [`RelabelOpenMetrics`] | [`OpenMetricsToProtobuf`]  |
+//! | protobuf    | [`ProtobufToText`]    |                        | [`Splice`]                 |
+//!
+//! The five that read lines are one engine, `relabel`, with a `dialect` for what it reads and an `output` for what it
+//! writes. All are push parsers, an [`Engine`] each: chunks go in, cut anywhere; whole lines or messages come out. They
+//! hold one line at most, and one family where messages are read or written.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::families::{Families, Full};
 use super::format::Names;
 use super::labels::{EXPORTED, LabelSet};
 use super::lines::text_of;
-use super::metadata::{Keyword, Metadata, MetricType};
+use super::metadata::{Keyword, Metadata, MetricType, is_unit_of};
 use super::names::{escape_label_name, escape_metric_name, is_old_label_name, is_old_metric_name};
 use super::relabel::Held;
 use super::sample::{Label, Labels, METRIC_NAME, Sample, Scanner};
@@ -66,7 +66,7 @@ pub trait Output: std::fmt::Debug {
 /// What was written of a sample.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Written {
-    /// Its exemplar was malformed, and is left out.
+    /// Its exemplar was malformed, or is none that this scraper reads, and is left out.
     pub(super) lost_exemplar: bool,
     /// As many samples, this one among them, are not written after all: their family grew too large.
     pub(super) taken_back: u64,
@@ -113,14 +113,14 @@ impl<'a> Family<'a> {
         };
         if D::IS_OPEN_METRICS && !O::IS_OPEN_METRICS && !O::WRITES_WHOLE_FAMILIES {
             // Text has no such parts: they are families of their own.
-            let suffix = match suffix {
-                b"_created" => "_created",
-                b"_gsum" => "_gsum",
-                b"_gcount" => "_gcount",
+            (family.suffix, family.kind) = match suffix {
+                b"_created" => ("_created", Some(MetricType::Gauge)),
+                b"_gsum" => ("_gsum", Some(MetricType::Gauge)),
+                b"_gcount" => ("_gcount", Some(MetricType::Gauge)),
+                // And a counter's sample that does not end as it should is none of the counter's.
+                b"" if !family.suffix.is_empty() => ("", None),
                 _ => return family,
             };
-            family.suffix = suffix;
-            family.kind = Some(MetricType::Gauge);
         }
         family
     }
@@ -187,11 +187,20 @@ impl<F: Dialect> Output for LineOutput<F> {
         self.key.clear();
         write_metric_name(family.stem, self.names, &mut self.key);
         self.key.extend_from_slice(family.suffix.as_bytes());
+        // A part has no metadata of its own: strict readers take it for that of its family, a second time.
+        let is_part = families.is_part::<F>(&self.key);
         let known = families.entry(&self.key)?;
+        if is_part {
+            known.has_samples |= has_samples;
+            return Ok(family.part);
+        }
         for (metadata, line) in held.map_or(&[][..], Held::lines) {
             let is_known = match metadata.keyword {
                 Keyword::Help => std::mem::replace(&mut known.has_help, true),
-                Keyword::Unit if F::IS_OPEN_METRICS => std::mem::replace(&mut known.has_unit, true),
+                // Escaped, the name may no longer end in the unit.
+                Keyword::Unit if F::IS_OPEN_METRICS && is_unit_of(&self.key, text_of(&line[metadata.text..])) => {
+                    std::mem::replace(&mut known.has_unit, true)
+                }
                 // In other words or under another name, it is written below.
                 Keyword::Type(kind)
                     if family.suffix.is_empty()
@@ -215,6 +224,9 @@ impl<F: Dialect> Output for LineOutput<F> {
             out.push(b' ');
             out.extend_from_slice(word::<F>(kind).as_bytes());
             out.push(b'\n');
+        }
+        if known.has_type && known.kind.is_none() {
+            known.kind = family.kind;
         }
         known.has_samples |= has_samples;
         Ok(family.part)
@@ -359,14 +371,17 @@ impl Tail {
             timestamp: None,
             has_newline: true,
         };
-        let mut lost_exemplar = false;
-        match sample.numbers.exemplar {
-            Exemplar::At { has_quoted_name, .. } if !has_quoted_name || names == Names::Utf8 => {}
-            Exemplar::Absent => {}
-            Exemplar::At { start, .. } | Exemplar::Malformed(start) => {
-                (tail.end, tail.has_newline) = (start, false);
-                lost_exemplar = true;
+        let lost_exemplar = match sample.numbers.exemplar {
+            Exemplar::Absent => None,
+            Exemplar::At { start, has_quoted_name } => {
+                let is_read = names == Names::Utf8 || (!has_quoted_name && may_have_exemplar(sample.name.of(line)));
+                // In text it goes, whoever reads it.
+                (F::IS_OPEN_METRICS && !is_read).then_some(start)
             }
+            Exemplar::Malformed(start) => Some(start),
+        };
+        if let Some(start) = lost_exemplar {
+            (tail.end, tail.has_newline) = (start, false);
         }
         if D::IS_OPEN_METRICS && !F::IS_OPEN_METRICS {
             (tail.end, tail.has_newline) = (sample.numbers.value.1, false);
@@ -374,7 +389,7 @@ impl Tail {
                 tail.timestamp = Some(text_timestamp(&line[start..end]).ok_or(DropReason::Malformed)?);
             }
         }
-        Ok((tail, lost_exemplar))
+        Ok((tail, lost_exemplar.is_some()))
     }
 
     fn write(self, line: &[u8], out: &mut Vec<u8>) {
@@ -386,6 +401,17 @@ impl Tail {
         if !self.has_newline {
             out.push(b'\n');
         }
+    }
+}
+
+/// Whether a Prometheus that reads no quoted names reads an exemplar at this name: up to 2.42 it rejects the scrape for
+/// one at any other (`validateNameForExemplar` in `openmetricsparse.go`).
+fn may_have_exemplar(name: &[u8]) -> bool {
+    let ends_well = |name: &[u8]| name.ends_with(b"_total") || name.ends_with(b"_bucket");
+    ends_well(name) || {
+        let mut escaped = Vec::new();
+        write_metric_name(name, Names::Underscores, &mut escaped);
+        ends_well(&escaped)
     }
 }
 

@@ -295,6 +295,10 @@ impl<D: Dialect, O: Output> Body<D, O> {
         out: &mut Vec<u8>,
     ) -> Result<(), DropReason> {
         let name = metadata.name.of(line);
+        if families.declared(name).is_none() && families.declared_parent::<D>(name).is_some() {
+            // Its samples belong to that family already.
+            return Ok(());
+        }
         if !self.held.is_of(name) {
             self.flush_held(families, out);
             families.entry(name)?;

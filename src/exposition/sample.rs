@@ -312,12 +312,17 @@ fn label_name<D: Dialect>(line: &[u8], at: usize) -> Result<Name, Malformed> {
 }
 
 /// The name whose opening quote is at `at`. It must not be empty, and only the escapes that Prometheus knows may stand in
-/// it: so one name is always written in one way.
+/// it: so one name is always written in one way. At NUL, which it passes over in a label's value, its lexer stops.
 pub(super) fn quoted_name(line: &[u8], at: usize) -> Result<Name, Malformed> {
     let (start, end) = (at + 1, quoted_end(line, at + 1)?);
     let mut bytes = line[start..end].iter();
     while let Some(byte) = bytes.next() {
-        if *byte == b'\\' && !matches!(bytes.next(), Some(b'\\' | b'"' | b'n')) {
+        let is_readable = match byte {
+            0 => false,
+            b'\\' => matches!(bytes.next(), Some(b'\\' | b'"' | b'n')),
+            _ => true,
+        };
+        if !is_readable {
             return Err(Malformed);
         }
     }

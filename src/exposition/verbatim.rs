@@ -96,7 +96,7 @@ impl Notes {
         };
         match metadata.keyword {
             Keyword::Help => family.has_help = true,
-            Keyword::Type(_) => family.has_type = true,
+            Keyword::Type(kind) => (family.has_type, family.kind) = (true, Some(kind)),
             Keyword::Unit => {}
         }
     }

@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use qpext::exposition::{DropReason, End, Untyped};
+use qpext::exposition::{DropReason, End, Names, Untyped};
 
 use crate::protobuf::{USUAL, splice_cut, to_text_cut};
 use crate::protobuf_properties::rename;
 use crate::support::protobuf::{decode, label};
-use crate::support::reader::{Sample, read};
-use crate::support::{Cut, SERVING_LABELS, merge, relabel};
+use crate::support::reader::{Exposition, Sample, read, read_value};
+use crate::support::{
+    Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING_LABELS, merge, merge_as, open_metrics, relabel,
+};
 
 fn corpus() -> Option<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
@@ -79,6 +81,123 @@ fn nothing_of_a_valid_text_body_is_lost() {
             assert_eq!(after.label("service_name"), Some("iris"));
         }
     }
+}
+
+const OPEN_METRICS_CELLS: [Cell; 4] = [
+    OPEN_METRICS,
+    OPEN_METRICS.with_utf8(),
+    OPEN_METRICS_TO_TEXT,
+    OPEN_METRICS_TO_TEXT.with_utf8(),
+];
+
+#[test]
+fn every_body_read_as_open_metrics_gives_a_valid_answer() {
+    let Some(corpus) = corpus() else { return };
+    let queue_proxy = fs::read(corpus.join("recorded/queue-proxy.prom")).expect("it is part of the corpus");
+    let queue_proxy_samples = read(&queue_proxy).expect("it is valid").samples.len();
+    for path in files_below(&corpus) {
+        let body = fs::read(&path).expect("a file");
+        for untyped in [Untyped::Convert, Untyped::Drop, Untyped::Keep] {
+            for cell in OPEN_METRICS_CELLS {
+                let converted = cell.convert(&body, untyped, Cut::Whole, End::Whole);
+                let exposition = cell.to.read(&converted.out, cell.names);
+                let exposition = exposition.unwrap_or_else(|error| panic!("{} {cell:?}: {error}", path.display()));
+                assert_eq!(exposition.samples.len() as u64, converted.counts.samples);
+                let again = cell.convert(&body, untyped, Cut::EveryByte, End::Whole);
+                assert!(again == converted, "{} cut at every byte", path.display());
+            }
+            let cell = OPEN_METRICS_TO_TEXT;
+            let (out, counts) = merge_as(cell, Some(&queue_proxy), &body, untyped, Cut::Whole, End::Whole);
+            let exposition = read(&out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(
+                exposition.samples.len(),
+                queue_proxy_samples + counts.samples as usize,
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_valid_open_metrics_body_is_lost() {
+    let Some(corpus) = corpus() else { return };
+    let mut bodies = 0;
+    for path in valid_open_metrics_bodies(&corpus) {
+        let shown = path.display();
+        let body = fs::read(&path).expect("a file");
+        let before = open_metrics::read(&body, Names::Utf8).unwrap_or_else(|error| panic!("{shown}: {error}"));
+        for cell in OPEN_METRICS_CELLS {
+            let converted = cell.convert(&body, Untyped::Keep, Cut::Whole, End::Whole);
+            let after = cell.to.read(&converted.out, cell.names);
+            let after = after.unwrap_or_else(|error| panic!("{shown} {cell:?}: {error}"));
+            assert!(converted.is_whole, "{shown}");
+            let losses = assert_same_samples(&before, &after, cell, &shown.to_string());
+            assert_eq!(converted.counts.dropped_in_all(), losses, "{shown}");
+            if cell.to == Lines::OpenMetrics {
+                assert_eq!(after.types, before.types, "{shown}");
+                assert_eq!(after.helps, before.helps, "{shown}");
+                assert_eq!(after.units, before.units, "{shown}");
+            }
+        }
+        bodies += 1;
+    }
+    assert!(bodies >= 25, "{bodies} bodies");
+}
+
+/// Those that the suite of OpenMetrics marks so, and recorded ones.
+fn valid_open_metrics_bodies(corpus: &Path) -> Vec<PathBuf> {
+    let mut bodies = vec![
+        corpus.join("recorded/kserve-python.om"),
+        corpus.join("text/alltypes.5mfs.om"),
+    ];
+    for path in files_below(&corpus.join("openmetrics")) {
+        if path.ends_with("test.json") {
+            let test: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+            if test["shouldParse"] == true {
+                bodies.push(path.with_file_name(test["file"].as_str().expect("a name")));
+            }
+        }
+    }
+    bodies
+}
+
+/// Checks that the samples are those of before with the labels added, and gives how many are lost in text, which has no
+/// times before 1970 or too far ahead, and how many lose an exemplar that Prometheus 2.42 does not take.
+fn assert_same_samples(before: &Exposition, after: &Exposition, cell: Cell, shown: &str) -> u64 {
+    let mut losses = 0;
+    let mut written = after.samples.iter();
+    for sample in &before.samples {
+        let seconds = sample
+            .timestamp
+            .as_ref()
+            .map_or(0.0, |text| read_value(text).expect("it was read"));
+        if cell.to == Lines::Text && !(0.0..9.2e15).contains(&seconds) {
+            losses += 1;
+            continue;
+        }
+        let same = written
+            .next()
+            .unwrap_or_else(|| panic!("{shown}: {sample:?} is missing"));
+        let mut labels = sample.labels.clone();
+        labels.extend(SERVING_LABELS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!((&same.name, &same.labels), (&sample.name, &labels), "{shown}");
+        assert_eq!(same.value, sample.value, "{shown}");
+        if cell.to == Lines::Text {
+            assert_eq!(same.timestamp.is_some(), sample.timestamp.is_some(), "{shown}");
+            continue;
+        }
+        assert_eq!(same.timestamp, sample.timestamp, "{shown}");
+        let is_new = !sample.name.ends_with("_total") && !sample.name.ends_with("_bucket");
+        if cell.names == Names::Underscores && is_new && sample.exemplar.is_some() {
+            losses += 1;
+            assert_eq!(same.exemplar, None, "{shown}");
+        } else {
+            assert_eq!(same.exemplar, sample.exemplar, "{shown}");
+        }
+    }
+    assert!(written.next().is_none(), "{shown}: more samples than before");
+    losses
 }
 
 /// The measured lines: kept where both servers keep them, dropped where the older does not, leading blanks removed.

@@ -147,6 +147,25 @@ fn parts_of_declared_histograms_and_summaries_are_not_untyped() {
     );
 }
 
+/// Strict readers take it for that of the family, a second time or behind its samples.
+#[test]
+fn a_part_of_a_declared_family_has_no_metadata_of_its_own() {
+    becomes(
+        Untyped::Convert,
+        "# HELP a Words.\n# TYPE a histogram\n# HELP a_sum Words.\na_bucket{le=\"+Inf\"} 1\n# TYPE a_bucket gauge\na_bucket 2\n\
+         # TYPE b_sum gauge\n# TYPE b summary\nb_sum 3\n",
+        "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_bucket{@} 2\n\
+         # TYPE b_sum gauge\n# TYPE b summary\nb_sum{@} 3\n",
+    );
+    // Nor if it was the queue-proxy that declared the family; and yet it is none of the application's untyped ones.
+    behind(
+        Some("# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n"),
+        Untyped::Drop,
+        "# HELP a_bucket Words.\n# TYPE a_bucket gauge\na_bucket 2\n# HELP a_max Words.\n",
+        "a_bucket{@} 2\n# HELP a_max Words.\n",
+    );
+}
+
 #[test]
 fn the_apps_untyped_families_are_told_by_what_the_app_says_itself() {
     // The queue-proxy's type stands for both in the answer, and yet the application gave none.

@@ -57,6 +57,8 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"{\"x\\q\"} 1", Rejected),
     (b"{\"x", Rejected),
     (b"{\"\xff\"} 1", Rejected),
+    (b"{\"x\x00\"} 1", Rejected),
+    (b"x{\"a\x00\"=\"b\"} 1", Rejected),
     (b"=1", Rejected),
     (b"\x00x 1", Refused),
     (b"x\x00 1", Rejected),

@@ -1,10 +1,10 @@
 //! The promises that qpext makes, each as a test.
 //!
-//! * `lines`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
-//! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
-//! * `targets`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
+//! * `lines`, `openmetrics`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
 //! * `protobuf`, `protobuf_properties`: the same for bodies of protobuf messages.
-//! * `targets`, `clients`, `process`: the real binary between scripted targets and scripted clients, on real sockets.
+//! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
+//! * `targets`, `formats`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted
+//!   clients, on real sockets.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
 mod clients;
@@ -14,6 +14,7 @@ mod engine;
 mod formats;
 mod lines;
 mod negotiation;
+mod openmetrics;
 mod process;
 mod prometheus;
 mod properties;

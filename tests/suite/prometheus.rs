@@ -1,17 +1,16 @@
 //! A real Prometheus scraping the real binary: what it stores is what was promised.
 
-use std::collections::HashMap;
-
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use qpext::exposition::{End, Untyped};
 
 use crate::lines::{CASES, Fate, written};
+use crate::openmetrics;
 use crate::properties::almost_an_exposition;
 use crate::support::prometheus::{Prometheus, promtool_reads};
 use crate::support::sidecar::Sidecar;
-use crate::support::stub::{Step, Stub, chunk, chunked_head, ok};
-use crate::support::{Cut, relabel};
+use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, ok};
+use crate::support::{Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, TEXT};
 
 /// Families that every pod has, with names and label values that are hard to read.
 const QUEUE_PROXY_TEXT: &str = "\
@@ -190,82 +189,120 @@ async fn promtool_reads_the_answer() {
 /// The table of lines against a real server: it takes what we write, and rejects what we drop.
 #[tokio::test]
 async fn prometheus_agrees_with_the_table_of_lines() {
-    let bodies: Vec<(Vec<u8>, Option<Vec<u8>>)> = CASES
-        .iter()
-        .map(|(line, fate)| {
-            let written = match fate {
-                Fate::Becomes(becomes) | Fate::Mended(becomes) => Some(format!("{}\n", written(becomes)).into_bytes()),
-                Fate::Comment | Fate::Rejected | Fate::Refused => None,
-            };
-            ([line, &b"\n"[..]].concat(), written)
-        })
-        .collect();
-    let mut served = Vec::new();
-    for (index, (line, written)) in bodies.iter().enumerate() {
-        served.push((format!("in-{index}"), line.clone()));
-        served.extend(written.iter().map(|written| (format!("out-{index}"), written.clone())));
-    }
-    let mut wrong = Vec::new();
-    for (name, is_up) in scrape_each(served).await {
-        let (side, index) = name.split_once('-').expect("a name of ours");
-        let (line, fate) = &CASES[index.parse::<usize>().expect("a name of ours")];
-        let expected = side == "out" || !matches!(fate, Fate::Rejected | Fate::Mended(_));
-        if is_up != expected {
-            wrong.push(format!(
-                "{side} {:?} {fate:?}: up is {is_up}",
-                String::from_utf8_lossy(line)
+    let mut bodies = Vec::new();
+    for (line, fate) in CASES {
+        let shown = format!("{:?} {fate:?}", String::from_utf8_lossy(line));
+        bodies.push(Scraped {
+            format: Lines::Text,
+            body: [line, &b"\n"[..]].concat(),
+            is_taken: !matches!(fate, Fate::Rejected | Fate::Mended(_)),
+            shown: format!("in {shown}"),
+        });
+        if let Fate::Becomes(becomes) | Fate::Mended(becomes) = fate {
+            bodies.push(Scraped::taken(
+                Lines::Text,
+                format!("{}\n", written(becomes)).into_bytes(),
+                format!("out {shown}"),
             ));
         }
     }
-    assert_eq!(wrong, Vec::<String>::new(), "the table says what Prometheus 2.42 does");
+    assert_scraped(bodies).await;
+}
+
+/// The table of OpenMetrics lines against a real server: it takes what we write in either format, and rejects what we
+/// drop.
+#[tokio::test]
+async fn prometheus_agrees_with_the_table_of_open_metrics_lines() {
+    let mut bodies = Vec::new();
+    for (line, fate) in openmetrics::CASES {
+        let shown = format!("{:?} {fate:?}", String::from_utf8_lossy(line));
+        bodies.push(Scraped {
+            format: Lines::OpenMetrics,
+            body: [line, &b"\n# EOF\n"[..]].concat(),
+            is_taken: fate.is_taken(),
+            shown: format!("in {shown}"),
+        });
+        for (format, end) in [(Lines::OpenMetrics, "# EOF\n"), (Lines::Text, "")] {
+            if let Some(written) = fate.written_as(format) {
+                let body = format!("{written}{end}").into_bytes();
+                bodies.push(Scraped::taken(format, body, format!("as {format:?} {shown}")));
+            }
+        }
+    }
+    assert_scraped(bodies).await;
 }
 
 /// Bodies that nobody wrote, past a real server: whatever comes in, it takes what goes out.
 #[tokio::test]
 async fn prometheus_takes_whatever_comes_out() {
     let mut runner = TestRunner::deterministic();
-    let bodies: Vec<Vec<u8>> = (0..MADE_UP_BODIES)
-        .map(|_| {
-            almost_an_exposition()
-                .new_tree(&mut runner)
-                .expect("it generates")
-                .current()
-        })
-        .collect();
-    let answers = bodies.iter().enumerate().map(|(index, body)| {
-        let (out, _) = relabel(body, Untyped::Convert, Cut::Whole, End::Whole);
-        (index.to_string(), out)
-    });
-    for (name, is_up) in scrape_each(answers.collect()).await {
-        let body = &bodies[name.parse::<usize>().expect("an index")];
-        assert!(is_up, "what came of {:?} is rejected", String::from_utf8_lossy(body));
+    let mut bodies = Vec::new();
+    for cell in [TEXT, OPEN_METRICS, OPEN_METRICS_TO_TEXT] {
+        for _ in 0..MADE_UP_BODIES {
+            let body = almost_an_exposition(cell.from).new_tree(&mut runner);
+            let body = body.expect("it generates").current();
+            let out = cell.convert(&body, Untyped::Convert, Cut::Whole, End::Whole).out;
+            let shown = format!("what came of {:?} by {cell:?}", String::from_utf8_lossy(&body));
+            bodies.push(Scraped::taken(cell.to, out, shown));
+        }
+    }
+    assert_scraped(bodies).await;
+}
+
+/// Bodies made up for each conversion of [`prometheus_takes_whatever_comes_out`].
+const MADE_UP_BODIES: usize = 200;
+
+/// A body that a real Prometheus scrapes.
+struct Scraped {
+    format: Lines,
+    body: Vec<u8>,
+    /// Whether it takes it.
+    is_taken: bool,
+    /// What is said of it if it does not do as expected.
+    shown: String,
+}
+
+impl Scraped {
+    /// One that it must take.
+    fn taken(format: Lines, body: Vec<u8>, shown: String) -> Self {
+        Self {
+            format,
+            body,
+            is_taken: true,
+            shown,
+        }
     }
 }
 
-/// Bodies made up for [`prometheus_takes_whatever_comes_out`].
-const MADE_UP_BODIES: usize = 300;
-
-/// Has one Prometheus scrape each of the named bodies: is it up?
-async fn scrape_each(bodies: Vec<(String, Vec<u8>)>) -> Vec<(String, bool)> {
-    let names: Vec<String> = bodies.iter().map(|(name, _)| name.clone()).collect();
-    let bodies: HashMap<String, Vec<u8>> = bodies.into_iter().collect();
+/// Has one Prometheus scrape each of the bodies.
+async fn assert_scraped(bodies: Vec<Scraped>) {
+    let answers: Vec<Step> = bodies
+        .iter()
+        .map(|scraped| {
+            let content_type = format!("content-type: {}\r\n", scraped.format.content_type());
+            answer("200 OK", &content_type, &scraped.body)
+        })
+        .collect();
     let stub = Stub::route(move |head| {
         let path = head.split(' ').nth(1).expect("a request line");
-        vec![ok(&bodies[&path[1..]])]
+        vec![answers[path[1..].parse::<usize>().expect("an index")].clone()]
     })
     .await;
-    let targets: String = names
-        .iter()
-        .map(|name| {
-            let labels = format!("{{__metrics_path__: '/{name}', body: '{name}'}}");
+    let targets: String = (0..bodies.len())
+        .map(|index| {
+            let labels = format!("{{__metrics_path__: '/{index}', body: '{index}'}}");
             format!("  - {{targets: ['{}'], labels: {labels}}}\n", stub.address)
         })
         .collect();
     // Slower than the default, so that hundreds of targets are no load.
     let job = "- job_name: bodies\n  scrape_interval: 5s\n  scrape_timeout: 5s\n  static_configs:\n";
     let prometheus = Prometheus::start(&format!("{job}{targets}")).await;
-    let ups = prometheus.query("up", names.len()).await;
-    ups.iter()
-        .map(|up| (up.label("body").to_owned(), up.value == 1.0))
-        .collect()
+    let mut wrong = Vec::new();
+    for up in prometheus.query("up", bodies.len()).await {
+        let scraped = &bodies[up.label("body").parse::<usize>().expect("an index")];
+        if (up.value == 1.0) != scraped.is_taken {
+            wrong.push(format!("{}: up is {}", scraped.shown, up.value));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "Prometheus 2.42 does otherwise");
 }

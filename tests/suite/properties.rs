@@ -1,12 +1,15 @@
-//! What holds for every body, checked on bodies that nobody wrote.
+//! What holds for every body, checked on bodies that nobody wrote: the same properties, whichever format is read
+//! and whichever is written.
+
+use std::collections::BTreeMap;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
-use qpext::exposition::{End, Untyped};
+use qpext::exposition::{End, Families, Names, Untyped};
 
-use crate::support::reader::{Sample, read};
-use crate::support::{Cut, SERVING_LABELS, relabel};
+use crate::support::reader::{Sample, quote, read, read_value};
+use crate::support::{Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING_LABELS, TEXT, merge_as, relabel};
 
 /// A metric family as a target might write it.
 #[derive(Debug, Clone)]
@@ -14,6 +17,7 @@ struct Family {
     name: String,
     help: Option<String>,
     kind: Option<&'static str>,
+    has_unit: bool,
     samples: Vec<Written>,
 }
 
@@ -23,16 +27,24 @@ struct Written {
     suffix: &'static str,
     labels: Vec<(String, String)>,
     value: String,
-    timestamp: Option<String>,
+    /// In milliseconds.
+    timestamp: Option<i64>,
     /// Blanks around what may have blanks around it.
     blank: &'static str,
     trailing_comma: bool,
+    /// OpenMetrics only.
+    exemplar: Option<(BTreeMap<String, String>, String, Option<i64>)>,
 }
+
+/// Characters that may stand in quoted names only.
+const ODD_NAME: &str = "[a-z._:/\"\\\\\n\u{e9}\u{1f525}0-9 {},=-]{1,8}";
 
 fn label_name() -> impl Strategy<Value = String> {
     prop_oneof![
-        4 => "[a-zA-Z_][a-zA-Z0-9_]{0,12}".prop_filter("the metric's name", |name| name != "__name__"),
-        1 => select(vec![
+        8 => "[a-zA-Z_][a-zA-Z0-9_]{0,12}".prop_filter("the metric's name", |name| name != "__name__"),
+        1 => ODD_NAME,
+        1 => select(vec!["service.name", "service_name", "service:name"]).prop_map(str::to_owned),
+        2 => select(vec![
             "service_name", "configuration_name", "revision_name", "exported_service_name", "le", "quantile",
         ])
         .prop_map(str::to_owned),
@@ -57,95 +69,217 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-fn written() -> impl Strategy<Value = Written> {
-    let labels = btree_map(label_name(), label_value(), 0..6);
-    let timestamp = proptest::option::weighted(0.2, (0..=i64::MAX).prop_map(|timestamp| timestamp.to_string()));
-    let suffix = select(vec!["", "", "", "_bucket", "_sum", "_count", "_total", "_created"]);
-    (
-        labels,
-        value(),
-        timestamp,
-        suffix,
-        select(vec!["", "", " ", "\t "]),
-        any::<bool>(),
-    )
-        .prop_map(|(labels, value, timestamp, suffix, blank, trailing_comma)| Written {
-            suffix,
-            labels: labels.into_iter().collect(),
-            value,
-            timestamp,
-            blank,
-            trailing_comma,
-        })
+fn timestamp() -> impl Strategy<Value = i64> {
+    prop_oneof![0..=i64::MAX, 0..2_000_000_000_000i64, -2_000_000_000_000..=0i64]
 }
 
-fn families() -> impl Strategy<Value = Vec<Family>> {
-    let kind = select(vec!["counter", "gauge", "histogram", "summary", "untyped"]);
-    let help = "[ -~\u{e9}]{0,20}";
+fn written(format: Lines) -> impl Strategy<Value = Written> {
+    let suffixes = match format {
+        Lines::Text => &["_bucket", "_sum", "_count", "_total", "_created"][..],
+        Lines::OpenMetrics => &[
+            "_bucket", "_sum", "_count", "_total", "_created", "_gsum", "_gcount", "_info", "_total",
+        ],
+    };
+    // Text has no time before 1970.
+    let sign = if format == Lines::Text { i64::MAX } else { -1 };
+    let few_labels = || btree_map(label_name(), label_value(), 0..3);
+    let exemplar = (few_labels(), value(), proptest::option::of(timestamp()));
+    (
+        btree_map(label_name(), label_value(), 0..6),
+        value(),
+        proptest::option::weighted(0.2, timestamp().prop_map(move |at| at & sign)),
+        prop_oneof![Just(""), select(suffixes)],
+        select(vec!["", "", " ", "\t "]),
+        any::<bool>(),
+        proptest::option::weighted(0.3, exemplar),
+    )
+        .prop_map(
+            |(labels, value, timestamp, suffix, blank, trailing_comma, exemplar)| Written {
+                suffix,
+                labels: labels.into_iter().collect(),
+                value,
+                timestamp,
+                blank,
+                trailing_comma,
+                exemplar,
+            },
+        )
+}
+
+fn families(format: Lines) -> impl Strategy<Value = Vec<Family>> {
+    let kind = select(match format {
+        Lines::Text => &["counter", "gauge", "histogram", "summary", "untyped"][..],
+        Lines::OpenMetrics => &[
+            "counter",
+            "counter",
+            "gauge",
+            "histogram",
+            "gaugehistogram",
+            "summary",
+            "info",
+            "stateset",
+            "unknown",
+        ],
+    });
+    let help = prop_oneof!["[ -~\u{e9}]{0,20}", "[\"\\\\n ]{0,8}"];
+    let name = prop_oneof![8 => "[a-zA-Z_:][a-zA-Z0-9_:]{0,15}", 1 => ODD_NAME, 3 => "[ab]([._](b|sum|total|created|bucket)){0,2}"];
     let family = (
         proptest::option::of(help),
         proptest::option::of(kind),
-        vec(written(), 0..5),
+        any::<bool>(),
+        vec(written(format), 0..5),
     );
-    btree_map("[a-zA-Z_:][a-zA-Z0-9_:]{0,15}", family, 0..6).prop_map(|families| {
+    btree_map(name, family, 0..6).prop_map(move |families| {
         families
             .into_iter()
-            .map(|(name, (help, kind, samples))| Family {
-                name,
+            .map(|(name, (help, kind, has_unit, samples))| Family {
+                name: if has_unit { format!("{name}_\u{b5}s") } else { name },
                 help,
                 kind,
+                has_unit: has_unit && format == Lines::OpenMetrics,
                 samples,
             })
             .collect()
     })
 }
 
-fn render(families: &[Family]) -> String {
+/// Whether a name need not stand between quotes.
+fn is_plain(name: &str, besides: &str) -> bool {
+    let may = |character: char| character.is_ascii_alphabetic() || character == '_' || besides.contains(character);
+    name.starts_with(may)
+        && name
+            .chars()
+            .all(|character| may(character) || character.is_ascii_digit())
+}
+
+/// A name as it is written: between quotes if it must.
+fn name_as_written(name: &str, besides: &str) -> String {
+    if is_plain(name, besides) {
+        name.to_owned()
+    } else {
+        quote(name)
+    }
+}
+
+fn render(families: &[Family], format: Lines) -> String {
     let mut body = String::new();
-    for Family {
-        name,
-        help,
-        kind,
-        samples,
-    } in families
-    {
-        if let Some(help) = help {
+    for family in families {
+        let name = name_as_written(&family.name, ":");
+        if let Some(help) = &family.help {
             body += &format!("# HELP {name} {help}\n");
         }
-        if let Some(kind) = kind {
+        if let Some(kind) = family.kind {
             body += &format!("# TYPE {name} {kind}\n");
         }
-        for sample in samples {
-            body += &sample.render(name);
+        if family.has_unit {
+            body += &format!("# UNIT {name} \u{b5}s\n");
         }
+        for sample in &family.samples {
+            body += &sample.render(&family.name, format);
+        }
+    }
+    if format == Lines::OpenMetrics {
+        body += "# EOF\n";
     }
     body
 }
 
 impl Written {
-    fn render(&self, family: &str) -> String {
-        let Self {
-            suffix, value, blank, ..
-        } = self;
-        let mut line = format!("{family}{suffix}{blank}");
-        if !self.labels.is_empty() {
-            let labels: Vec<String> = self
-                .labels
-                .iter()
-                .map(|(name, value)| {
-                    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                    format!("{blank}{name}{blank}={blank}\"{value}\"{blank}")
-                })
-                .collect();
-            line += &format!("{{{}", labels.join(","));
+    fn render(&self, family: &str, format: Lines) -> String {
+        let name = format!("{family}{}", self.suffix);
+        let is_plain = is_plain(&name, ":");
+        let blank = match format {
+            Lines::Text => self.blank,
+            Lines::OpenMetrics => "",
+        };
+        let mut line = if is_plain {
+            format!("{name}{blank}")
+        } else {
+            String::new()
+        };
+        let mut parts = Vec::new();
+        if !is_plain {
+            parts.push(format!("{blank}{}{blank}", quote(&name)));
+        }
+        for (name, value) in &self.labels {
+            let name = name_as_written(name, "");
+            parts.push(format!("{blank}{name}{blank}={blank}{}{blank}", quote(value)));
+        }
+        if !parts.is_empty() {
+            line += &format!("{{{}", parts.join(","));
             line += if self.trailing_comma { ",}" } else { "}" };
         }
-        line += &format!(" {value}");
-        if let Some(timestamp) = &self.timestamp {
-            line += &format!(" {timestamp}{blank}");
+        line += &format!(" {}", self.value);
+        if let Some(timestamp) = self.timestamp {
+            line += &match format {
+                Lines::Text => format!(" {timestamp}{blank}"),
+                Lines::OpenMetrics => format!(" {}", timestamp as f64 / 1000.0),
+            };
+        }
+        if let (Lines::OpenMetrics, Some((labels, value, timestamp))) = (format, &self.exemplar) {
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(name, value)| format!("{}={}", name_as_written(name, ""), quote(&value.replace('\0', ""))))
+                .collect();
+            line += &format!(" # {{{}}} {value}", labels.join(","));
+            line += &timestamp.map_or_else(String::new, |timestamp| format!(" {}", timestamp as f64 / 1000.0));
         }
         line + "\n"
     }
+}
+
+/// What must become of a sample: nothing, if it cannot be written in the format.
+fn expected(sample: &Sample, cell: Cell) -> Option<Sample> {
+    let mut sample = sample.clone();
+    if cell.names == Names::Underscores {
+        sample.name = escaped(&sample.name, ":");
+        for (name, _) in &mut sample.labels {
+            *name = escaped(name, "");
+        }
+        let mut names: Vec<&String> = sample.labels.iter().map(|(name, _)| name).collect();
+        names.sort();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) || names.iter().any(|name| *name == "__name__") {
+            return None;
+        }
+        sample.exemplar = sample.exemplar.filter(|exemplar| {
+            let is_quoted = |(name, _): &(String, String)| !is_plain(name, "");
+            // What 2.42 takes.
+            (sample.name.ends_with("_total") || sample.name.ends_with("_bucket"))
+                && !exemplar.labels.iter().any(is_quoted)
+        });
+    }
+    if cell.from != cell.to {
+        sample.exemplar = None;
+        if let Some(seconds) = &sample.timestamp {
+            let milliseconds = (read_value(seconds).expect("it was read") * 1000.0).trunc();
+            let is_written = (0.0..9_223_372_036_854_775_808.0).contains(&milliseconds);
+            sample.timestamp = is_written.then(|| format!("{}", milliseconds as i64));
+            sample.timestamp.as_ref()?;
+        }
+    }
+    Some(labelled(&sample))
+}
+
+/// The families with names that everybody reads.
+fn without_odd_names(mut families: Vec<Family>) -> Vec<Family> {
+    for family in &mut families {
+        family.name = escaped(&family.name, ":");
+        for sample in &mut family.samples {
+            for (name, _) in &mut sample.labels {
+                *name = escaped(name, "");
+            }
+        }
+    }
+    families
+}
+
+/// A name for a scraper that reads no quoted ones: an underscore for each character that must stand between quotes.
+fn escaped(name: &str, besides: &str) -> String {
+    let escape = |(index, character): (usize, char)| {
+        let is_kept = is_plain(&character.to_string(), besides) || (index > 0 && character.is_ascii_digit());
+        if is_kept { character } else { '_' }
+    };
+    name.chars().enumerate().map(escape).collect()
 }
 
 /// What a sample must be behind the sidecar: the serving labels added, its own of those names renamed.
@@ -174,7 +308,7 @@ fn labelled(sample: &Sample) -> Sample {
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => select(vec![
-            "# HELP ", "# TYPE ", "# EOF", "x", "y_total", "z_bucket", "vllm:a", "{", "}", "a", "=", "\"", "\\", ",", " ", "\t",
+            "# HELP ", "# TYPE ", "# UNIT ", "# EOF", "# EOF\n", " # {", " # {} 1\n", "gaugehistogram", "info", "\"a.b\"", "-0.5", "x", "y_total", "z_bucket", "vllm:a", "{", "}", "a", "=", "\"", "\\", ",", " ", "\t",
             "\n", "\n", "\n", "1", "-", "+", ".", "e", "NaN", "Inf", "0x", "_", "counter", "histogram", "untyped", "\r", "\0", "\\\0",
             "service_name", "exported_", "__name__", "a=\"b\"", "{a=\"b\"} 1\n", " 1\n", "\u{e9}", "1700000000000",
         ])
@@ -184,10 +318,10 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Bodies that are not quite expositions: put together from pieces, or valid ones with a few pieces in the wrong place.
-pub fn almost_an_exposition() -> impl Strategy<Value = Vec<u8>> {
+pub fn almost_an_exposition(format: Lines) -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<usize>(), 0..3usize, piece());
-    let spoilt = (families(), vec(change, 0..12)).prop_map(|(families, changes)| {
-        let mut body = render(&families).into_bytes();
+    let spoilt = (families(format), vec(change, 0..12)).prop_map(move |(families, changes)| {
+        let mut body = render(&families, format).into_bytes();
         for (place, removed, piece) in changes {
             let start = place % (body.len() + 1);
             let end = (start + removed).min(body.len());
@@ -206,62 +340,139 @@ fn untyped() -> impl Strategy<Value = Untyped> {
 fn tries() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
+        // Made up apart from each other, some families do not go together.
+        max_global_rejects: u32::MAX,
         ..ProptestConfig::default()
     }
+}
+
+/// The properties of one cell.
+macro_rules! properties {
+    ($($name:ident: $cell:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            const CELL: Cell = $cell;
+
+            proptest! {
+                #![proptest_config(tries())]
+
+                #[test]
+                fn any_cut_into_chunks_gives_the_same_output(
+                    body in almost_an_exposition(CELL.from),
+                    places in vec(any::<usize>(), 0..8),
+                    untyped in untyped(),
+                ) {
+                    let whole = CELL.convert(&body, untyped, Cut::Whole, End::Whole);
+                    prop_assert_eq!(&CELL.convert(&body, untyped, Cut::At(&places), End::Whole), &whole);
+                    prop_assert_eq!(&CELL.convert(&body, untyped, Cut::EveryByte, End::Whole), &whole);
+                }
+
+                #[test]
+                fn a_valid_bodys_samples_come_out_with_the_labels(families in families(CELL.from)) {
+                    keeps_the_samples(CELL, &families)?;
+                }
+
+                #[test]
+                fn whatever_comes_in_what_goes_out_parses(
+                    body in prop_oneof![almost_an_exposition(CELL.from), vec(any::<u8>(), 0..200)],
+                    untyped in untyped(),
+                ) {
+                    let converted = CELL.convert(&body, untyped, Cut::Whole, End::Whole);
+                    let output = CELL.to.read(&converted.out, CELL.names).map_err(TestCaseError::fail)?;
+                    prop_assert_eq!(converted.counts.samples, output.samples.len() as u64);
+                }
+
+                #[test]
+                fn behind_another_body_what_goes_out_parses(
+                    bodies in (almost_an_exposition(CELL.from), almost_an_exposition(CELL.from)),
+                    untyped in untyped(),
+                ) {
+                    let (mut out, mut families) = (Vec::new(), Families::default());
+                    let mut samples = 0;
+                    for (target, body) in [bodies.0, bodies.1].iter().enumerate() {
+                        families.turn_to(target);
+                        let engine = CELL.append(body, untyped, Cut::Whole, End::Whole, &mut families, &mut out);
+                        samples += engine.counts().samples;
+                    }
+                    if CELL.to == Lines::OpenMetrics {
+                        out.extend_from_slice(b"# EOF\n");
+                    }
+                    let output = CELL.to.read(&out, CELL.names).map_err(TestCaseError::fail)?;
+                    prop_assert_eq!(samples, output.samples.len() as u64);
+                }
+
+                #[test]
+                fn a_body_cut_anywhere_gives_some_of_the_whole_bodys_samples(
+                    body in almost_an_exposition(CELL.from),
+                    place in any::<usize>(),
+                    untyped in untyped(),
+                ) {
+                    let whole = CELL.convert(&body, untyped, Cut::Whole, End::Whole).out;
+                    let part = &body[..place % (body.len() + 1)];
+                    let part = CELL.convert(part, untyped, Cut::Whole, End::BrokenOff).out;
+                    let whole = CELL.to.read(&whole, CELL.names).map_err(TestCaseError::fail)?.samples;
+                    let part = CELL.to.read(&part, CELL.names).map_err(TestCaseError::fail)?.samples;
+                    prop_assert!(whole.starts_with(&part));
+                }
+            }
+        }
+    )*};
+}
+
+properties! {
+    text_as_text: TEXT;
+    text_as_text_with_utf8: TEXT.with_utf8();
+    open_metrics_as_open_metrics: OPEN_METRICS;
+    open_metrics_as_open_metrics_with_utf8: OPEN_METRICS.with_utf8();
+    open_metrics_as_text: OPEN_METRICS_TO_TEXT;
+    open_metrics_as_text_with_utf8: OPEN_METRICS_TO_TEXT.with_utf8();
 }
 
 proptest! {
     #![proptest_config(tries())]
 
     #[test]
-    fn any_cut_into_chunks_gives_the_same_output(
-        body in almost_an_exposition(),
-        places in vec(any::<usize>(), 0..8),
+    fn behind_the_queue_proxys_text_what_goes_out_parses(
+        queue_proxy in families(Lines::Text).prop_map(without_odd_names),
+        text in almost_an_exposition(Lines::Text),
+        open_metrics in almost_an_exposition(Lines::OpenMetrics),
         untyped in untyped(),
     ) {
-        let whole = relabel(&body, untyped, Cut::Whole, End::Whole);
-        prop_assert_eq!(&relabel(&body, untyped, Cut::At(&places), End::Whole), &whole);
-        prop_assert_eq!(&relabel(&body, untyped, Cut::EveryByte, End::Whole), &whole);
-    }
-
-    #[test]
-    fn a_valid_bodys_samples_come_out_with_the_labels(families in families()) {
-        let body = render(&families);
-        let input = read(body.as_bytes());
-        // Made up apart from each other, families can share names: `a` with `a_sum`, and a family `a_sum`.
-        prop_assume!(input.is_ok());
-        let expected: Vec<Sample> = input.unwrap().samples.iter().map(labelled).collect();
-        for untyped in [Untyped::Convert, Untyped::Keep] {
-            let (out, counts) = relabel(body.as_bytes(), untyped, Cut::Whole, End::Whole);
+        let queue_proxy = render(&queue_proxy, Lines::Text).into_bytes();
+        // It is trusted to be valid.
+        let samples = read(&queue_proxy).map(|queue_proxy| queue_proxy.samples.len() as u64);
+        prop_assume!(samples.is_ok());
+        for (cell, app) in [(TEXT, &text), (OPEN_METRICS_TO_TEXT, &open_metrics)] {
+            let (out, counts) = merge_as(cell, Some(&queue_proxy), app, untyped, Cut::Whole, End::Whole);
             let output = read(&out).map_err(TestCaseError::fail)?;
-            prop_assert_eq!(&output.samples, &expected);
-            prop_assert_eq!(counts.dropped_in_all(), 0);
-            prop_assert_eq!(counts.samples, expected.len() as u64);
+            prop_assert_eq!(samples.as_ref().unwrap() + counts.samples, output.samples.len() as u64);
         }
     }
+}
 
-    #[test]
-    fn whatever_comes_in_what_goes_out_parses(
-        body in prop_oneof![almost_an_exposition(), vec(any::<u8>(), 0..200)],
-        untyped in untyped(),
-    ) {
-        let (out, counts) = relabel(&body, untyped, Cut::Whole, End::Whole);
-        let output = read(&out).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(counts.samples, output.samples.len() as u64);
+fn keeps_the_samples(cell: Cell, families: &[Family]) -> Result<(), TestCaseError> {
+    let body = render(families, cell.from);
+    let input = cell.from.read(body.as_bytes(), Names::Utf8);
+    // Families can share names: `a` with `a_sum`, and a family `a_sum`.
+    prop_assume!(input.is_ok());
+    let input = input.expect("it was assumed").samples;
+    let expected: Vec<Sample> = input.iter().filter_map(|sample| expected(sample, cell)).collect();
+    for untyped in [Untyped::Convert, Untyped::Keep] {
+        let converted = cell.convert(body.as_bytes(), untyped, Cut::Whole, End::Whole);
+        let output = cell.to.read(&converted.out, cell.names).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&output.samples, &expected);
+        prop_assert_eq!(converted.counts.samples, expected.len() as u64);
+        let exemplars = |samples: &[Sample]| samples.iter().filter(|sample| sample.exemplar.is_some()).count();
+        let mut losses = input.len() - expected.len();
+        if cell.to == Lines::OpenMetrics {
+            let written = input.iter().filter(|sample| self::expected(sample, cell).is_some());
+            losses += exemplars(&written.cloned().collect::<Vec<_>>()) - exemplars(&expected);
+        }
+        prop_assert_eq!(converted.counts.dropped_in_all(), losses as u64);
+        prop_assert!(converted.is_whole);
     }
-
-    #[test]
-    fn a_body_cut_anywhere_gives_some_of_the_whole_bodys_samples(
-        body in almost_an_exposition(),
-        place in any::<usize>(),
-        untyped in untyped(),
-    ) {
-        let (whole, _) = relabel(&body, untyped, Cut::Whole, End::Whole);
-        let (part, _) = relabel(&body[..place % (body.len() + 1)], untyped, Cut::Whole, End::BrokenOff);
-        let whole = read(&whole).map_err(TestCaseError::fail)?.samples;
-        let part = read(&part).map_err(TestCaseError::fail)?.samples;
-        prop_assert!(whole.starts_with(&part));
-    }
+    Ok(())
 }
 
 /// The second reader, where it can read: it loses names with `:` and label values with `}`, and takes numbers for

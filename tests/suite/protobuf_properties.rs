@@ -281,6 +281,7 @@ impl Written {
             let extra = extra.map(|(name, value)| (name.to_owned(), number(value)));
             let serving = SERVING_LABELS.map(|(name, value)| (name.to_owned(), value.to_owned()));
             let sample = Sample {
+                exemplar: None,
                 name: format!("{}{suffix}", self.name),
                 labels: own.iter().cloned().chain(extra).chain(serving).collect(),
                 value: String::new(),

@@ -53,14 +53,15 @@ impl Kind {
         }
     }
 
-    /// Its name in text, which knows no gauge histograms: there they are what Prometheus takes them for.
-    pub(super) fn text(self) -> &'static str {
+    /// What the line formats call it.
+    pub(super) fn of_lines(self) -> MetricType {
         match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Summary => "summary",
-            Self::Untyped => "untyped",
-            Self::Histogram | Self::GaugeHistogram => "histogram",
+            Self::Counter => MetricType::Counter,
+            Self::Gauge => MetricType::Gauge,
+            Self::Summary => MetricType::Summary,
+            Self::Untyped => MetricType::Untyped,
+            Self::Histogram => MetricType::Histogram,
+            Self::GaugeHistogram => MetricType::GaugeHistogram,
         }
     }
 

@@ -38,17 +38,27 @@ struct Side {
     start: i32,
     /// No gap between spans is negative.
     gaps_are_valid: bool,
-    deltas: Counts<i64, Option<u64>>,
-    floats: Counts<f64, f64>,
+    deltas: Deltas,
+    floats: Floats,
 }
 
-/// The counts of buckets, of integers (as deltas) or floats.
-#[derive(Debug)]
-struct Counts<N, S> {
+/// The counts of buckets, each told by its difference from the one before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Deltas {
     number: u64,
-    last: N,
-    sum: S,
-    none_is_negative: bool,
+    /// The count of the bucket before. It overflows as it does in Prometheus, which then finds it negative.
+    last: i64,
+    /// All counts or'ed together: negative if one of them is.
+    signs: i64,
+    sum: i128,
+}
+
+/// The counts of buckets as floats.
+#[derive(Debug, Clone, Copy, Default)]
+struct Floats {
+    number: u64,
+    sum: f64,
+    has_negative: bool,
 }
 
 impl Default for Side {
@@ -59,18 +69,8 @@ impl Default for Side {
             extent: 0,
             start: 0,
             gaps_are_valid: true,
-            deltas: Counts {
-                number: 0,
-                last: 0,
-                sum: Some(0),
-                none_is_negative: true,
-            },
-            floats: Counts {
-                number: 0,
-                last: 0.0,
-                sum: 0.0,
-                none_is_negative: true,
-            },
+            deltas: Deltas::default(),
+            floats: Floats::default(),
         }
     }
 }
@@ -130,19 +130,13 @@ impl Histogram {
 
     fn has_valid_integers(&self) -> bool {
         let (negative, positive) = (&self.negative.deltas, &self.positive.deltas);
-        if negative.number != self.negative.buckets || positive.number != self.positive.buckets {
-            return false;
-        }
-        if !negative.none_is_negative || !positive.none_is_negative {
-            return false;
-        }
-        let in_buckets = [negative.sum, positive.sum]
-            .into_iter()
-            .try_fold(self.zero_count, |sum, side| sum.checked_add(side?));
-        in_buckets.is_some_and(|in_buckets| {
+        let in_buckets = negative.sum + positive.sum + i128::from(self.zero_count);
+        let all = i128::from(self.sample_count);
+        negative.number == self.negative.buckets
+            && positive.number == self.positive.buckets
+            && negative.signs | positive.signs >= 0
             // Observations that are NaN are in no bucket.
-            in_buckets == self.sample_count || (self.sample_sum.is_nan() && in_buckets < self.sample_count)
-        })
+            && (in_buckets == all || (self.sample_sum.is_nan() && in_buckets < all))
     }
 
     fn has_valid_floats(&self) -> bool {
@@ -151,8 +145,7 @@ impl Histogram {
         let is_too_many = in_buckets > self.sample_count_float;
         negative.number == self.negative.buckets
             && positive.number == self.positive.buckets
-            && negative.none_is_negative
-            && positive.none_is_negative
+            && !(negative.has_negative || positive.has_negative)
             && !is_too_many
             && !(self.sample_count_float < 0.0 || self.zero_count_float < 0.0)
     }
@@ -208,15 +201,18 @@ impl Side {
     }
 
     fn deltas(&mut self, value: Value<'_>) -> Result<(), Malformed> {
+        // Worked on in registers: there can be many.
+        let mut deltas = self.deltas;
         match value {
-            Value::Varint(delta) => self.deltas.add(unzigzag64(delta)),
+            Value::Varint(delta) => deltas.add(unzigzag64(delta)),
             Value::Bytes(mut packed) => {
                 while !packed.is_empty() {
-                    self.deltas.add(unzigzag64(read_varint(&mut packed)?));
+                    deltas.add(unzigzag64(read_varint(&mut packed)?));
                 }
             }
             Value::Fixed64(_) | Value::Fixed32(_) => return Err(Malformed),
         }
+        self.deltas = deltas;
         Ok(())
     }
 
@@ -238,22 +234,21 @@ impl Side {
     }
 }
 
-impl Counts<i64, Option<u64>> {
+impl Deltas {
+    #[inline(always)]
     fn add(&mut self, delta: i64) {
         self.number += 1;
         self.last = self.last.wrapping_add(delta);
-        self.none_is_negative &= self.last >= 0;
-        self.sum = self.sum.and_then(|sum| sum.checked_add_signed(self.last));
+        self.signs |= self.last;
+        self.sum += i128::from(self.last);
     }
 }
 
-impl Counts<f64, f64> {
+impl Floats {
     fn add(&mut self, count: f64) {
         self.number += 1;
-        self.last = count;
-        // A NaN is not negative, and Prometheus has nothing against it.
-        let is_negative = count < 0.0;
-        self.none_is_negative &= !is_negative;
         self.sum += count;
+        // A NaN is not negative, and Prometheus has nothing against it.
+        self.has_negative |= count < 0.0;
     }
 }

@@ -13,6 +13,7 @@ use super::metric::{self, Checker};
 use super::numbers::{put_float, put_integer};
 use super::wire::{Field, Fields, Malformed, Value};
 use crate::exposition::counts::{Counts, DropReason};
+use crate::exposition::dialect::Text;
 use crate::exposition::engine::Engine;
 use crate::exposition::families::Families;
 use crate::exposition::format::Names;
@@ -130,6 +131,9 @@ impl Writer {
         } else if let Some(known) = families.get_mut(&self.lines.name) {
             known.has_help |= is_new.help;
             known.has_type |= is_new.kind;
+            if is_new.kind {
+                known.kind = Some(kind.of_lines());
+            }
             families.note_samples(&self.lines.name);
         }
         Ok(())
@@ -137,10 +141,12 @@ impl Writer {
 
     /// Writes the metadata that the answer does not hold yet; returns what was written.
     fn metadata(&self, family: Family<'_>, kind: Kind, families: &mut Families, out: &mut Vec<u8>) -> Metadata {
+        // A part has no metadata of its own: strict readers take it for that of its family, a second time.
+        let is_part = families.is_part::<Text>(&self.lines.name);
         let known = families.get_mut(&self.lines.name).copied().unwrap_or_default();
         let written = Metadata {
-            help: !known.has_help && family.help.is_some(),
-            kind: !known.has_type && !known.has_samples,
+            help: !is_part && !known.has_help && family.help.is_some(),
+            kind: !is_part && !known.has_type && !known.has_samples,
         };
         if let Some(help) = family.help.filter(|_| written.help) {
             out.extend_from_slice(b"# HELP ");
@@ -153,7 +159,7 @@ impl Writer {
             out.extend_from_slice(b"# TYPE ");
             self.lines.put_family_name(out);
             out.push(b' ');
-            out.extend_from_slice(kind.text().as_bytes());
+            out.extend_from_slice(kind.of_lines().in_text().as_bytes());
             out.push(b'\n');
         }
         written

@@ -1,6 +1,8 @@
-//! What the tests are made with: one stub target, one running sidecar, one scraper, one independent reader.
+//! What the tests are made with: one stub target, one running sidecar, one scraper, and an independent reader for each
+//! format.
 
 pub mod bodies;
+pub mod open_metrics;
 pub mod prometheus;
 pub mod protobuf;
 pub mod reader;
@@ -9,7 +11,11 @@ pub mod stub;
 
 use std::sync::Arc;
 
-use qpext::exposition::{Counts, End, Engine as _, Families, LabelSet, Names, Relabel, Untyped, Verbatim};
+use qpext::exposition::{
+    Counts, End, Engine, Families, LabelSet, Names, OpenMetricsToText, Relabel, RelabelOpenMetrics, Untyped, Verbatim,
+};
+
+use reader::Exposition;
 
 /// The labels that most tests add.
 pub const SERVING_LABELS: [(&str, &str); 3] = [
@@ -54,14 +60,140 @@ impl Cut<'_> {
     }
 }
 
-/// An application's body through the engine, with [`SERVING_LABELS`].
+/// A format in lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    Text,
+    OpenMetrics,
+}
+
+impl Lines {
+    /// The media type that every scraper takes.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// What the independent reader of this format reads. In OpenMetrics, `# EOF` is to end the body.
+    pub fn read(self, body: &[u8], names: Names) -> Result<Exposition, String> {
+        match self {
+            Self::Text => reader::read_with(body, names),
+            Self::OpenMetrics => open_metrics::read(body, names),
+        }
+    }
+}
+
+/// Which format is read and which is written, for which scraper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    pub from: Lines,
+    pub to: Lines,
+    pub names: Names,
+}
+
+/// Text as text, for every scraper.
+pub const TEXT: Cell = Cell {
+    from: Lines::Text,
+    to: Lines::Text,
+    names: Names::Underscores,
+};
+
+/// OpenMetrics as OpenMetrics, for every scraper.
+pub const OPEN_METRICS: Cell = Cell {
+    from: Lines::OpenMetrics,
+    to: Lines::OpenMetrics,
+    ..TEXT
+};
+
+/// OpenMetrics as text, for every scraper.
+pub const OPEN_METRICS_TO_TEXT: Cell = Cell {
+    from: Lines::OpenMetrics,
+    ..TEXT
+};
+
+impl Cell {
+    /// The same for a scraper that reads quoted names.
+    pub const fn with_utf8(self) -> Self {
+        Self {
+            names: Names::Utf8,
+            ..self
+        }
+    }
+
+    fn engine(self, untyped: Untyped) -> Box<dyn Engine> {
+        let labels = Arc::new(LabelSet::new(SERVING_LABELS).expect("the names are label names"));
+        match (self.from, self.to) {
+            (Lines::Text, Lines::Text) => Box::new(Relabel::new(labels, untyped, self.names)),
+            (Lines::OpenMetrics, Lines::OpenMetrics) => Box::new(RelabelOpenMetrics::new(labels, untyped, self.names)),
+            (Lines::OpenMetrics, Lines::Text) => Box::new(OpenMetricsToText::new(labels, untyped, self.names)),
+            (Lines::Text, Lines::OpenMetrics) => panic!("text is never written as OpenMetrics"),
+        }
+    }
+
+    /// An application's body through the engine, with [`SERVING_LABELS`].
+    pub fn convert(self, body: &[u8], untyped: Untyped, cut: Cut<'_>, end: End) -> Converted {
+        let (mut out, mut families) = (Vec::new(), Families::default());
+        let engine = self.append(body, untyped, cut, end, &mut families, &mut out);
+        if self.to == Lines::OpenMetrics {
+            // The engine leaves it to the answer, of which this body is all.
+            out.extend_from_slice(b"# EOF\n");
+        }
+        Converted {
+            out,
+            counts: engine.counts(),
+            is_whole: engine.is_whole(),
+        }
+    }
+
+    /// As [`Self::convert`], for one body of an answer: what comes of it is appended. Gives the engine, which has ended.
+    pub fn append(
+        self,
+        body: &[u8],
+        untyped: Untyped,
+        cut: Cut<'_>,
+        end: End,
+        families: &mut Families,
+        out: &mut Vec<u8>,
+    ) -> Box<dyn Engine> {
+        let mut engine = self.engine(untyped);
+        for chunk in cut.chunks(body) {
+            engine.push(chunk, families, out);
+        }
+        engine.finish(end, families, out);
+        engine
+    }
+}
+
+/// What came of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Converted {
+    /// The answer, ended.
+    pub out: Vec<u8>,
+    pub counts: Counts,
+    pub is_whole: bool,
+}
+
+/// An application's text through the engine, with [`SERVING_LABELS`].
 pub fn relabel(body: &[u8], untyped: Untyped, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
     merge(None, body, untyped, cut, end)
 }
 
-/// A queue-proxy's body, if there is one, and an application's.
+/// A queue-proxy's text, if there is one, and an application's.
 pub fn merge(queue_proxy: Option<&[u8]>, app: &[u8], untyped: Untyped, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
-    let labels = Arc::new(LabelSet::new(SERVING_LABELS).expect("the names are label names"));
+    merge_as(TEXT, queue_proxy, app, untyped, cut, end)
+}
+
+/// A queue-proxy's text, if there is one, and an application's body in any format, as text.
+pub fn merge_as(
+    cell: Cell,
+    queue_proxy: Option<&[u8]>,
+    app: &[u8],
+    untyped: Untyped,
+    cut: Cut<'_>,
+    end: End,
+) -> (Vec<u8>, Counts) {
     let mut out = Vec::new();
     let mut families = Families::default();
     if let Some(body) = queue_proxy {
@@ -72,10 +204,6 @@ pub fn merge(queue_proxy: Option<&[u8]>, app: &[u8], untyped: Untyped, cut: Cut<
         engine.finish(End::Whole, &mut families, &mut out);
         families.turn_to(1);
     }
-    let mut engine = Relabel::new(labels, untyped, Names::Underscores);
-    for chunk in cut.chunks(app) {
-        engine.push(chunk, &mut families, &mut out);
-    }
-    engine.finish(end, &mut families, &mut out);
-    (out, engine.counts())
+    let app = cell.append(app, untyped, cut, end, &mut families, &mut out);
+    (out, app.counts())
 }

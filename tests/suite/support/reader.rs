@@ -1,9 +1,11 @@
 //! A reader of Prometheus's text format that shares nothing with the engine: slow, plain, character by character.
 //!
-//! It reads what Prometheus 2.42 reads, and besides insists on what strict readers do: metadata once, types before
-//! samples. `prometheus.rs` checks its verdicts against a real server.
+//! It reads what Prometheus 2.42 reads and, if told so, the quoted names of 3.x, and besides insists on what strict
+//! readers do: metadata once, types before samples. `prometheus.rs` checks its verdicts against a real server.
 
 use std::collections::HashMap;
+
+use qpext::exposition::Names;
 
 /// A body, read.
 #[derive(Debug, Default)]
@@ -11,12 +13,24 @@ pub struct Exposition {
     pub samples: Vec<Sample>,
     pub types: HashMap<String, String>,
     pub helps: HashMap<String, String>,
+    /// OpenMetrics only.
+    pub units: HashMap<String, String>,
 }
 
-/// One sample. Numbers are kept as they are written.
+/// One sample. Numbers are kept as they are written, names and label values are unescaped.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
     pub name: String,
+    pub labels: Vec<(String, String)>,
+    pub value: String,
+    pub timestamp: Option<String>,
+    /// OpenMetrics only.
+    pub exemplar: Option<Exemplar>,
+}
+
+/// An exemplar. Numbers are kept as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exemplar {
     pub labels: Vec<(String, String)>,
     pub value: String,
     pub timestamp: Option<String>,
@@ -31,10 +45,15 @@ impl Sample {
     }
 }
 
-/// Reads a body whole.
+/// Reads a body whole, as Prometheus 2.42 does.
 ///
 /// The error names the first line that cannot be read.
 pub fn read(body: &[u8]) -> Result<Exposition, String> {
+    read_with(body, Names::Underscores)
+}
+
+/// Reads a body whole, with quoted names if any name may stand in it.
+pub fn read_with(body: &[u8], names: Names) -> Result<Exposition, String> {
     let mut exposition = Exposition::default();
     if body.is_empty() {
         return Ok(exposition);
@@ -42,28 +61,32 @@ pub fn read(body: &[u8]) -> Result<Exposition, String> {
     let Some(body) = body.strip_suffix(b"\n") else {
         return Err("no newline at the end".to_owned());
     };
-    for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
-        let text = std::str::from_utf8(line).map_err(|error| format!("line {number}: {error}"))?;
-        exposition
-            .read_line(text)
-            .map_err(|error| format!("line {number} {text:?}: {error}"))?;
-    }
+    each_line(body, |line| exposition.read_line(line, names))?;
     Ok(exposition)
 }
 
+/// Hands each line to `read`; names the first that it does not read.
+pub(super) fn each_line(body: &[u8], mut read: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
+    for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
+        let text = std::str::from_utf8(line).map_err(|error| format!("line {number}: {error}"))?;
+        read(text).map_err(|error| format!("line {number} {text:?}: {error}"))?;
+    }
+    Ok(())
+}
+
 impl Exposition {
-    fn read_line(&mut self, line: &str) -> Result<(), String> {
+    fn read_line(&mut self, line: &str, names: Names) -> Result<(), String> {
         if let Some(comment) = line.strip_prefix('#') {
-            return self.read_comment(comment);
+            return self.read_comment(comment, names);
         }
         if line.trim_matches(BLANKS).is_empty() {
             return Ok(());
         }
-        self.samples.push(read_sample(line)?);
+        self.samples.push(read_sample(line, names)?);
         Ok(())
     }
 
-    fn read_comment(&mut self, comment: &str) -> Result<(), String> {
+    fn read_comment(&mut self, comment: &str, names: Names) -> Result<(), String> {
         let words = comment.trim_start_matches(BLANKS);
         let Some((keyword, rest)) = words.split_once(BLANKS) else {
             return Ok(());
@@ -71,26 +94,36 @@ impl Exposition {
         if words.len() == comment.len() || !matches!(keyword, "HELP" | "TYPE") {
             return Ok(());
         }
-        let rest = rest.trim_start_matches(BLANKS);
-        let (name, text) = rest.split_once(BLANKS).unwrap_or((rest, ""));
-        if !is_name(name, ":") {
-            return Err(format!("{name:?} is no metric name"));
-        }
-        let texts = if keyword == "HELP" {
-            &mut self.helps
-        } else {
-            if !["counter", "gauge", "histogram", "summary", "untyped"].contains(&text) {
-                return Err(format!("{text:?} is no type"));
-            }
-            if self.samples.iter().any(|sample| sample.name == name) {
-                return Err("the type comes after a sample".to_owned());
-            }
-            &mut self.types
+        let mut rest = Rest(rest);
+        rest.blanks();
+        let name = rest.quoted_or_plain_name(":", names)?;
+        let text = match rest.0.strip_prefix(BLANKS) {
+            Some(text) => text,
+            None if rest.0.is_empty() => "",
+            None => return Err(format!("{:?} behind the name", rest.0)),
         };
-        match texts.insert(name.to_owned(), text.to_owned()) {
-            None => Ok(()),
-            Some(_) => Err(format!("a second {keyword}")),
+        if keyword == "HELP" {
+            return once(&mut self.helps, name, text);
         }
+        if !["counter", "gauge", "histogram", "summary", "untyped"].contains(&text) {
+            return Err(format!("{text:?} is no type"));
+        }
+        self.add_type(name, text)
+    }
+
+    pub(super) fn add_type(&mut self, name: String, kind: &str) -> Result<(), String> {
+        if self.samples.iter().any(|sample| sample.name == name) {
+            return Err("the type comes after a sample".to_owned());
+        }
+        once(&mut self.types, name, kind)
+    }
+}
+
+/// Keeps what is said of a family; it may be said once.
+pub(super) fn once(texts: &mut HashMap<String, String>, name: String, text: &str) -> Result<(), String> {
+    match texts.insert(name, text.to_owned()) {
+        None => Ok(()),
+        Some(_) => Err("said a second time".to_owned()),
     }
 }
 
@@ -105,7 +138,7 @@ fn is_name(name: &str, besides: &str) -> bool {
 }
 
 /// What is left of a line.
-struct Rest<'a>(&'a str);
+pub(super) struct Rest<'a>(pub(super) &'a str);
 
 impl<'a> Rest<'a> {
     fn take_while(&mut self, may: impl Fn(char) -> bool) -> &'a str {
@@ -115,11 +148,11 @@ impl<'a> Rest<'a> {
         taken
     }
 
-    fn blanks(&mut self) {
+    pub(super) fn blanks(&mut self) {
         self.take_while(|character| BLANKS.contains(&character));
     }
 
-    fn take(&mut self, character: char) -> bool {
+    pub(super) fn take(&mut self, character: char) -> bool {
         match self.0.strip_prefix(character) {
             Some(rest) => {
                 self.0 = rest;
@@ -129,7 +162,7 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn name(&mut self, besides: &str) -> Result<&'a str, String> {
+    pub(super) fn name(&mut self, besides: &str) -> Result<&'a str, String> {
         let name = self.take_while(|character| {
             character.is_ascii_alphanumeric() || character == '_' || besides.contains(character)
         });
@@ -140,7 +173,26 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn quoted(&mut self) -> Result<String, String> {
+    /// A name, between quotes where those are known.
+    pub(super) fn quoted_or_plain_name(&mut self, besides: &str, names: Names) -> Result<String, String> {
+        if !self.0.starts_with('"') {
+            return self.name(besides).map(str::to_owned);
+        }
+        if names == Names::Underscores {
+            return Err("a quoted name".to_owned());
+        }
+        let before = self.0;
+        let name = self.quoted()?;
+        let written = &before[..before.len() - self.0.len()];
+        // Prometheus's lexer stops at NUL in a name. An escape that is none keeps its backslash: one name would be
+        // written in two ways.
+        if name.is_empty() || written.contains('\0') || written != quote(&name) {
+            return Err(format!("{written} is no name"));
+        }
+        Ok(name)
+    }
+
+    pub(super) fn quoted(&mut self) -> Result<String, String> {
         if !self.take('"') {
             return Err("no quote".to_owned());
         }
@@ -165,28 +217,43 @@ impl<'a> Rest<'a> {
     }
 }
 
-fn read_sample(line: &str) -> Result<Sample, String> {
+/// A name or a label value between quotes.
+pub fn quote(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{escaped}\"")
+}
+
+fn read_sample(line: &str, names: Names) -> Result<Sample, String> {
     let mut rest = Rest(line);
-    let name = rest.name(":")?.to_owned();
+    let mut name = if line.starts_with('{') {
+        None
+    } else {
+        Some(rest.name(":")?.to_owned())
+    };
+    let may_be_quoted = name.is_none();
     let mut labels: Vec<(String, String)> = Vec::new();
     rest.blanks();
     if rest.take('{') {
         rest.blanks();
         while !rest.take('}') {
-            let label = rest.name("")?.to_owned();
+            let is_quoted = rest.0.starts_with('"');
+            let label = rest.quoted_or_plain_name("", names)?;
             rest.blanks();
-            if !rest.take('=') {
-                return Err("no equals sign".to_owned());
-            }
-            rest.blanks();
-            let value = rest.quoted()?;
-            if label == "__name__" || labels.iter().any(|(other, _)| *other == label) {
-                return Err(format!("the label {label} twice"));
-            }
-            labels.push((label, value));
-            rest.blanks();
-            if rest.take(',') {
+            if rest.take('=') {
                 rest.blanks();
+                let value = rest.quoted()?;
+                add_label(&mut labels, label, value)?;
+                rest.blanks();
+                if rest.take(',') {
+                    rest.blanks();
+                }
+            } else if is_quoted && may_be_quoted && name.is_none() && rest.0.starts_with([',', '}']) {
+                name = Some(label);
+                if rest.take(',') {
+                    rest.blanks();
+                }
+            } else {
+                return Err("no equals sign".to_owned());
             }
         }
         rest.blanks();
@@ -204,11 +271,21 @@ fn read_sample(line: &str) -> Result<Sample, String> {
         return Err("something behind the timestamp".to_owned());
     }
     Ok(Sample {
-        name,
+        name: name.ok_or("no name")?,
         labels,
         value,
         timestamp,
+        exemplar: None,
     })
+}
+
+/// Keeps a label, whose name must be none that is there: Prometheus keeps the metric's own as `__name__`.
+pub(super) fn add_label(labels: &mut Vec<(String, String)>, name: String, value: String) -> Result<(), String> {
+    if name == "__name__" || labels.iter().any(|(other, _)| *other == name) {
+        return Err(format!("the label {name} twice"));
+    }
+    labels.push((name, value));
+    Ok(())
 }
 
 /// Reads a value as Go does.
