@@ -5,10 +5,14 @@ use std::sync::Arc;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use tokio::sync::Semaphore;
 
-use crate::support::SERVING;
+use crate::support::protobuf::{
+    Counter, LabelPair, Metric, MetricFamily, MetricType, decode, encode, family, label, labels,
+};
 use crate::support::sidecar::{Sidecar, client};
 use crate::support::stub::{Step, Stub, answer, chunk, chunked_head_of, last_chunk, ok};
+use crate::support::{SERVING, SERVING_LABELS};
 
+const PROTOBUF: &str = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT_1_0_0: &str = "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores";
@@ -18,6 +22,9 @@ const OPEN_METRICS_UTF_8: &str = "application/openmetrics-text; version=1.0.0; c
 const PROMETHEUS_2: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 /// What Prometheus 3.4 and later send.
 const PROMETHEUS_3: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+
+/// What Prometheus 3.4 and later send where native histograms are on.
+const PROMETHEUS_3_NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
 const APP_OPEN_METRICS: &str = "# TYPE app_requests counter\n# HELP app_requests Requests.\napp_requests_total{path=\"/\"} 3 # {trace_id=\"abc\"} 1 1700000000.5\napp_requests_created{path=\"/\"} 1700000000\n# EOF\n";
@@ -42,6 +49,40 @@ async fn scrape(sidecar: &Sidecar, accept: &str) -> (String, String) {
         .expect("it is text")
         .to_owned();
     (content_type, response.text().await.expect("it is text"))
+}
+
+/// A scrape that accepts protobuf: the families of the answer, which must be protobuf.
+async fn scrape_protobuf(sidecar: &Sidecar) -> Vec<MetricFamily> {
+    let request = client()
+        .get(sidecar.url("/metrics"))
+        .header(ACCEPT, PROMETHEUS_3_NATIVE);
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        response.headers()[CONTENT_TYPE],
+        format!("{PROTOBUF}; escaping=underscores")
+    );
+    decode(&response.bytes().await.expect("a whole answer")).expect("whole messages")
+}
+
+async fn protobuf_target(body: &[u8]) -> Stub {
+    Stub::start(vec![answer("200 OK", &format!("content-type: {PROTOBUF}\r\n"), body)]).await
+}
+
+fn counter(name: &str, value: f64) -> MetricFamily {
+    let counter = Counter {
+        value: Some(value),
+        ..Counter::default()
+    };
+    let metric = Metric {
+        counter: Some(counter),
+        ..Metric::default()
+    };
+    family(name, MetricType::Counter, vec![metric])
+}
+
+fn serving_labels() -> Vec<LabelPair> {
+    labels(SERVING_LABELS)
 }
 
 async fn app_alone(app: &Stub) -> Sidecar {
@@ -238,4 +279,86 @@ async fn a_scraper_that_takes_text_only_need_not_wait_for_every_head() {
     assert_eq!(response.chunk().await.unwrap().unwrap(), QUEUE_PROXY_TEXT);
     go.add_permits(1);
     assert_eq!(response.chunk().await.unwrap().unwrap(), format!("x{{{SERVING}}} 1\n"));
+}
+
+#[tokio::test]
+async fn protobuf_of_one_target_is_enough() {
+    let queue_proxys = counter("kn_requests_total", 7.0);
+    let queue_proxy = protobuf_target(&encode(std::slice::from_ref(&queue_proxys))).await;
+    let app = target("application/openmetrics-text; version=1.0.0", APP_OPEN_METRICS).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let families = scrape_protobuf(&sidecar).await;
+    assert_eq!(families.len(), 2);
+    assert_eq!(families[0], queue_proxys);
+    assert_eq!(families[1].name(), "app_requests_total");
+    assert_eq!(families[1].help(), "Requests.");
+    let metric = &families[1].metric[0];
+    assert_eq!(metric.label, [vec![label("path", "/")], serving_labels()].concat());
+    let counter = metric.counter.as_ref().unwrap();
+    assert_eq!(counter.value, Some(3.0));
+    assert_eq!(counter.exemplar.as_ref().unwrap().label, [label("trace_id", "abc")]);
+    assert_eq!(counter.created_timestamp.as_ref().unwrap().seconds, 1_700_000_000);
+}
+
+#[tokio::test]
+async fn text_beside_protobuf_becomes_protobuf() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let app = protobuf_target(&encode(&[counter("app_requests_total", 3.0)])).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let mut labelled = counter("app_requests_total", 3.0);
+    labelled.metric[0].label = serving_labels();
+    assert_eq!(
+        scrape_protobuf(&sidecar).await,
+        [counter("kn_requests_total", 7.0), labelled]
+    );
+}
+
+#[tokio::test]
+async fn protobuf_becomes_text_for_a_scraper_that_does_not_take_it() {
+    let queue_proxy = protobuf_target(&encode(&[counter("kn_requests_total", 7.0)])).await;
+    let app = protobuf_target(&encode(&[counter("app_requests_total", 3.0)])).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let expected = format!("{QUEUE_PROXY_TEXT}# TYPE app_requests_total counter\napp_requests_total{{{SERVING}}} 3\n");
+    for accept in [PROMETHEUS_2, PROMETHEUS_3, "*/*"] {
+        assert_eq!(
+            scrape(&sidecar, accept).await,
+            (TEXT.to_owned(), expected.clone()),
+            "{accept}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_lies_costs_its_own_target_only() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let whole = encode(&[counter("app_requests_total", 3.0)]);
+    for lie in [
+        &b"\xff\xff\xff\xff\x0f"[..],
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"\x02",
+    ] {
+        let app = protobuf_target(&[&whole, lie, &whole].concat()).await;
+        let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+        let families = scrape_protobuf(&sidecar).await;
+        let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
+        assert_eq!(names[..2], ["kn_requests_total", "app_requests_total"], "{lie:?}");
+    }
+}
+
+#[tokio::test]
+async fn protobuf_that_breaks_off_gives_every_whole_message() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let body = encode(&[counter("first_total", 1.0), counter("second_total", 2.0)]);
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let begun = [head.as_bytes(), &body[..body.len() - 1]].concat();
+    let app = Stub::start(vec![Step::Send(begun), Step::Close]).await;
+    let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let families = scrape_protobuf(&sidecar).await;
+    let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
+    assert_eq!(names, ["kn_requests_total", "first_total"]);
+    let log = sidecar.logged("target failed").await;
+    assert!(log.contains("broke off inside its body"), "{log}");
 }

@@ -8,6 +8,7 @@ use crate::lines::{CASES, Fate, written};
 use crate::openmetrics;
 use crate::properties::almost_an_exposition;
 use crate::support::prometheus::{Prometheus, promtool_reads};
+use crate::support::protobuf::{BucketSpan, Histogram, Metric, MetricType, encode, family};
 use crate::support::sidecar::Sidecar;
 use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, ok};
 use crate::support::{Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, TEXT};
@@ -166,6 +167,67 @@ async fn a_scrape_is_lost_only_when_every_target_is() {
         ),
     ] {
         assert_eq!(prometheus.value(series).await, value, "{series}");
+    }
+}
+
+/// Protobuf, as it is asked for where native histograms are on, holds what neither text nor OpenMetrics has a place for;
+/// an application that does not speak it loses nothing beside a target that does.
+#[tokio::test]
+async fn a_native_histogram_arrives_beside_openmetrics_with_exemplars() {
+    // Two observations up to 1, four up to 2, four up to 4.
+    let histogram = Histogram {
+        sample_count: Some(10),
+        sample_sum: Some(20.0),
+        schema: Some(0),
+        zero_threshold: Some(0.001),
+        zero_count: Some(0),
+        positive_span: vec![BucketSpan {
+            offset: Some(0),
+            length: Some(3),
+        }],
+        positive_delta: vec![2, 2, 0],
+        ..Histogram::default()
+    };
+    let metric = Metric {
+        histogram: Some(histogram),
+        ..Metric::default()
+    };
+    let native = encode(&[family("native_seconds", MetricType::Histogram, vec![metric])]);
+    let content_type = "content-type: application/vnd.google.protobuf; \
+                        proto=io.prometheus.client.MetricFamily; encoding=delimited\r\n";
+    let queue_proxy = Stub::start(vec![answer("200 OK", content_type, &native)]).await;
+    let open_metrics = "\
+# TYPE app_requests counter
+app_requests_total{path=\"/\"} 3 # {trace_id=\"abc\"} 1
+# TYPE app_seconds histogram
+app_seconds_bucket{le=\"0.5\"} 1 # {trace_id=\"def\"} 0.25
+app_seconds_bucket{le=\"+Inf\"} 4
+app_seconds_sum 7
+app_seconds_count 4
+# EOF
+";
+    let content_type = "content-type: application/openmetrics-text; version=1.0.0\r\n";
+    let app = Stub::start(vec![answer("200 OK", content_type, open_metrics.as_bytes())]).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let features = ["native-histograms", "exemplar-storage"];
+    let prometheus = Prometheus::start_with(&job("pod", &sidecar), &features).await;
+
+    assert_eq!(prometheus.value("up").await, 1.0);
+    assert_eq!(prometheus.value("histogram_count(native_seconds)").await, 10.0);
+    // Three quarters into the bucket from 1 to 2.
+    assert_eq!(prometheus.value("histogram_quantile(0.5, native_seconds)").await, 1.75);
+    for (series, value) in [
+        (r#"app_requests_total{path="/",service_name="iris"}"#, 3.0),
+        (r#"app_seconds_bucket{le="0.5",service_name="iris"}"#, 1.0),
+        (r#"app_seconds_bucket{le="+Inf",service_name="iris"}"#, 4.0),
+        (r#"app_seconds_sum{service_name="iris"}"#, 7.0),
+        (r#"app_seconds_count{service_name="iris"}"#, 4.0),
+    ] {
+        assert_eq!(prometheus.value(series).await, value, "{series}");
+    }
+    for (series, trace) in [("app_requests_total", "abc"), ("app_seconds_bucket", "def")] {
+        let exemplars = prometheus.exemplars(series).await;
+        assert_eq!(exemplars[0]["labels"]["trace_id"], trace, "{series}");
     }
 }
 

@@ -48,6 +48,11 @@ impl Drop for Prometheus {
 impl Prometheus {
     /// Starts a server with these `scrape_configs`, which are YAML.
     pub async fn start(scrape_configs: &str) -> Self {
+        Self::start_with(scrape_configs, &[]).await
+    }
+
+    /// As [`Self::start`], with these features on.
+    pub async fn start_with(scrape_configs: &str, features: &[&str]) -> Self {
         // Its port cannot be asked for, so it is given one that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = port.expect("a free port").port();
@@ -60,6 +65,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(features.iter().map(|feature| format!("--enable-feature={feature}")))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -94,23 +100,31 @@ impl Prometheus {
         self.query(query, 1).await[0].value
     }
 
+    /// The exemplars of a series, once there are any.
+    pub async fn exemplars(&self, series: &str) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // All there are, whenever they were.
+            let form = [form_field("query", series), "start=0&end=9999999999".to_owned()].join("&");
+            let data = self.post("query_exemplars", form).await.unwrap_or_default();
+            let exemplars: Vec<Value> = data
+                .as_array()
+                .into_iter()
+                .flatten()
+                .flat_map(|series| series["exemplars"].as_array().cloned().unwrap_or_default())
+                .collect();
+            if !exemplars.is_empty() {
+                return exemplars;
+            }
+            assert!(Instant::now() < deadline, "{series} has no exemplars: {data}");
+            sleep(POLL).await;
+        }
+    }
+
     /// What a query gives now; nothing while the server starts.
     async fn query_now(&self, query: &str) -> Option<Vec<Element>> {
-        let url = format!("{}/api/v1/query", self.url);
-        let response = client()
-            .post(url)
-            .header("content-type", "application/x-www-form-urlencoded");
-        let text = response
-            .body(form_field("query", query))
-            .send()
-            .await
-            .ok()?
-            .text()
-            .await
-            .ok()?;
-        let answer: Value = serde_json::from_str(&text).ok()?;
-        assert_ne!(answer["status"], "error", "{query}: {text}");
-        let elements = answer["data"]["result"].as_array()?.iter().map(|element| Element {
+        let data = self.post("query", form_field("query", query)).await?;
+        let elements = data["result"].as_array()?.iter().map(|element| Element {
             labels: element["metric"].clone(),
             value: element["value"][1]
                 .as_str()
@@ -118,6 +132,18 @@ impl Prometheus {
                 .expect("a number"),
         });
         Some(elements.collect())
+    }
+
+    /// What the API answers now; nothing while the server starts.
+    async fn post(&self, path: &str, form: String) -> Option<Value> {
+        let request = client()
+            .post(format!("{}/api/v1/{path}", self.url))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form);
+        let text = request.send().await.ok()?.text().await.ok()?;
+        let mut answer: Value = serde_json::from_str(&text).ok()?;
+        assert_ne!(answer["status"], "error", "{path}: {text}");
+        Some(answer["data"].take())
     }
 }
 
