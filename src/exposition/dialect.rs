@@ -32,9 +32,35 @@ pub trait Dialect: std::fmt::Debug + 'static {
 /// Where the value stands, and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
-    pub(super) value: (usize, usize),
-    pub(super) timestamp: Option<(usize, usize)>,
+    pub(super) value: Span,
+    pub(super) timestamp: Option<Span>,
     pub(super) exemplar: Exemplar,
+}
+
+/// Where something starts and ends in its line, which is never longer than this holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
+    /// What stands there.
+    pub(super) fn of(self, line: &[u8]) -> &[u8] {
+        &line[self.start as usize..self.end as usize]
+    }
+
+    /// Where it ends.
+    pub(super) fn end(self) -> usize {
+        self.end as usize
+    }
 }
 
 /// The exemplar at the end of a line.
@@ -43,11 +69,11 @@ pub enum Exemplar {
     Absent,
     /// From this index on: ` # {` and what follows.
     At {
-        start: usize,
+        start: u32,
         has_quoted_name: bool,
     },
     /// From this index on there is something that begins as one and that Prometheus would not read.
-    Malformed(usize),
+    Malformed(u32),
 }
 
 /// Prometheus's text format.
@@ -66,21 +92,22 @@ impl Dialect for Text {
         skip_blanks(line, at)
     }
 
+    #[inline(always)]
     fn numbers(line: &[u8], at: usize) -> Result<Numbers, Malformed> {
         let start = skip_blanks(line, at);
         let mut numbers = Numbers {
-            value: (start, line.len()),
+            value: Span::new(start, line.len()),
             timestamp: None,
             exemplar: Exemplar::Absent,
         };
         if is_plain_value(&line[start..]) {
             return Ok(numbers);
         }
-        numbers.value.1 = token_end(line, start);
-        if !is_value(&line[start..numbers.value.1]) {
+        numbers.value = Span::new(start, token_end(line, start));
+        if !is_value(numbers.value.of(line)) {
             return Err(Malformed);
         }
-        let start = skip_blanks(line, numbers.value.1);
+        let start = skip_blanks(line, numbers.value.end());
         let end = token_end(line, start);
         if start == end {
             return Ok(numbers);
@@ -88,7 +115,7 @@ impl Dialect for Text {
         if !is_timestamp(&line[start..end]) || skip_blanks(line, end) != line.len() {
             return Err(Malformed);
         }
-        numbers.timestamp = Some((start, end));
+        numbers.timestamp = Some(Span::new(start, end));
         Ok(numbers)
     }
 
@@ -114,29 +141,30 @@ impl Dialect for OpenMetrics {
         at
     }
 
+    #[inline(always)]
     fn numbers(line: &[u8], at: usize) -> Result<Numbers, Malformed> {
-        let (value, rest) = number(line, at).ok_or(Malformed)?;
+        let value = number(line, at).ok_or(Malformed)?;
         let mut numbers = Numbers {
             value,
             timestamp: None,
             exemplar: Exemplar::Absent,
         };
-        let mut at = rest;
+        let mut at = value.end();
         if at < line.len() && !line[at..].starts_with(EXEMPLAR) {
-            let (timestamp, rest) = number(line, at).ok_or(Malformed)?;
-            if seconds(&line[timestamp.0..timestamp.1]).is_none() {
+            let timestamp = number(line, at).ok_or(Malformed)?;
+            if seconds(timestamp.of(line)).is_none() {
                 return Err(Malformed);
             }
             numbers.timestamp = Some(timestamp);
-            at = rest;
+            at = timestamp.end();
         }
         if line[at..].starts_with(EXEMPLAR) {
             numbers.exemplar = match exemplar(line, at) {
                 Ok(parts) => Exemplar::At {
-                    start: at,
+                    start: at as u32,
                     has_quoted_name: parts.labels.iter().any(|label| label.name_span().is_quoted),
                 },
-                Err(Malformed) => Exemplar::Malformed(at),
+                Err(Malformed) => Exemplar::Malformed(at as u32),
             };
         } else if at != line.len() {
             return Err(Malformed);
@@ -166,8 +194,8 @@ const EXEMPLAR: &[u8] = b" # {";
 /// Where the parts of an exemplar stand: its labels, its value and its timestamp.
 pub(super) struct ExemplarParts {
     pub labels: Vec<super::sample::Label>,
-    pub value: (usize, usize),
-    pub timestamp: Option<(usize, usize)>,
+    pub value: Span,
+    pub timestamp: Option<Span>,
 }
 
 /// Scans the exemplar that starts at `at`, to the end of the line.
@@ -181,15 +209,15 @@ pub(super) fn exemplar(line: &[u8], at: usize) -> Result<ExemplarParts, Malforme
         // In a sample's label value its lexer passes over a NUL, here it stops.
         return Err(Malformed);
     }
-    let (value, rest) = number(line, behind).ok_or(Malformed)?;
+    let value = number(line, behind).ok_or(Malformed)?;
     let mut parts = ExemplarParts {
         labels,
         value,
         timestamp: None,
     };
-    if rest < line.len() {
-        let (timestamp, rest) = number(line, rest).ok_or(Malformed)?;
-        if rest != line.len() || seconds(&line[timestamp.0..timestamp.1]).is_none() {
+    if value.end() < line.len() {
+        let timestamp = number(line, value.end()).ok_or(Malformed)?;
+        if timestamp.end() != line.len() || seconds(timestamp.of(line)).is_none() {
             return Err(Malformed);
         }
         parts.timestamp = Some(timestamp);
@@ -197,8 +225,8 @@ pub(super) fn exemplar(line: &[u8], at: usize) -> Result<ExemplarParts, Malforme
     Ok(parts)
 }
 
-/// Behind one space at `at`: where a number stands, and where it ends.
-fn number(line: &[u8], at: usize) -> Option<((usize, usize), usize)> {
+/// Where a number stands, behind one space at `at`.
+fn number(line: &[u8], at: usize) -> Option<Span> {
     if line.get(at) != Some(&b' ') {
         return None;
     }
@@ -206,7 +234,7 @@ fn number(line: &[u8], at: usize) -> Option<((usize, usize), usize)> {
     let rest = &line[start..];
     let end = start + memchr::memchr(b' ', rest).unwrap_or(rest.len());
     let token = &line[start..end];
-    (is_plain_value(token) || is_value(token)).then_some(((start, end), end))
+    (is_plain_value(token) || is_value(token)).then_some(Span::new(start, end))
 }
 
 /// A timestamp of OpenMetrics, in seconds.

@@ -106,6 +106,7 @@ pub enum Keyword {
 
 impl Line {
     /// Tells what a line of text is. Samples are left unchecked.
+    #[inline]
     pub(super) fn of_text(line: &[u8]) -> Self {
         match line.first() {
             None => Self::Comment,

@@ -291,7 +291,6 @@ impl<F: Dialect> LineOutput<F> {
                         labels.rendered()
                     });
                 }
-                out.push(b'}');
             }
         }
         tail.write(line, out);
@@ -323,7 +322,6 @@ impl<F: Dialect> LineOutput<F> {
         } else {
             added.after_comma()
         });
-        out.push(b'}');
         Ok(())
     }
 
@@ -347,7 +345,7 @@ impl<F: Dialect> LineOutput<F> {
     }
 }
 
-/// What follows a sample's labels.
+/// What follows a sample's labels, their closing brace included.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     /// The bytes that are written as they came.
@@ -359,11 +357,12 @@ struct Tail {
 }
 
 impl Tail {
+    #[inline(always)]
     /// The tail, and whether it lacks the exemplar that it should have.
     fn of<D: Dialect, F: Dialect>(line: &[u8], sample: &Sample, names: Names) -> Result<(Self, bool), DropReason> {
         let start = match sample.labels {
             Labels::Absent => sample.name.end,
-            Labels::Braces { close, .. } => close + 1,
+            Labels::Braces { close, .. } => close,
         };
         let mut tail = Self {
             start,
@@ -381,17 +380,18 @@ impl Tail {
             Exemplar::Malformed(start) => Some(start),
         };
         if let Some(start) = lost_exemplar {
-            (tail.end, tail.has_newline) = (start, false);
+            (tail.end, tail.has_newline) = (start as usize, false);
         }
         if D::IS_OPEN_METRICS && !F::IS_OPEN_METRICS {
-            (tail.end, tail.has_newline) = (sample.numbers.value.1, false);
-            if let Some((start, end)) = sample.numbers.timestamp {
-                tail.timestamp = Some(text_timestamp(&line[start..end]).ok_or(DropReason::Malformed)?);
+            (tail.end, tail.has_newline) = (sample.numbers.value.end(), false);
+            if let Some(timestamp) = sample.numbers.timestamp {
+                tail.timestamp = Some(text_timestamp(timestamp.of(line)).ok_or(DropReason::Malformed)?);
             }
         }
         Ok((tail, lost_exemplar.is_some()))
     }
 
+    #[inline(always)]
     fn write(self, line: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&line[self.start..self.end]);
         if let Some(milliseconds) = self.timestamp {

@@ -140,6 +140,7 @@ impl Verdicts {
     const KEPT: usize = 4;
 
     /// The verdict on this name, if it is among those kept. `same_name` says that it is the name of the sample before.
+    #[inline(always)]
     fn of(&mut self, name: &[u8], same_name: bool) -> Option<Verdict> {
         if !same_name {
             self.current = self.entries.iter().position(|(kept, _)| kept == name)?;

@@ -195,7 +195,7 @@ impl<D: Dialect> Scanner<D> {
     fn scan_with_name_in_braces(&mut self, line: &[u8]) -> Result<Sample, Malformed> {
         self.labels.clear();
         let mut name = Some(None);
-        let (close, needs_comma) = self.scan_labels(line, 1, &mut name)?;
+        let (close, needs_comma) = self.scan_labels_apart(line, 1, &mut name)?;
         Ok(Sample {
             name: name.flatten().ok_or(Malformed)?,
             has_quoted_name: true,
@@ -221,6 +221,7 @@ impl<D: Dialect> Scanner<D> {
 
     /// Scans the labels that are not known, from behind the opening brace or the last known label to the closing brace.
     /// Where `metric` has a place for the metric's name, it may stand among them, quoted and without a value.
+    #[inline(always)]
     fn scan_labels(
         &mut self,
         line: &[u8],
@@ -276,6 +277,17 @@ impl<D: Dialect> Scanner<D> {
         Ok((at, needs_comma))
     }
 
+    /// As [`Self::scan_labels`], which is woven into the scan of every sample, for lines that are none of the many.
+    #[cold]
+    fn scan_labels_apart(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        metric: &mut Option<Option<Name>>,
+    ) -> Result<(usize, bool), Malformed> {
+        self.scan_labels(line, start, metric)
+    }
+
     /// Whether the line being scanned has a label of this name and fingerprint.
     fn has_like(&self, line: &[u8], name: &[u8], fingerprint: u64) -> bool {
         self.labels
@@ -300,6 +312,7 @@ impl<D: Dialect> Scanner<D> {
 pub(super) const METRIC_NAME: &[u8] = b"__name__";
 
 /// The label's name that starts at `at`, quoted or not.
+#[inline(always)]
 fn label_name<D: Dialect>(line: &[u8], at: usize) -> Result<Name, Malformed> {
     if line.get(at) == Some(&b'"') {
         return quoted_name(line, at);
@@ -343,6 +356,7 @@ fn is_metric_name<D: Dialect>(line: &[u8], name: Name) -> bool {
 }
 
 /// Behind a label's name: the index behind the quote that opens its value.
+#[inline(always)]
 fn value_start<D: Dialect>(line: &[u8], name_end: usize) -> Result<usize, Malformed> {
     if line[name_end..].starts_with(b"=\"") {
         return Ok(name_end + 2);
@@ -359,6 +373,7 @@ fn value_start<D: Dialect>(line: &[u8], name_end: usize) -> Result<usize, Malfor
 }
 
 /// Behind a label: the index of the next label or brace, and whether another label would need a comma first.
+#[inline(always)]
 fn skip_comma<D: Dialect>(line: &[u8], label_end: usize) -> Result<(usize, bool), Malformed> {
     let at = D::skip_blanks(line, label_end);
     match line.get(at) {
@@ -395,6 +410,7 @@ pub(super) const fn fingerprint(name: &[u8]) -> u64 {
 }
 
 /// The index of the quote that closes the label value starting at `start`.
+#[inline(always)]
 fn quoted_end(line: &[u8], start: usize) -> Result<usize, Malformed> {
     let mut at = start;
     let mut ascii = true;
@@ -423,6 +439,7 @@ fn quoted_end(line: &[u8], start: usize) -> Result<usize, Malformed> {
 
 /// The index of the first quote or backslash from `start` on (the line's length if there is none), and whether all
 /// bytes before it are ASCII. Eight bytes a step: this is where most of a body's bytes are looked at.
+#[inline(always)]
 fn plain_run_end(line: &[u8], start: usize) -> (usize, bool) {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
@@ -460,6 +477,6 @@ fn plain_run_end(line: &[u8], start: usize) -> (usize, bool) {
 /// The labels of an exemplar, scanned: in the order of the line, with the index behind the closing brace.
 pub(super) fn exemplar_labels<D: Dialect>(line: &[u8], start: usize) -> Result<(Vec<Label>, usize), Malformed> {
     let mut scanner = Scanner::<D>::default();
-    let (close, _) = scanner.scan_labels(line, start, &mut None)?;
+    let (close, _) = scanner.scan_labels_apart(line, start, &mut None)?;
     Ok((scanner.labels, close + 1))
 }

@@ -164,7 +164,7 @@ impl Output for MessageOutput {
         self.scratch.clear();
         match sample.numbers.exemplar {
             Exemplar::Absent => {}
-            Exemplar::At { start, .. } => self.encode_exemplar(line, start),
+            Exemplar::At { start, .. } => self.encode_exemplar(line, start as usize),
             Exemplar::Malformed(_) => written.lost_exemplar = true,
         }
         self.add::<D>(part, &read)?;
@@ -228,10 +228,9 @@ impl MessageOutput {
         scanner: &Scanner<D>,
         part: Part,
     ) -> Result<Read, DropReason> {
-        let (start, end) = sample.numbers.value;
-        let value = number(&line[start..end]).ok_or(DropReason::Malformed)?;
+        let value = number(sample.numbers.value.of(line)).ok_or(DropReason::Malformed)?;
         let timestamp = match sample.numbers.timestamp {
-            Some((start, end)) => Some(milliseconds::<D>(&line[start..end]).ok_or(DropReason::Malformed)?),
+            Some(timestamp) => Some(milliseconds::<D>(timestamp.of(line)).ok_or(DropReason::Malformed)?),
             None => None,
         };
         let told_by = match (self.family.kind, part) {
@@ -286,13 +285,9 @@ impl MessageOutput {
             let name = final_name(*label, line, self.names);
             put_quoted(field::EXEMPLAR_LABEL, &name, label.value(line), out);
         }
-        let (start, end) = parts.value;
-        put_double_field(
-            field::EXEMPLAR_VALUE,
-            number(&line[start..end]).unwrap_or(f64::NAN),
-            out,
-        );
-        if let Some(timestamp) = parts.timestamp.and_then(|(start, end)| seconds(&line[start..end])) {
+        let value = number(parts.value.of(line)).unwrap_or(f64::NAN);
+        put_double_field(field::EXEMPLAR_VALUE, value, out);
+        if let Some(timestamp) = parts.timestamp.and_then(|timestamp| seconds(timestamp.of(line))) {
             put_timestamp(field::EXEMPLAR_TIMESTAMP, timestamp, out);
         }
     }
