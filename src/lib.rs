@@ -26,15 +26,17 @@
 //! A room knows those below it and none above. Data is pulled: a scraper that reads polls the server's body, which polls
 //! the answer, which polls a target's body and pushes what came through the engine. There is no channel and no task
 //! between them, so a scraper that does not read holds the targets back, and one that leaves cancels them by dropping
-//! the answer. What is held at any moment is one chunk of one body, one line that is not whole, a piece of the answer,
-//! the names of the metric families, and the windows of the codings where bodies are compressed.
+//! the answer. What is held at any moment is one chunk of one body, one line that is not whole (or one family, where messages
+//! are read or written), a piece of the answer, the names of the metric families, and the windows of the codings where
+//! bodies are compressed.
 //!
 //! # What must stay true
 //!
 //! 1. **A target's failure costs its own data only.** Each target's outcome is a value ([`scrape::ScrapeError`]), never
 //!    the answer's.
 //! 2. **What goes out parses.** One line that Prometheus cannot read costs the whole scrape, so a relabelled target's
-//!    line is written only when all of it has been checked. `tests/suite/lines.rs` has the rules, one line each.
+//!    line is written only when all of it has been checked. `tests/suite/lines.rs` and `openmetrics.rs` have the rules, one
+//!    line each, and `protobuf.rs` those of messages.
 //! 3. **Inside the budget, always.** Whoever adds a wait adds a deadline from [`budget::Budget`].
 //! 4. **Constant memory.** Whatever grows with what a target sends has a bound and a reason for its size.
 //!
