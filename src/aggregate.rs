@@ -417,7 +417,8 @@ impl TargetScrape {
             return;
         };
         let Some(engine) = self.engine(scraped.format, format, names) else {
-            return self.end(Err(ScrapeError::TooLateForFormat), budget);
+            let answered = String::from_utf8_lossy(content_type(scraped.format, names).as_bytes()).into_owned();
+            return self.end(Err(ScrapeError::ContentType(answered)), budget);
         };
         self.state = State::Alive(Box::new(Stream {
             body: scraped.body,
@@ -552,7 +553,7 @@ impl Stream {
         let end = if ended.is_ok() { self.good_end } else { End::BrokenOff };
         self.engine.finish(end, families, out);
         if ended.is_ok() && !self.engine.is_whole() {
-            return Step::End(Err(ScrapeError::NoEndMark));
+            return Step::End(Err(ScrapeError::NoEnd));
         }
         Step::End(ended)
     }

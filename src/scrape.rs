@@ -78,12 +78,9 @@ pub enum ScrapeError {
     /// The body broke off.
     #[error("broke off inside its body: {0}")]
     BrokenOff(String),
-    /// The body ended without the mark that ends an OpenMetrics body.
-    #[error("ended its OpenMetrics body without \"# EOF\", so that it broke off")]
-    NoEndMark,
-    /// The answer was begun as OpenMetrics, of which this is none.
-    #[error("answered in another format than OpenMetrics when the answer had begun as that")]
-    TooLateForFormat,
+    /// The body ended where none may: before the mark that ends OpenMetrics, or within a protobuf message.
+    #[error("ended its body without \"# EOF\", or within a message, so that it broke off")]
+    NoEnd,
     /// The body is too large.
     #[error("sent a body of more than {0} bytes")]
     TooLarge(u64),
@@ -183,7 +180,7 @@ impl Scraper {
         let body = TargetBody {
             source: match coding {
                 None => Source::Plain(body),
-                Some(coding) => Source::Compressed(Box::new(Decoder::new(coding, body))),
+                Some(coding) => Source::Compressed(Box::new(Decoder::new(coding, body, target.max_body_bytes))),
             },
             limit: target.max_body_bytes,
             left: target.max_body_bytes,

@@ -12,7 +12,8 @@ pub trait Engine {
     /// Ends the body; appends to `out` what is left.
     fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>);
 
-    /// Whether the body may end here. One of OpenMetrics may only behind its `# EOF`: without, it broke off.
+    /// Whether the body, which is over, may end where it did. One of OpenMetrics may only behind its `# EOF`, one of
+    /// protobuf only between two messages: elsewhere it broke off.
     fn is_whole(&self) -> bool {
         true
     }

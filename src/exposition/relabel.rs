@@ -91,8 +91,9 @@ impl<D: Dialect, O: Output> Engine for Rewrite<D, O> {
 
     fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
         let Self { lines, body } = self;
+        // In OpenMetrics only the last line of all may lack its newline, and it tells by itself that it is whole.
+        let end = if D::IS_OPEN_METRICS { End::Whole } else { end };
         lines.finish(end, |line| {
-            // In OpenMetrics only the last line of all may lack its newline.
             let is_whole = !D::IS_OPEN_METRICS || line.is_ok_and(|line| D::line(text_of(line)) == Line::Eof);
             if is_whole {
                 body.line(line, families, out);

@@ -68,9 +68,12 @@ enum Reader {
 }
 
 impl Decoder {
-    pub(super) fn new(coding: Coding, body: reqwest::Body) -> Self {
+    /// Decodes a body of at most `limit` bytes as they come: there are codings of nothing at all, without end.
+    pub(super) fn new(coding: Coding, body: reqwest::Body, limit: u64) -> Self {
         let encoded = Encoded {
             body,
+            limit,
+            left: limit,
             chunk: Bytes::new(),
             broke_off: None,
         };
@@ -129,6 +132,9 @@ impl Decoder {
 /// A body, as its decoder reads it.
 struct Encoded {
     body: reqwest::Body,
+    limit: u64,
+    /// Bytes that may still come.
+    left: u64,
     chunk: Bytes,
     /// Why nothing more came. The decoder sees an end only: told of an error, it would throw away what it has decoded.
     broke_off: Option<String>,
@@ -149,7 +155,13 @@ impl AsyncBufRead for Encoded {
         let this = self.get_mut();
         if this.chunk.is_empty() && this.broke_off.is_none() {
             match ready!(poll_data(&mut this.body, cx)) {
-                Some(Ok(chunk)) => this.chunk = chunk,
+                Some(Ok(chunk)) if chunk.len() as u64 > this.left => {
+                    this.broke_off = Some(format!("more than {} bytes came, compressed", this.limit));
+                }
+                Some(Ok(chunk)) => {
+                    this.left -= chunk.len() as u64;
+                    this.chunk = chunk;
+                }
                 Some(Err(error)) => this.broke_off = Some(error),
                 None => {}
             }
@@ -189,7 +201,7 @@ mod tests {
 
     /// What was decoded, in one text for each turn, and how it ended.
     fn decode(coding: Coding, coded: Vec<u8>) -> (Vec<Vec<u8>>, Result<(), String>) {
-        let mut decoder = Decoder::new(coding, coded.into());
+        let mut decoder = Decoder::new(coding, coded.into(), u64::MAX);
         let mut turns = vec![Vec::new()];
         loop {
             match decoder.poll_piece(&mut Context::from_waker(Waker::noop())) {

@@ -548,6 +548,19 @@ async fn a_bomb_is_cut_at_its_decoded_size_in_constant_memory() {
 }
 
 #[tokio::test]
+async fn codings_of_nothing_have_the_same_limit() {
+    let text = sample_of(1_000);
+    for coding in CODINGS {
+        let nothing = coding.encode(b"").repeat(100_000);
+        let body = [coding.encode(&text), nothing].concat();
+        let (answer, log) =
+            beside_healthy_queue_proxy(vec![coded(coding.name(), &body)], &[("QPEXT_MAX_BODY_BYTES", "500000")]).await;
+        assert_eq!(answer, merged(&text), "what came before is kept");
+        assert!(log.contains("more than 500000 bytes came, compressed"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn the_limit_is_exact_for_decoded_bytes() {
     let body = sample_of(100_000);
     for coding in CODINGS {

@@ -362,3 +362,28 @@ async fn protobuf_that_breaks_off_gives_every_whole_message() {
     let log = sidecar.logged("target failed").await;
     assert!(log.contains("broke off inside its body"), "{log}");
 }
+
+#[tokio::test]
+async fn protobuf_of_nobody_alive_is_503() {
+    let app = protobuf_target(b"\x32xxx").await;
+    let sidecar = app_alone(&app).await;
+    let request = client()
+        .get(sidecar.url("/metrics"))
+        .header(ACCEPT, PROMETHEUS_3_NATIVE);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    assert!(text.contains("or within a message"), "{text}");
+}
+
+#[tokio::test]
+async fn an_end_mark_without_a_newline_is_one_however_the_body_ends() {
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/openmetrics-text; version=1.0.0\r\nconnection: close\r\n\r\n";
+    let app = Stub::start(vec![Step::Send(format!("{head}x 1\n# EOF").into_bytes()), Step::Close]).await;
+    let mut sidecar = app_alone(&app).await;
+    let (_, text) = scrape(&sidecar, PROMETHEUS_2).await;
+    assert_eq!(text, format!("x{{{SERVING}}} 1\n# EOF\n"));
+    sidecar.signal("TERM").await;
+    assert!(!sidecar.rest_of_log().await.contains("target failed"));
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use qpext::exposition::{
-    Counts, DropReason, End, Engine as _, Families, LabelSet, MAX_FAMILY, Names, ProtobufToText, Splice, Untyped,
+    Counts, DropReason, End, Engine, Families, LabelSet, MAX_FAMILY, MAX_LINE, Names, ProtobufToText, Splice, Untyped,
 };
 
 use crate::support::protobuf::*;
@@ -1109,4 +1109,67 @@ fn made_up_names_run_out_of_room_in_text() {
     let (_, counts) = to_text_cut(&encode(&families), USUAL, Cut::Whole, End::Whole);
     assert!(counts.dropped(DropReason::NoRoom) > 10_000);
     assert_eq!(counts.samples + counts.dropped(DropReason::NoRoom), 60_000);
+}
+
+#[test]
+fn a_metric_of_more_than_a_mebibyte_is_dropped_alone() {
+    let with_label = |bytes: usize| Metric {
+        label: labels([("a", "x".repeat(bytes).as_str())]),
+        ..counter(1.0)
+    };
+    let body = encode(&[family(
+        "m",
+        MetricType::Counter,
+        vec![
+            counter(1.0),
+            with_label(MAX_LINE + 1),
+            counter(2.0),
+            with_label(MAX_LINE / 2),
+        ],
+    )]);
+    for run in [splice_cut, to_text_cut] {
+        let (_, counts) = run(&body, USUAL, Cut::Whole, End::Whole);
+        assert_eq!((counts.samples, counts.dropped(DropReason::TooLong)), (3, 1));
+    }
+}
+
+/// Each of these metrics would be as large in text as a family may be: writing and taking them back must not be done over
+/// and over.
+#[test]
+fn a_family_has_the_work_of_one_done_for_it_however_often_it_does_not_fit() {
+    let bucket = Bucket::default();
+    let large = histogram(Histogram {
+        bucket: vec![bucket; 3_000],
+        ..Histogram::default()
+    });
+    let large = Metric {
+        label: labels([("a", "x".repeat(8_000).as_str())]),
+        ..large
+    };
+    let body = encode(&[family(
+        "m",
+        MetricType::Histogram,
+        vec![large.clone(), large, histogram(Histogram::default())],
+    )]);
+    let (out, counts) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
+    assert_eq!(
+        counts.dropped(DropReason::TooLong),
+        3,
+        "nothing is left of the family's room for the last one"
+    );
+    assert_eq!(out, b"");
+}
+
+#[test]
+fn a_body_that_ends_within_a_message_broke_off() {
+    let body = encode(&[family("m", MetricType::Counter, vec![counter(1.0)])]);
+    for end in 0..=body.len() {
+        let mut splice = Splice::new(serving_labels(), Untyped::Keep, Names::Utf8);
+        let mut to_text = ProtobufToText::new(serving_labels(), Untyped::Keep, Names::Utf8);
+        for engine in [&mut splice as &mut dyn Engine, &mut to_text] {
+            engine.push(&body[..end], &mut Families::default(), &mut Vec::new());
+            engine.finish(End::Whole, &mut Families::default(), &mut Vec::new());
+            assert_eq!(engine.is_whole(), end == 0 || end == body.len(), "{end}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: the `LabelPair` messages of one metric. Out: a verdict, and where a name must change its new one: escaped for a
 //! reader of the old character set only, and renamed where it is among the labels that are added (the rule of
-//! `write_renamed` in `relabel.rs`). Nothing is copied for a metric whose names stay.
+//! `write_renamed` in `output.rs`). Nothing is copied for a metric whose names stay.
 
 use super::schema::check_text;
 use super::wire::{Fields, Malformed, Value};

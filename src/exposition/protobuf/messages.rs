@@ -23,6 +23,8 @@ pub(super) struct Messages {
     state: State,
     /// The start of a message whose end has not come.
     partial: Vec<u8>,
+    /// The body ended within a message.
+    is_cut: bool,
 }
 
 /// What the next byte is.
@@ -43,6 +45,7 @@ impl Default for Messages {
         Self {
             state: State::Length(Varint::default()),
             partial: Vec::new(),
+            is_cut: false,
         }
     }
 }
@@ -100,10 +103,16 @@ impl Messages {
             // Already reported.
             State::Skipping(_) | State::Lost => true,
         };
+        self.is_cut = !is_between_messages || matches!(self.state, State::Skipping(_));
         self.reset();
         if end == End::Whole && !is_between_messages {
             each(Err(DropReason::Malformed));
         }
+    }
+
+    /// Whether the body, which is over, ended between two messages.
+    pub(super) fn ended_well(&self) -> bool {
+        !self.is_cut
     }
 
     fn begin(&mut self, length: u64, each: &mut impl FnMut(Result<&[u8], DropReason>)) {

@@ -8,8 +8,10 @@ use super::histogram::Histogram;
 use super::labels::Labels;
 use super::schema::{COUNTER, GAUGE, QUANTILE, TIMESTAMP, UNTYPED, check};
 use super::wire::{Fields, Malformed, Value};
+use crate::exposition::counts::DropReason;
 use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
+use crate::exposition::lines::MAX_LINE;
 
 /// The numbers of a metric's fields.
 pub(super) mod field {
@@ -21,6 +23,10 @@ pub(super) mod field {
     pub const TIMESTAMP_MS: u32 = 6;
     pub const HISTOGRAM: u32 = 7;
 }
+
+/// The largest metric that is read, in bytes: as long as a line may be. Its labels are noted one by one, which takes
+/// several times their bytes.
+const MAX_METRIC: usize = MAX_LINE;
 
 /// The label of a histogram's buckets.
 const LE: &[u8] = b"le";
@@ -58,7 +64,14 @@ impl Checker {
     }
 
     /// Checks a metric of a family of this type; returns whether a label has to be given another name.
-    pub(super) fn check(&mut self, metric: &[u8], kind: Kind, added: &LabelSet) -> Result<bool, Malformed> {
+    pub(super) fn check(&mut self, metric: &[u8], kind: Kind, added: &LabelSet) -> Result<bool, DropReason> {
+        if metric.len() > MAX_METRIC {
+            return Err(DropReason::TooLong);
+        }
+        Ok(self.check_parts(metric, kind, added)?)
+    }
+
+    fn check_parts(&mut self, metric: &[u8], kind: Kind, added: &LabelSet) -> Result<bool, Malformed> {
         self.labels.clear();
         let mut seen = 0u32;
         let mut histogram = None;

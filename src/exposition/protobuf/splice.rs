@@ -60,6 +60,10 @@ impl Engine for Splice {
         messages.finish(end, |message| writer.message(message, out));
     }
 
+    fn is_whole(&self) -> bool {
+        self.messages.ended_well()
+    }
+
     fn counts(&self) -> Counts {
         self.writer.counts
     }
@@ -175,7 +179,7 @@ impl Writer {
                 let written = self.metric(metric, kind, changes.kind, out);
                 let written = match written {
                     Ok(()) if out.len() - start > room => Err(DropReason::TooLong),
-                    written => written.map_err(DropReason::from),
+                    written => written,
                 };
                 match written {
                     Ok(()) => self.counts.samples += 1,
@@ -194,7 +198,13 @@ impl Writer {
         }
     }
 
-    fn metric(&mut self, metric: &[u8], kind: Kind, becomes: Option<Kind>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn metric(
+        &mut self,
+        metric: &[u8],
+        kind: Kind,
+        becomes: Option<Kind>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DropReason> {
         let renames = self.checker.check(metric, kind, &self.labels)?;
         let added = self.labels.protobuf();
         let mut own = metric;

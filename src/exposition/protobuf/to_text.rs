@@ -62,6 +62,10 @@ impl Engine for ProtobufToText {
         messages.finish(end, |message| writer.message(message, families, out));
     }
 
+    fn is_whole(&self) -> bool {
+        self.messages.ended_well()
+    }
+
     fn counts(&self) -> Counts {
         self.writer.counts
     }
@@ -116,13 +120,15 @@ impl Writer {
         }
         let start = out.len();
         let is_new = self.metadata(family, kind, families, out);
+        // What was written and taken back counts, too: a family must not have the work of many done for it.
+        let mut room = MAX_FAMILY;
         let samples = self.counts.samples;
         self.checker.begin_family();
         for field in Fields::of(message) {
             let field = field?;
             if let (family::field::METRIC, Value::Bytes(metric)) = (field.number, field.value) {
-                let room = MAX_FAMILY.saturating_sub(out.len() - start);
-                self.metric(metric, family.kind, room, out);
+                let written = self.metric(metric, family.kind, room, out);
+                room = room.saturating_sub(written);
             }
         }
         if family.metrics > 0 && self.counts.samples == samples {
@@ -165,16 +171,15 @@ impl Writer {
         written
     }
 
-    /// Writes the samples of a metric, if there is room for all of them.
-    fn metric(&mut self, metric: &[u8], kind: Kind, room: usize, out: &mut Vec<u8>) {
+    /// Writes the samples of a metric, if there is room for all of them. Returns the bytes that it wrote, even if it took
+    /// them back.
+    fn metric(&mut self, metric: &[u8], kind: Kind, room: usize, out: &mut Vec<u8>) -> usize {
         let start = out.len();
-        let written = match self.checker.check(metric, kind, &self.labels) {
-            Ok(_) => {
-                self.lines.begin_metric(&self.checker, metric, &self.labels);
-                self.lines.metric(metric, kind, room, out)
-            }
-            Err(Malformed) => Err(DropReason::Malformed),
-        };
+        let written = self.checker.check(metric, kind, &self.labels).and_then(|_| {
+            self.lines.begin_metric(&self.checker, metric, &self.labels);
+            self.lines.metric(metric, kind, room, out)
+        });
+        let length = out.len() - start;
         match written {
             Ok(samples) => self.counts.samples += samples,
             Err(reason) => {
@@ -182,6 +187,7 @@ impl Writer {
                 self.counts.drop_line(reason);
             }
         }
+        length
     }
 }
 
