@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use qpext::exposition::{
-    DropReason, End, Engine, Families, LabelSet, Names, OpenMetricsToText, Relabel, RelabelOpenMetrics, Untyped,
+    DropReason, End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, Relabel,
+    RelabelOpenMetrics, TextToProtobuf, Untyped,
 };
 
 const HELP: &str = "\
@@ -17,7 +18,7 @@ Reads a body on standard input and writes what the sidecar makes of it.
 Usage: convert --from FORMAT --to FORMAT [--utf8] [--untyped WHAT] [--label NAME=VALUE]...
 
   --from FORMAT       what is read: text or openmetrics
-  --to FORMAT         what is written: text or openmetrics; text is written as text only
+  --to FORMAT         what is written: text, openmetrics or protobuf; text is not written as openmetrics
   --utf8              for a scraper that takes any name (escaping=allow-utf-8), not only letters, digits, _ and :
   --untyped WHAT      what becomes of untyped families: convert, drop or keep [keep]
   --label NAME=VALUE  a label to add to each sample; may be given more than once
@@ -33,6 +34,7 @@ const USAGE: u8 = 64;
 enum Format {
     Text,
     OpenMetrics,
+    Protobuf,
 }
 
 struct Arguments {
@@ -87,6 +89,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
             ("--from", Some("openmetrics")) => from = Some(Format::OpenMetrics),
             ("--to", Some("text")) => to = Some(Format::Text),
             ("--to", Some("openmetrics")) => to = Some(Format::OpenMetrics),
+            ("--to", Some("protobuf")) => to = Some(Format::Protobuf),
             ("--untyped", Some("convert")) => untyped = Untyped::Convert,
             ("--untyped", Some("drop")) => untyped = Untyped::Drop,
             ("--untyped", Some("keep")) => untyped = Untyped::Keep,
@@ -101,7 +104,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
         return Err("--from and --to are needed; try --help".to_owned());
     };
     if (from, to) == (Format::Text, Format::OpenMetrics) {
-        return Err("text is written as text only".to_owned());
+        return Err("text is not written as openmetrics".to_owned());
     }
     let labels = LabelSet::new(labels).map_err(|error| error.to_string())?;
     Ok(Some(Arguments {
@@ -126,7 +129,9 @@ fn convert(arguments: Arguments) -> io::Result<bool> {
     let mut engine: Box<dyn Engine> = match (from, to) {
         (Format::OpenMetrics, Format::OpenMetrics) => Box::new(RelabelOpenMetrics::new(labels, untyped, names)),
         (Format::OpenMetrics, Format::Text) => Box::new(OpenMetricsToText::new(labels, untyped, names)),
-        (Format::Text, _) => Box::new(Relabel::new(labels, untyped, names)),
+        (Format::OpenMetrics, Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(labels, untyped, names)),
+        (_, Format::Protobuf) => Box::new(TextToProtobuf::new(labels, untyped, names)),
+        (_, _) => Box::new(Relabel::new(labels, untyped, names)),
     };
     let (mut body, mut out, mut families) = (Vec::new(), Vec::new(), Families::default());
     io::stdin().read_to_end(&mut body)?;

@@ -60,7 +60,7 @@ pub trait Output: std::fmt::Debug {
     ) -> Result<Written, DropReason>;
 
     /// Writes what is left.
-    fn finish(&mut self, out: &mut Vec<u8>);
+    fn finish(&mut self, out: &mut Vec<u8>) -> Lost;
 }
 
 /// What was written of a sample.
@@ -68,8 +68,17 @@ pub trait Output: std::fmt::Debug {
 pub struct Written {
     /// Its exemplar was malformed, or is none that this scraper reads, and is left out.
     pub(super) lost_exemplar: bool,
-    /// As many samples, this one among them, are not written after all: their family grew too large.
-    pub(super) taken_back: u64,
+    /// What was lost since a sample was last written.
+    pub(super) lost: Lost,
+}
+
+/// Samples that were taken and are not written after all, this one perhaps among them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lost {
+    /// In their family there is no place for them.
+    pub(super) malformed: u64,
+    /// Their family grew too large.
+    pub(super) too_long: u64,
 }
 
 /// Which part of its family a sample is.
@@ -98,6 +107,8 @@ pub struct Family<'a> {
     pub(super) kind: Option<MetricType>,
     /// Which part of it is at hand.
     pub(super) part: Part,
+    /// In its help text quotes have a backslash. In Prometheus's text they have none, and one before them is a backslash.
+    pub(super) help_has_escaped_quotes: bool,
 }
 
 impl<'a> Family<'a> {
@@ -111,14 +122,17 @@ impl<'a> Family<'a> {
             b"_created" => Part::Created,
             _ => Part::Value,
         };
-        if D::IS_OPEN_METRICS && !O::IS_OPEN_METRICS && !O::WRITES_WHOLE_FAMILIES {
-            // Text has no such parts: they are families of their own.
+        if D::IS_OPEN_METRICS && !O::IS_OPEN_METRICS {
             (family.suffix, family.kind) = match suffix {
+                // A family that goes by its samples' name, against the rules: it has its ending already.
+                b"" if !family.suffix.is_empty() && stem.ends_with(family.suffix.as_bytes()) => ("", kind),
+                // A counter's sample that does not end as it should is none of the counter's.
+                b"" if !family.suffix.is_empty() => ("", kind.filter(|_| O::WRITES_WHOLE_FAMILIES)),
+                _ if O::WRITES_WHOLE_FAMILIES => return family,
+                // Text has no such parts: they are families of their own.
                 b"_created" => ("_created", Some(MetricType::Gauge)),
                 b"_gsum" => ("_gsum", Some(MetricType::Gauge)),
                 b"_gcount" => ("_gcount", Some(MetricType::Gauge)),
-                // And a counter's sample that does not end as it should is none of the counter's.
-                b"" if !family.suffix.is_empty() => ("", None),
                 _ => return family,
             };
         }
@@ -138,6 +152,7 @@ impl<'a> Family<'a> {
             suffix: if O::IS_OPEN_METRICS { "" } else { suffix },
             kind,
             part: Part::Value,
+            help_has_escaped_quotes: D::IS_OPEN_METRICS,
         }
     }
 }
@@ -249,11 +264,13 @@ impl<F: Dialect> Output for LineOutput<F> {
         }
         Ok(Written {
             lost_exemplar,
-            taken_back: 0,
+            lost: Lost::default(),
         })
     }
 
-    fn finish(&mut self, _: &mut Vec<u8>) {}
+    fn finish(&mut self, _: &mut Vec<u8>) -> Lost {
+        Lost::default()
+    }
 }
 
 impl<F: Dialect> LineOutput<F> {
@@ -481,9 +498,7 @@ pub(super) fn final_names(
     names: Names,
 ) -> Result<Vec<Vec<u8>>, DropReason> {
     let mut own: Vec<Vec<u8>> = labels.iter().map(|label| final_name(*label, line, names)).collect();
-    let mut sorted: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
-    sorted.sort_unstable();
-    if sorted.windows(2).any(|pair| pair[0] == pair[1]) || sorted.binary_search(&METRIC_NAME).is_ok() {
+    if !are_unique(&own) {
         return Err(DropReason::Malformed);
     }
     for index in 0..own.len() {
@@ -499,6 +514,13 @@ pub(super) fn final_names(
     Ok(own)
 }
 
+/// Whether no two labels have one name, and none the name under which Prometheus keeps the metric's.
+pub(super) fn are_unique(names: &[Vec<u8>]) -> bool {
+    let mut sorted: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] != pair[1]) && sorted.binary_search(&METRIC_NAME).is_err()
+}
+
 /// Appends a metric's name as this scraper is to read it, without quotes or escapes.
 pub(super) fn put_metric_name(name: &[u8], names: Names, out: &mut Vec<u8>) {
     match names {
@@ -509,12 +531,18 @@ pub(super) fn put_metric_name(name: &[u8], names: Names, out: &mut Vec<u8>) {
 
 /// Takes the escapes out of a quoted name or value: `\\`, `\"` and `\n`. Prometheus leaves others as they are.
 pub(super) fn unescape(escaped: &[u8], out: &mut Vec<u8>) {
+    unescape_help(escaped, true, out);
+}
+
+/// Takes the escapes out of a help text, in which quotes may have none.
+pub(super) fn unescape_help(escaped: &[u8], has_escaped_quotes: bool, out: &mut Vec<u8>) {
     let mut rest = escaped;
     while let Some(backslash) = memchr::memchr(b'\\', rest) {
         out.extend_from_slice(&rest[..backslash]);
         let (plain, length) = match rest.get(backslash + 1) {
             Some(b'n') => (b'\n', 2),
-            Some(byte @ (b'\\' | b'"')) => (*byte, 2),
+            Some(b'\\') => (b'\\', 2),
+            Some(b'"') if has_escaped_quotes => (b'"', 2),
             _ => (b'\\', 1),
         };
         out.push(plain);

@@ -21,7 +21,7 @@ use super::format::Names;
 use super::labels::LabelSet;
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
-use super::output::{Family, LineOutput, Output, Part};
+use super::output::{Family, LineOutput, Lost, Output, Part};
 use super::protobuf::MessageOutput;
 use super::sample::Scanner;
 use super::untyped::{Fate, Untyped};
@@ -100,7 +100,8 @@ impl<D: Dialect, O: Output> Engine for Rewrite<D, O> {
             }
         });
         body.flush_held(families, out);
-        body.output.finish(out);
+        let lost = body.output.finish(out);
+        body.take_back(lost);
     }
 
     fn is_whole(&self) -> bool {
@@ -249,10 +250,13 @@ impl<D: Dialect, O: Output> Body<D, O> {
         if written.lost_exemplar {
             self.counts.drop_line(DropReason::Malformed);
         }
-        if written.taken_back > 0 {
-            self.counts.take_back(DropReason::TooLong, written.taken_back);
-        }
+        self.take_back(written.lost);
         Ok(())
+    }
+
+    fn take_back(&mut self, lost: Lost) {
+        self.counts.take_back(DropReason::Malformed, lost.malformed);
+        self.counts.take_back(DropReason::TooLong, lost.too_long);
     }
 
     /// Settles what becomes of the samples of this name; announces their family.

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use qpext::exposition::{DropReason, End, Names, Untyped};
 
-use crate::protobuf::{USUAL, splice_cut, to_text_cut};
+use crate::protobuf::{Setting, USUAL, splice_cut, to_text_cut};
 use crate::protobuf_properties::rename;
 use crate::support::protobuf::{decode, label};
 use crate::support::reader::{Exposition, Sample, read, read_value};
 use crate::support::{
     Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING_LABELS, merge, merge_as, open_metrics, relabel,
 };
+use crate::to_protobuf::{convert, read_put_together};
+use crate::to_protobuf_properties::Model;
 
 fn corpus() -> Option<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
@@ -274,5 +276,57 @@ fn no_body_of_any_format_makes_the_protobuf_engines_write_what_cannot_be_read() 
         decode(&out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (out, _) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
         read(&out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+#[test]
+fn every_body_read_as_lines_gives_messages_that_can_be_read() {
+    let Some(corpus) = corpus() else { return };
+    for path in files_below(&corpus) {
+        let body = fs::read(&path).expect("a file");
+        for from in [Lines::Text, Lines::OpenMetrics] {
+            for names in [Names::Underscores, Names::Utf8] {
+                let setting = Setting { names, ..USUAL };
+                let converted = convert(from, setting, &body, Cut::Whole, End::Whole);
+                read_put_together(&converted.0, names).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let again = convert(from, setting, &body, Cut::EveryByte, End::Whole);
+                assert!(again == converted, "{} cut at every byte", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_valid_body_in_lines_gives_the_messages_that_hold_its_samples() {
+    let Some(corpus) = corpus() else { return };
+    let text = [
+        "recorded/queue-proxy.prom",
+        "recorded/kserve-python.prom",
+        "text/alltypes.237mfs.prom",
+    ];
+    let text = text.iter().map(|name| (Lines::Text, corpus.join(name)));
+    let open_metrics = valid_open_metrics_bodies(&corpus).into_iter();
+    for (from, path) in text.chain(open_metrics.map(|path| (Lines::OpenMetrics, path))) {
+        let shown = path.display();
+        let body = fs::read(&path).expect("a file");
+        let before = from
+            .read(&body, Names::Utf8)
+            .unwrap_or_else(|error| panic!("{shown}: {error}"));
+        for names in [Names::Underscores, Names::Utf8] {
+            let setting = Setting { names, ..USUAL };
+            let expected = Model::of(from, setting, &before);
+            let (out, counts) = convert(from, setting, &body, Cut::Whole, End::Whole);
+            let mut after = read_put_together(&out, names).unwrap_or_else(|error| panic!("{shown}: {error}"));
+            assert_eq!(counts.dropped_in_all(), expected.losses, "{shown}");
+            if path.starts_with(corpus.join("recorded")) || from == Lines::Text {
+                assert_eq!(expected.losses, 0, "{shown}");
+                assert_eq!(counts.samples, before.samples.len() as u64, "{shown}");
+            }
+            for family in &mut after {
+                (family.help, family.unit) = (None, None);
+            }
+            // Compared as they are shown, since NaN is not equal to itself.
+            assert_eq!(format!("{after:#?}"), format!("{:#?}", expected.families), "{shown}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * `lines`, `openmetrics`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
 //! * `protobuf`, `protobuf_properties`: the same for bodies of protobuf messages.
+//! * `to_protobuf`, `to_protobuf_properties`: text and OpenMetrics that go out as such messages.
 //! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
 //! * `targets`, `formats`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted
 //!   clients, on real sockets.
@@ -22,3 +23,5 @@ mod protobuf;
 mod protobuf_properties;
 mod support;
 mod targets;
+mod to_protobuf;
+mod to_protobuf_properties;

@@ -838,3 +838,17 @@ fn an_open_metrics_body_behind_the_queue_proxys_text_has_the_metadata_that_is_mi
     );
     read(&out).expect("the answer is valid");
 }
+
+/// Prometheus takes such bodies, and stores the samples under the names that they have.
+#[test]
+fn a_family_that_goes_by_its_samples_name_keeps_its_name_and_type_as_text() {
+    let body = b"# TYPE a_total counter\na_total 1\n# TYPE b_info info\nb_info{c=\"d\"} 1\n# EOF\n";
+    let converted = OPEN_METRICS_TO_TEXT.convert(body, Untyped::Convert, Cut::Whole, End::Whole);
+    let out = String::from_utf8(converted.out).unwrap();
+    for expected in [
+        "# TYPE a_total counter\na_total{@} 1\n",
+        "# TYPE b_info gauge\nb_info{c=\"d\",@} 1\n",
+    ] {
+        assert!(out.contains(&written(expected)), "{out}");
+    }
+}

@@ -13,7 +13,7 @@ use crate::support::{Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVI
 
 /// A metric family as a target might write it.
 #[derive(Debug, Clone)]
-struct Family {
+pub struct Family {
     name: String,
     help: Option<String>,
     kind: Option<&'static str>,
@@ -83,9 +83,14 @@ fn written(format: Lines) -> impl Strategy<Value = Written> {
     // Text has no time before 1970.
     let sign = if format == Lines::Text { i64::MAX } else { -1 };
     let few_labels = || btree_map(label_name(), label_value(), 0..3);
+    let labels = prop_oneof![
+        1 => btree_map(label_name(), label_value(), 0..6),
+        1 => btree_map(Just("x".to_owned()), select(vec!["1", "2"]).prop_map(str::to_owned), 0..2),
+    ];
+    let point = select(vec!["0.5", "1", "1.0", "1e0", "+Inf", "-1", "NaN", "", "x"]);
     let exemplar = (few_labels(), value(), proptest::option::of(timestamp()));
     (
-        btree_map(label_name(), label_value(), 0..6),
+        (labels, proptest::option::weighted(0.7, point)),
         value(),
         proptest::option::weighted(0.2, timestamp().prop_map(move |at| at & sign)),
         prop_oneof![Just(""), select(suffixes)],
@@ -94,19 +99,29 @@ fn written(format: Lines) -> impl Strategy<Value = Written> {
         proptest::option::weighted(0.3, exemplar),
     )
         .prop_map(
-            |(labels, value, timestamp, suffix, blank, trailing_comma, exemplar)| Written {
-                suffix,
-                labels: labels.into_iter().collect(),
-                value,
-                timestamp,
-                blank,
-                trailing_comma,
-                exemplar,
+            |((mut labels, point), value, timestamp, suffix, blank, trailing_comma, exemplar)| {
+                let told_by = match suffix {
+                    "_bucket" => Some("le"),
+                    "" => Some("quantile"),
+                    _ => None,
+                };
+                if let (Some(name), Some(point)) = (told_by, point) {
+                    labels.insert(name.to_owned(), point.to_owned());
+                }
+                Written {
+                    suffix,
+                    labels: labels.into_iter().collect(),
+                    value,
+                    timestamp,
+                    blank,
+                    trailing_comma,
+                    exemplar,
+                }
             },
         )
 }
 
-fn families(format: Lines) -> impl Strategy<Value = Vec<Family>> {
+pub fn families(format: Lines) -> impl Strategy<Value = Vec<Family>> {
     let kind = select(match format {
         Lines::Text => &["counter", "gauge", "histogram", "summary", "untyped"][..],
         Lines::OpenMetrics => &[
@@ -161,7 +176,7 @@ fn name_as_written(name: &str, besides: &str) -> String {
     }
 }
 
-fn render(families: &[Family], format: Lines) -> String {
+pub fn render(families: &[Family], format: Lines) -> String {
     let mut body = String::new();
     for family in families {
         let name = name_as_written(&family.name, ":");
@@ -274,7 +289,7 @@ fn without_odd_names(mut families: Vec<Family>) -> Vec<Family> {
 }
 
 /// A name for a scraper that reads no quoted ones: an underscore for each character that must stand between quotes.
-fn escaped(name: &str, besides: &str) -> String {
+pub fn escaped(name: &str, besides: &str) -> String {
     let escape = |(index, character): (usize, char)| {
         let is_kept = is_plain(&character.to_string(), besides) || (index > 0 && character.is_ascii_digit());
         if is_kept { character } else { '_' }
@@ -332,12 +347,12 @@ pub fn almost_an_exposition(format: Lines) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => vec(piece(), 0..60).prop_map(|pieces| pieces.concat()), 3 => spoilt]
 }
 
-fn untyped() -> impl Strategy<Value = Untyped> {
+pub fn untyped() -> impl Strategy<Value = Untyped> {
     select(vec![Untyped::Convert, Untyped::Drop, Untyped::Keep])
 }
 
 /// How often each property is tried. Tried a hundred times as often before a release: `PROPTEST_CASES=100000`.
-fn tries() -> ProptestConfig {
+pub fn tries() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
         // Made up apart from each other, some families do not go together.

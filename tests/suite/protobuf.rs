@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use qpext::exposition::{
-    Counts, DropReason, End, Engine, Families, LabelSet, MAX_FAMILY, MAX_LINE, Names, ProtobufToText, Splice, Untyped,
+    Counts, DropReason, End, Engine, Families, LabelSet, MAX_FAMILY, Names, ProtobufToText, Splice, Untyped,
 };
 
 use crate::support::protobuf::*;
@@ -1112,21 +1112,18 @@ fn made_up_names_run_out_of_room_in_text() {
 }
 
 #[test]
-fn a_metric_of_more_than_a_mebibyte_is_dropped_alone() {
-    let with_label = |bytes: usize| Metric {
-        label: labels([("a", "x".repeat(bytes).as_str())]),
+fn a_metric_of_labels_without_end_is_dropped_alone() {
+    let with_labels = |count: usize| Metric {
+        label: (0..count).map(|number| label(&format!("a{number}"), "")).collect(),
         ..counter(1.0)
     };
-    let body = encode(&[family(
-        "m",
-        MetricType::Counter,
-        vec![
-            counter(1.0),
-            with_label(MAX_LINE + 1),
-            counter(2.0),
-            with_label(MAX_LINE / 2),
-        ],
-    )]);
+    let metrics = vec![
+        counter(1.0),
+        with_labels((1 << 16) + 1),
+        counter(2.0),
+        with_labels(1 << 16),
+    ];
+    let body = encode(&[family("m", MetricType::Counter, metrics)]);
     for run in [splice_cut, to_text_cut] {
         let (_, counts) = run(&body, USUAL, Cut::Whole, End::Whole);
         assert_eq!((counts.samples, counts.dropped(DropReason::TooLong)), (3, 1));

@@ -401,7 +401,7 @@ fn any_body() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Reads protobuf as a scraper would, and as strictly as any.
-fn read_strictly(body: &[u8], names: Names) -> Result<Vec<MetricFamily>, String> {
+pub fn read_strictly(body: &[u8], names: Names) -> Result<Vec<MetricFamily>, String> {
     let families = decode(body).map_err(|error| error.to_string())?;
     for family in &families {
         check_name(family.name(), names, ":")?;

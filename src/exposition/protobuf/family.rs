@@ -16,8 +16,10 @@ pub(super) mod field {
 }
 
 /// The type of a metric family (`MetricType`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// That of a family that says nothing of it.
+    #[default]
     Counter = 0,
     Gauge = 1,
     Summary = 2,
@@ -118,16 +120,20 @@ impl<'a> Family<'a> {
         Ok(family)
     }
 
-    /// Whether its unit is one that Prometheus takes for a family that goes by `name`: from 2.53 to 3.5 it refuses the
-    /// scrape if the name does not end in the unit.
+    /// Whether its unit is one that a family may have that goes by `name`.
     pub(super) fn has_valid_unit(&self, name: &[u8]) -> bool {
-        let name = match self.kind {
-            Kind::Counter => name.strip_suffix(b"_total").unwrap_or(name),
-            _ => name,
-        };
-        let before = name.strip_suffix(self.unit.as_bytes());
-        self.unit.is_empty() || before.is_some_and(|before| before.ends_with(b"_"))
+        self.unit.is_empty() || is_unit_of(self.kind, name, self.unit.as_bytes())
     }
+}
+
+/// Whether Prometheus takes this unit for a family of this name: from 2.53 to 3.5 it refuses the scrape if the name does
+/// not end in the unit.
+pub(super) fn is_unit_of(kind: Kind, name: &[u8], unit: &[u8]) -> bool {
+    let name = match kind {
+        Kind::Counter => name.strip_suffix(b"_total").unwrap_or(name),
+        _ => name,
+    };
+    name.strip_suffix(unit).is_some_and(|before| before.ends_with(b"_"))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Malformed> {

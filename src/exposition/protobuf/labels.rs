@@ -122,6 +122,11 @@ impl Labels {
         self.renamed.clear();
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
     /// Reads a label whose message ends at `end` in its metric.
     #[inline(always)]
     pub(super) fn add(&mut self, pair: &[u8], end: usize, names: Names) -> Result<(), Malformed> {

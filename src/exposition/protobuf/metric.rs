@@ -11,7 +11,6 @@ use super::wire::{Fields, Malformed, Value};
 use crate::exposition::counts::DropReason;
 use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
-use crate::exposition::lines::MAX_LINE;
 
 /// The numbers of a metric's fields.
 pub(super) mod field {
@@ -24,9 +23,8 @@ pub(super) mod field {
     pub const HISTOGRAM: u32 = 7;
 }
 
-/// The largest metric that is read, in bytes: as long as a line may be. Its labels are noted one by one, which takes
-/// several times their bytes.
-const MAX_METRIC: usize = MAX_LINE;
+/// The labels that a metric may have. They are noted one by one, which takes several times their bytes.
+const MAX_LABELS: usize = 1 << 16;
 
 /// The label of a histogram's buckets.
 const LE: &[u8] = b"le";
@@ -65,13 +63,6 @@ impl Checker {
 
     /// Checks a metric of a family of this type; returns whether a label has to be given another name.
     pub(super) fn check(&mut self, metric: &[u8], kind: Kind, added: &LabelSet) -> Result<bool, DropReason> {
-        if metric.len() > MAX_METRIC {
-            return Err(DropReason::TooLong);
-        }
-        Ok(self.check_parts(metric, kind, added)?)
-    }
-
-    fn check_parts(&mut self, metric: &[u8], kind: Kind, added: &LabelSet) -> Result<bool, Malformed> {
         self.labels.clear();
         let mut seen = 0u32;
         let mut histogram = None;
@@ -80,6 +71,9 @@ impl Checker {
         while let Some(field) = fields.next() {
             let field = field?;
             match (field.number, field.value) {
+                (field::LABEL, Value::Bytes(_)) if self.labels.len() == MAX_LABELS => {
+                    return Err(DropReason::TooLong);
+                }
                 (field::LABEL, Value::Bytes(pair)) => {
                     self.labels.add(pair, metric.len() - fields.remaining(), self.names)?;
                 }
@@ -91,19 +85,19 @@ impl Checker {
                     histogram.get_or_insert_with(Histogram::default).add(message)?;
                 }
                 (field::TIMESTAMP_MS, Value::Varint(_)) => {}
-                (field::LABEL..=field::HISTOGRAM, _) => return Err(Malformed),
+                (field::LABEL..=field::HISTOGRAM, _) => return Err(DropReason::Malformed),
                 _ => continue,
             }
             seen |= 1 << field.number;
         }
         if seen & (1 << kind.value_field()) == 0 {
-            return Err(Malformed);
+            return Err(DropReason::Malformed);
         }
         match kind {
-            Kind::Counter | Kind::Gauge | Kind::Untyped => self.labels.settle(metric, added),
+            Kind::Counter | Kind::Gauge | Kind::Untyped => Ok(self.labels.settle(metric, added)?),
             Kind::Summary => {
                 self.has_room_for(metric, QUANTILE_LABEL, has_quantiles)?;
-                self.labels.settle(metric, added)
+                Ok(self.labels.settle(metric, added)?)
             }
             Kind::Histogram | Kind::GaugeHistogram => {
                 let is_native = self.check_histogram(&histogram.ok_or(Malformed)?)?;

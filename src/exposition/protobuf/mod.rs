@@ -6,7 +6,12 @@
 //!
 //! The path of a body: `messages` cuts it into messages, `family` reads what a family says of itself, `metric` judges each
 //! of its metrics with `labels`, `histogram` and `schema`. All of them read with `wire`.
+//!
+//! The path of a line: `output` reads its numbers and encodes its labels, `building` puts it to its metric, `encoding` writes
+//! that metric's parts.
 
+mod building;
+mod encoding;
 mod family;
 mod histogram;
 mod labels;

@@ -3,24 +3,47 @@
 //! In: lines that were checked. Out: delimited messages. One family is held at a time, in pieces that are encoded
 //! already where nothing can be added to them: the metrics of gauges at once, those of histograms when their family is
 //! over, since a series' buckets may stand anywhere among its family's lines.
+//!
+//! Prometheus makes the same series of the messages as of the lines, but for what protobuf, or Prometheus's reader of it,
+//! has no place for:
+//!
+//! * The numbers in `le` and `quantile` are spelt as Prometheus spells them. A line of a histogram or a summary that has
+//!   none, or one that is no number, is dropped as malformed, and so is one with `le` that is no bucket.
+//! * A histogram always has a `_count`, a `_sum` and an infinite bucket, a summary a `_count` and a `_sum`: those that
+//!   are left out are 0, but for a histogram's `_count`, which is its last bucket's.
+//! * A count that is negative or NaN is dropped as malformed. A summary's is cut off at a whole number.
+//! * `_gsum` and `_gcount` of a gauge histogram become `_sum` and `_count`; states and information become gauges.
+//! * `_created` is no series but a field. It is dropped as malformed if it is no time in the years 1 to 9999, or if nothing
+//!   else has its labels.
+//! * Of two lines of a histogram, a summary or a counter of OpenMetrics for one value at one time, the second is dropped as
+//!   malformed. Prometheus takes none but the first either.
+//! * An exemplar is lost and counted where there is no place for it, which is anywhere but at a counter of OpenMetrics and
+//!   at a bucket. Its time is lost if it is not in the years 1 to 9999.
+//! * To Prometheus a timestamp of 0 is none.
+//! * A family whose lines do not stand together becomes several messages. Only the first has its help text and its unit,
+//!   and a histogram or a summary whose own lines do not stand together either is in each of them with what that one has.
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use super::family::{Kind, field as family_field};
+use super::building::{Building, Place, Taken};
+use super::encoding::{EXEMPLAR_LABEL, is_time, put_exemplar, put_simple};
+use super::family::Kind;
 use super::messages::MAX_FAMILY;
-use super::wire::{put_bytes_field, put_bytes_head, put_double_field, put_varint, put_varint_field};
+use super::metric::field::TIMESTAMP_MS;
+use super::wire::{Field, Fields, Value, put_bytes_field, put_varint_field};
 use crate::exposition::counts::DropReason;
 use crate::exposition::dialect::{Dialect, Exemplar, exemplar, seconds};
 use crate::exposition::families::{Families, Full};
 use crate::exposition::format::Names;
 use crate::exposition::labels::{LabelSet, METRIC_LABEL, put_label};
 use crate::exposition::lines::text_of;
-use crate::exposition::metadata::{Keyword, MetricType};
-use crate::exposition::output::{Family, Output, Part, Written, final_name, final_names, put_metric_name, unescape};
+use crate::exposition::metadata::Keyword;
+use crate::exposition::output::{
+    Family, Lost, Output, Part, Written, are_unique, final_name, final_names, put_metric_name, unescape, unescape_help,
+};
 use crate::exposition::relabel::Held;
 use crate::exposition::sample::{Sample, Scanner};
+use crate::exposition::value::is_value;
 
 /// Writes messages.
 #[derive(Debug)]
@@ -28,90 +51,19 @@ pub struct MessageOutput {
     labels: Arc<LabelSet>,
     names: Names,
     family: Building,
-    /// The labels of the sample at hand, encoded.
-    series: Vec<u8>,
     /// The name of the family that is announced.
     announced: Vec<u8>,
+    /// The labels of the sample at hand and its timestamp, encoded.
+    series: Vec<u8>,
+    /// The exemplar of the sample at hand, encoded.
+    exemplar: Vec<u8>,
     scratch: Vec<u8>,
+    /// What was lost since it was last told.
+    lost: Lost,
 }
 
-/// The family that is being put together.
-#[derive(Debug, Default)]
-struct Building {
-    /// The name under which it is written; empty if there is no family yet.
-    name: Vec<u8>,
-    kind: Option<MetricType>,
-    /// Its fields but for the metrics, encoded.
-    head: Vec<u8>,
-    /// Its metrics that nothing can be added to, encoded.
-    metrics: Vec<u8>,
-    /// Its other metrics.
-    open: Vec<Series>,
-    /// Where the last metric with these labels is among them.
-    index: HashMap<Box<[u8]>, usize>,
-    /// Bytes that their labels and points take.
-    open_bytes: usize,
-    /// The exemplars of its other metrics, encoded.
-    exemplars: Vec<u8>,
-    samples: u64,
-    /// It grew too large: its samples are dropped.
-    is_too_large: bool,
-}
-
-/// A metric that further samples may belong to.
-#[derive(Debug, Default)]
-struct Series {
-    labels: Box<[u8]>,
-    timestamp: Option<i64>,
-    value: Option<f64>,
-    exemplar: Range<usize>,
-    sum: Option<f64>,
-    count: Option<f64>,
-    created: Option<f64>,
-    /// Buckets, or quantiles.
-    points: Vec<Point>,
-}
-
-/// A bucket and its count, or a quantile and its value.
-#[derive(Debug, Clone)]
-struct Point {
-    at: f64,
-    value: f64,
-    exemplar: Range<usize>,
-}
-
-/// A sample, read.
-struct Read {
-    value: f64,
-    timestamp: Option<i64>,
-    /// The value of the label that tells the bucket or the quantile.
-    at: Option<f64>,
-}
-
-/// The fields of a family's parts (`io/prometheus/client/metrics.proto`).
-mod field {
-    pub(super) const TIMESTAMP_MS: u32 = 6;
-    pub(super) const SIMPLE_VALUE: u32 = 1;
-    pub(super) const COUNTER_EXEMPLAR: u32 = 2;
-    pub(super) const COUNTER_CREATED: u32 = 3;
-    pub(super) const SAMPLE_COUNT: u32 = 1;
-    pub(super) const SAMPLE_SUM: u32 = 2;
-    pub(super) const POINT: u32 = 3;
-    pub(super) const SAMPLE_COUNT_FLOAT: u32 = 4;
-    pub(super) const SUMMARY_CREATED: u32 = 4;
-    pub(super) const HISTOGRAM_CREATED: u32 = 15;
-    pub(super) const QUANTILE: u32 = 1;
-    pub(super) const QUANTILE_VALUE: u32 = 2;
-    pub(super) const CUMULATIVE_COUNT: u32 = 1;
-    pub(super) const UPPER_BOUND: u32 = 2;
-    pub(super) const BUCKET_EXEMPLAR: u32 = 3;
-    pub(super) const CUMULATIVE_COUNT_FLOAT: u32 = 4;
-    pub(super) const EXEMPLAR_LABEL: u32 = 1;
-    pub(super) const EXEMPLAR_VALUE: u32 = 2;
-    pub(super) const EXEMPLAR_TIMESTAMP: u32 = 3;
-    pub(super) const SECONDS: u32 = 1;
-    pub(super) const NANOS: u32 = 2;
-}
+/// Room that is kept for the next sample, in bytes.
+const KEPT_SCRATCH: usize = 64 << 10;
 
 impl Output for MessageOutput {
     const WRITES_WHOLE_FAMILIES: bool = true;
@@ -122,9 +74,11 @@ impl Output for MessageOutput {
             labels,
             names,
             family: Building::default(),
-            series: Vec::new(),
             announced: Vec::new(),
+            series: Vec::new(),
+            exemplar: Vec::new(),
             scratch: Vec::new(),
+            lost: Lost::default(),
         }
     }
 
@@ -140,10 +94,15 @@ impl Output for MessageOutput {
         put_metric_name(family.stem, self.names, &mut self.announced);
         self.announced.extend_from_slice(family.suffix.as_bytes());
         families.entry(&self.announced)?.has_samples |= has_samples;
+        let kind = Kind::of(family.kind);
+        let is_at_hand = self.family.is(&self.announced, kind);
         // A message without metrics says nothing to anybody.
-        if has_samples && (self.family.name != self.announced || self.family.kind != family.kind) {
-            self.finish(out);
-            self.begin(family.kind, held);
+        if has_samples && !is_at_hand {
+            self.end_family(out);
+            self.family.begin(&self.announced, kind);
+        }
+        if has_samples || is_at_hand {
+            self.describe(family, held);
         }
         Ok(family.part)
     }
@@ -156,380 +115,195 @@ impl Output for MessageOutput {
         part: Part,
         _: &mut Vec<u8>,
     ) -> Result<Written, DropReason> {
-        if self.family.is_too_large {
+        if self.family.is_too_large() {
             return Err(DropReason::TooLong);
         }
-        let read = self.read::<D>(line, sample, scanner, part)?;
-        let mut written = Written::default();
-        self.scratch.clear();
-        match sample.numbers.exemplar {
-            Exemplar::Absent => {}
-            Exemplar::At { start, .. } => self.encode_exemplar(line, start as usize),
-            Exemplar::Malformed(_) => written.lost_exemplar = true,
-        }
-        self.add::<D>(part, &read)?;
-        self.family.samples += 1;
-        if self.family.size() > MAX_FAMILY {
-            written.taken_back = self.family.give_up();
-        }
-        Ok(written)
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) {
-        let family = &mut self.family;
-        let open = std::mem::take(&mut family.open);
-        for series in open.into_iter().filter(Series::has_value) {
-            self.scratch.clear();
-            series.encode(
-                family.kind,
-                &family.exemplars,
-                self.labels.protobuf(),
-                &mut self.scratch,
-            );
-            put_bytes_field(family_field::METRIC, &self.scratch, &mut family.metrics);
-        }
-        if !family.metrics.is_empty() {
-            put_varint((family.head.len() + family.metrics.len()) as u64, out);
-            out.extend_from_slice(&family.head);
-            out.extend_from_slice(&family.metrics);
-        }
-        family.reset();
-    }
-}
-
-impl MessageOutput {
-    /// Begins the family that is announced.
-    fn begin(&mut self, kind: Option<MetricType>, held: Option<&Held>) {
-        let family = &mut self.family;
-        family.name.extend_from_slice(&self.announced);
-        family.kind = kind;
-        put_bytes_field(family_field::NAME, &family.name, &mut family.head);
-        let texts = held.map_or(&[][..], Held::lines);
-        let text = |wanted: Keyword| {
-            let (metadata, line) = texts.iter().find(|(metadata, _)| metadata.keyword == wanted)?;
-            Some(text_of(&line[metadata.text..]))
-        };
-        if let Some(help) = text(Keyword::Help) {
-            self.scratch.clear();
-            unescape(help, &mut self.scratch);
-            put_bytes_field(family_field::HELP, &self.scratch, &mut family.head);
-        }
-        put_varint_field(family_field::TYPE, Kind::of(kind) as u64, &mut family.head);
-        if let Some(unit) = text(Keyword::Unit).filter(|unit| !unit.is_empty()) {
-            put_bytes_field(family_field::UNIT, unit, &mut family.head);
-        }
-    }
-
-    /// Reads a sample's numbers, and encodes its labels.
-    fn read<D: Dialect>(
-        &mut self,
-        line: &[u8],
-        sample: &Sample,
-        scanner: &Scanner<D>,
-        part: Part,
-    ) -> Result<Read, DropReason> {
         let value = number(sample.numbers.value.of(line)).ok_or(DropReason::Malformed)?;
         let timestamp = match sample.numbers.timestamp {
             Some(timestamp) => Some(milliseconds::<D>(timestamp.of(line)).ok_or(DropReason::Malformed)?),
             None => None,
         };
-        let told_by = match (self.family.kind, part) {
-            (Some(MetricType::Histogram | MetricType::GaugeHistogram), Part::Bucket) => &b"le"[..],
-            (Some(MetricType::Summary), Part::Value) => b"quantile",
-            _ => b"",
-        };
-        self.series.clear();
-        let at = self.encode_labels(line, sample, scanner, told_by)?;
-        Ok(Read { value, timestamp, at })
+        let at = self.encode_labels(line, sample, scanner, part)?;
+        let mut place = None;
+        if is_put_together::<D>(self.family.kind()) {
+            place = Some(place_of(self.family.kind(), part, value, at).ok_or(DropReason::Malformed)?);
+        }
+        let lost_exemplar = !self.encode_exemplar(line, sample.numbers.exemplar, place);
+        match place {
+            None => self.add_simple(value, timestamp),
+            Some(place) => self.add_part(place, value, timestamp)?,
+        }
+        if self.family.size() > MAX_FAMILY {
+            self.lost.too_long += self.family.give_up();
+        }
+        Ok(Written {
+            lost_exemplar,
+            lost: std::mem::take(&mut self.lost),
+        })
     }
 
-    /// Encodes a sample's labels, but for the one that tells the bucket or the quantile: that one's value is returned.
+    fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
+        self.end_family(out);
+        std::mem::take(&mut self.lost)
+    }
+}
+
+impl MessageOutput {
+    fn end_family(&mut self, out: &mut Vec<u8>) {
+        self.lost.malformed += self.family.end(self.labels.protobuf(), out);
+    }
+
+    /// Gives the family what its metadata says of it.
+    fn describe(&mut self, family: &Family<'_>, held: Option<&Held>) {
+        for (metadata, line) in held.map_or(&[][..], Held::lines) {
+            let text = text_of(&line[metadata.text..]);
+            match metadata.keyword {
+                // Asked before every run of samples of one name, and a help text may be long.
+                Keyword::Help if self.family.has_help() => {}
+                Keyword::Help => {
+                    self.scratch.clear();
+                    self.scratch.shrink_to(KEPT_SCRATCH);
+                    unescape_help(text, family.help_has_escaped_quotes, &mut self.scratch);
+                    self.family.add_help(&self.scratch);
+                }
+                Keyword::Unit => self.family.add_unit(text),
+                Keyword::Type(_) => {}
+            }
+        }
+    }
+
+    /// Encodes a sample's labels, but for the one that tells the bucket or the quantile: that one's number is returned.
     fn encode_labels<D: Dialect>(
         &mut self,
         line: &[u8],
         sample: &Sample,
         scanner: &Scanner<D>,
-        told_by: &[u8],
+        part: Part,
     ) -> Result<Option<f64>, DropReason> {
-        let collides = self.labels.fingerprints() & scanner.fingerprints() != 0;
+        self.series.clear();
+        self.series.shrink_to(KEPT_SCRATCH);
+        let kind = self.family.kind();
+        let own = scanner.labels();
+        let may_collide = self.labels.fingerprints() & scanner.fingerprints() != 0;
+        let collides = may_collide && own.iter().any(|label| self.labels.contains(label.name(line)));
         let names = match collides || sample.has_quoted_name {
-            true => Some(final_names(line, scanner.labels(), &self.labels, self.names)?),
+            true => Some(final_names(line, own, &self.labels, self.names)?),
             false => None,
         };
         let mut at = None;
-        for (index, label) in scanner.labels().iter().enumerate() {
-            let name = match &names {
-                Some(names) => &names[index],
-                None => label.name(line),
-            };
-            if !told_by.is_empty() && name == told_by {
-                at = Some(number(label.value(line)).ok_or(DropReason::Malformed)?);
+        let mut before: &[u8] = b"";
+        let mut is_sorted = true;
+        for (index, label) in own.iter().enumerate() {
+            let name = names.as_ref().map_or(label.name(line), |names| &names[index]);
+            if tells_point(kind, part, name)? {
+                at = Some(label_number(label.value(line)).ok_or(DropReason::Malformed)?);
                 continue;
             }
+            is_sorted &= before <= name;
+            before = name;
             put_quoted(METRIC_LABEL, name, label.value(line), &mut self.series);
         }
-        if at.is_none() && !told_by.is_empty() {
-            return Err(DropReason::Malformed);
+        if !is_sorted && is_put_together::<D>(kind) {
+            // The parts of one metric need not have its labels in one order.
+            sort_labels(&mut self.series, &mut self.scratch);
         }
         Ok(at)
     }
 
-    /// Encodes the exemplar that starts at `start` into the scratch buffer.
-    fn encode_exemplar(&mut self, line: &[u8], start: usize) {
-        let line = text_of(line);
-        let Ok(parts) = exemplar(line, start) else {
-            return;
+    /// Encodes a sample's exemplar, if it has one. Says whether nothing was lost: there may be no place for it.
+    fn encode_exemplar(&mut self, line: &[u8], found: Exemplar, place: Option<Place>) -> bool {
+        self.exemplar.clear();
+        self.exemplar.shrink_to(KEPT_SCRATCH);
+        let start = match found {
+            Exemplar::Absent => return true,
+            Exemplar::Malformed(_) => return false,
+            Exemplar::At { start, .. } => start as usize,
         };
-        let out = &mut self.scratch;
-        for label in &parts.labels {
-            let name = final_name(*label, line, self.names);
-            put_quoted(field::EXEMPLAR_LABEL, &name, label.value(line), out);
-        }
-        let value = number(parts.value.of(line)).unwrap_or(f64::NAN);
-        put_double_field(field::EXEMPLAR_VALUE, value, out);
-        if let Some(timestamp) = parts.timestamp.and_then(|timestamp| seconds(timestamp.of(line))) {
-            put_timestamp(field::EXEMPLAR_TIMESTAMP, timestamp, out);
-        }
+        let has_place = match place {
+            Some(Place::Value) => true,
+            Some(Place::Point(_)) => self.family.kind() != Kind::Summary,
+            _ => false,
+        };
+        has_place && self.encode_exemplar_at(text_of(line), start).is_some()
     }
 
-    /// Adds a sample to its metric. Its exemplar is in the scratch buffer.
-    fn add<D: Dialect>(&mut self, part: Part, read: &Read) -> Result<(), DropReason> {
-        let kind = self.family.kind;
-        match kind {
-            Some(MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary) => {}
-            // The time at which it was created comes in a line of its own.
-            Some(MetricType::Counter) if D::IS_OPEN_METRICS => {}
-            _ => {
-                self.add_simple(read);
-                return Ok(());
-            }
+    fn encode_exemplar_at(&mut self, line: &[u8], start: usize) -> Option<()> {
+        let parts = exemplar(line, start).ok()?;
+        let value = number(parts.value.of(line))?;
+        let names: Vec<Vec<u8>> = (parts.labels.iter())
+            .map(|label| final_name(*label, line, self.names))
+            .collect();
+        if !are_unique(&names) {
+            return None;
         }
-        let family = &mut self.family;
-        let exemplar_start = family.exemplars.len();
-        let exemplar = exemplar_start..exemplar_start + self.scratch.len();
-        let place = Place::of(kind, part, read).ok_or(DropReason::Malformed)?;
-        let series = family.series(&self.series, &place, read.timestamp);
-        series.put(place, read.value, exemplar);
-        if part != Part::Created {
-            series.timestamp = read.timestamp;
+        for (label, name) in parts.labels.iter().zip(&names) {
+            put_quoted(EXEMPLAR_LABEL, name, label.value(line), &mut self.exemplar);
         }
-        family.exemplars.extend_from_slice(&self.scratch);
-        family.open_bytes += size_of::<Point>();
-        Ok(())
+        let timestamp = parts.timestamp.and_then(|timestamp| seconds(timestamp.of(line)));
+        put_exemplar(value, timestamp, &mut self.exemplar);
+        Some(())
     }
 
-    /// Encodes a metric that has but a value.
-    fn add_simple(&mut self, read: &Read) {
-        let field = Kind::of(self.family.kind).value_field();
+    /// Adds a metric that has but a value.
+    fn add_simple(&mut self, value: f64, timestamp: Option<i64>) {
         self.series.extend_from_slice(self.labels.protobuf());
-        put_bytes_head(field, DOUBLE_FIELD, &mut self.series);
-        put_double_field(field::SIMPLE_VALUE, read.value, &mut self.series);
-        if let Some(timestamp) = read.timestamp {
-            put_varint_field(field::TIMESTAMP_MS, timestamp as u64, &mut self.series);
+        put_simple(self.family.kind().value_field(), value, &mut self.series);
+        put_timestamp(timestamp, &mut self.series);
+        self.family.add_metric(&self.series);
+    }
+
+    /// Adds a sample that is a part of a metric.
+    fn add_part(&mut self, place: Place, value: f64, timestamp: Option<i64>) -> Result<(), DropReason> {
+        let labels = self.series.len();
+        if !matches!(place, Place::Created) {
+            put_timestamp(timestamp, &mut self.series);
         }
-        put_bytes_field(family_field::METRIC, &self.series, &mut self.family.metrics);
+        let added = self.labels.protobuf().len();
+        let put = self
+            .family
+            .add_sample((&self.series, labels), added, place, value, &self.exemplar);
+        put.map_err(|Taken| DropReason::Malformed)
     }
 }
 
-/// The bytes of a floating point number with its field's number.
-const DOUBLE_FIELD: usize = 1 + size_of::<f64>();
-
-/// Which of a metric's values a sample is.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Value,
-    Sum,
-    Count,
-    Created,
-    Point(f64),
-}
-
-impl Place {
-    /// The place of a sample, if a metric of this type has one for it and its value may stand there.
-    fn of(kind: Option<MetricType>, part: Part, read: &Read) -> Option<Self> {
-        // Neither is a count of anything.
-        let is_count = read.value >= 0.0;
-        let is_histogram = !matches!(kind, Some(MetricType::Summary | MetricType::Counter));
-        match part {
-            Part::Created => timestamp_of(read.value).map(|_| Self::Created),
-            Part::Value if kind == Some(MetricType::Counter) => Some(Self::Value),
-            Part::Value => read.at.filter(|_| !is_histogram).map(Self::Point),
-            Part::Bucket => read.at.filter(|at| is_count && !at.is_nan()).map(Self::Point),
-            Part::Sum => Some(Self::Sum),
-            Part::Count => is_count.then_some(Self::Count),
-        }
+/// Whether the metrics of a family of this type are put together from several samples.
+fn is_put_together<D: Dialect>(kind: Kind) -> bool {
+    match kind {
+        Kind::Histogram | Kind::GaugeHistogram | Kind::Summary => true,
+        // The time at which it was created comes in a line of its own.
+        Kind::Counter => D::IS_OPEN_METRICS,
+        _ => false,
     }
 }
 
-impl Building {
-    /// The metric with these labels that has room for this sample.
-    fn series(&mut self, labels: &[u8], place: &Place, timestamp: Option<i64>) -> &mut Series {
-        let last = self.open.len().wrapping_sub(1);
-        let known = match self.open.last() {
-            Some(series) if *series.labels == *labels => Some(last),
-            _ => self.index.get(labels).copied(),
-        };
-        let index = match known {
-            Some(index) if self.open[index].has_room_for(place, timestamp) => index,
-            _ => {
-                let labels: Box<[u8]> = labels.into();
-                self.open_bytes += 2 * labels.len();
-                self.index.insert(labels.clone(), self.open.len());
-                self.open.push(Series {
-                    labels,
-                    ..Series::default()
-                });
-                self.open.len() - 1
-            }
-        };
-        &mut self.open[index]
-    }
-
-    /// About the bytes that it takes.
-    fn size(&self) -> usize {
-        let series = size_of::<Series>() + INDEX_ENTRY;
-        self.metrics.len() + self.exemplars.len() + self.open.len() * series + self.open_bytes
-    }
-
-    /// Drops what there is of it, and what comes. Says how many samples that were taken are lost.
-    fn give_up(&mut self) -> u64 {
-        let samples = self.samples;
-        let (name, kind) = (std::mem::take(&mut self.name), self.kind);
-        *self = Self {
-            name,
-            kind,
-            is_too_large: true,
-            ..Self::default()
-        };
-        samples
-    }
-
-    fn reset(&mut self) {
-        self.name.clear();
-        self.kind = None;
-        self.head.clear();
-        self.metrics.clear();
-        self.metrics.shrink_to(KEPT_CAPACITY);
-        self.open.clear();
-        self.index.clear();
-        self.open_bytes = 0;
-        self.exemplars.clear();
-        self.exemplars.shrink_to(KEPT_CAPACITY);
-        self.samples = 0;
-        self.is_too_large = false;
+/// Whether a label of this name tells which bucket or quantile the sample is.
+///
+/// # Errors
+///
+/// Prometheus gives a label of this name to buckets, and so the metric must not have it.
+fn tells_point(kind: Kind, part: Part, name: &[u8]) -> Result<bool, DropReason> {
+    match kind {
+        Kind::Histogram | Kind::GaugeHistogram if name == b"le" => match part {
+            Part::Bucket => Ok(true),
+            _ => Err(DropReason::Malformed),
+        },
+        Kind::Summary => Ok(part == Part::Value && name == b"quantile"),
+        _ => Ok(false),
     }
 }
 
-/// What an entry of the table of a family's metrics costs beside the labels, in bytes.
-const INDEX_ENTRY: usize = 64;
-
-/// Room that is given back after an unusually large family, in bytes.
-const KEPT_CAPACITY: usize = 256 << 10;
-
-impl Series {
-    fn has_room_for(&self, place: &Place, timestamp: Option<i64>) -> bool {
-        let is_free = match place {
-            Place::Created => return self.created.is_none(),
-            Place::Value => self.value.is_none(),
-            Place::Sum => self.sum.is_none(),
-            Place::Count => self.count.is_none(),
-            // One that comes twice is found when they are sorted.
-            Place::Point(_) => true,
-        };
-        is_free && (!self.has_value() || self.timestamp == timestamp)
-    }
-
-    /// Whether there is more to it than the time at which it was created.
-    fn has_value(&self) -> bool {
-        self.value.is_some() || self.sum.is_some() || self.count.is_some() || !self.points.is_empty()
-    }
-
-    fn put(&mut self, place: Place, value: f64, exemplar: Range<usize>) {
-        match place {
-            Place::Value => (self.value, self.exemplar) = (Some(value), exemplar),
-            Place::Sum => self.sum = Some(value),
-            Place::Count => self.count = Some(value),
-            Place::Created => self.created = Some(value),
-            Place::Point(at) => self.points.push(Point { at, value, exemplar }),
-        }
-    }
-
-    /// Encodes the metric.
-    fn encode(mut self, kind: Option<MetricType>, exemplars: &[u8], added: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.labels);
-        out.extend_from_slice(added);
-        let mut value = Vec::new();
-        match kind {
-            Some(MetricType::Counter) => self.encode_counter(exemplars, &mut value),
-            Some(MetricType::Summary) => self.encode_summary(&mut value),
-            _ => {
-                self.points.sort_by(|one, other| one.at.total_cmp(&other.at));
-                self.points.dedup_by(|one, other| one.at == other.at);
-                self.encode_histogram(exemplars, &mut value);
-            }
-        }
-        put_bytes_field(Kind::of(kind).value_field(), &value, out);
-        if let Some(timestamp) = self.timestamp {
-            put_varint_field(field::TIMESTAMP_MS, timestamp as u64, out);
-        }
-    }
-
-    fn encode_counter(&self, exemplars: &[u8], out: &mut Vec<u8>) {
-        put_double_field(field::SIMPLE_VALUE, self.value.unwrap_or_default(), out);
-        if !self.exemplar.is_empty() {
-            put_bytes_field(field::COUNTER_EXEMPLAR, &exemplars[self.exemplar.clone()], out);
-        }
-        if let Some(created) = self.created {
-            put_timestamp(field::COUNTER_CREATED, created, out);
-        }
-    }
-
-    fn encode_summary(&self, out: &mut Vec<u8>) {
-        // There is no place for a count that is no whole number.
-        put_varint_field(field::SAMPLE_COUNT, self.count.unwrap_or_default() as u64, out);
-        if let Some(sum) = self.sum {
-            put_double_field(field::SAMPLE_SUM, sum, out);
-        }
-        for point in &self.points {
-            let mut quantile = Vec::with_capacity(18);
-            put_double_field(field::QUANTILE, point.at, &mut quantile);
-            put_double_field(field::QUANTILE_VALUE, point.value, &mut quantile);
-            put_bytes_field(field::POINT, &quantile, out);
-        }
-        if let Some(created) = self.created {
-            put_timestamp(field::SUMMARY_CREATED, created, out);
-        }
-    }
-
-    fn encode_histogram(&self, exemplars: &[u8], out: &mut Vec<u8>) {
-        // Where it is left out, the last bucket holds it.
-        let count = self.count.or_else(|| Some(self.points.last()?.value));
-        put_count(
-            field::SAMPLE_COUNT,
-            field::SAMPLE_COUNT_FLOAT,
-            count.unwrap_or_default(),
-            out,
-        );
-        if let Some(sum) = self.sum {
-            put_double_field(field::SAMPLE_SUM, sum, out);
-        }
-        for point in &self.points {
-            let mut bucket = Vec::with_capacity(32);
-            put_count(
-                field::CUMULATIVE_COUNT,
-                field::CUMULATIVE_COUNT_FLOAT,
-                point.value,
-                &mut bucket,
-            );
-            put_double_field(field::UPPER_BOUND, point.at, &mut bucket);
-            if !point.exemplar.is_empty() {
-                put_bytes_field(field::BUCKET_EXEMPLAR, &exemplars[point.exemplar.clone()], &mut bucket);
-            }
-            put_bytes_field(field::POINT, &bucket, out);
-        }
-        if let Some(created) = self.created {
-            put_timestamp(field::HISTOGRAM_CREATED, created, out);
-        }
+/// The place of a sample in a metric of this type, if there is one and the value may stand there.
+fn place_of(kind: Kind, part: Part, value: f64, at: Option<f64>) -> Option<Place> {
+    // Neither a negative number nor NaN is a count of anything.
+    let is_count = value >= 0.0;
+    match part {
+        Part::Created => is_time(value).then_some(Place::Created),
+        Part::Value if kind == Kind::Counter => Some(Place::Value),
+        // Only a summary's has one.
+        Part::Value => at.map(Place::Point),
+        Part::Bucket => at.filter(|at| is_count && !at.is_nan()).map(Place::Point),
+        Part::Sum => Some(Place::Sum),
+        Part::Count => is_count.then_some(Place::Count),
     }
 }
 
@@ -537,7 +311,12 @@ fn number(token: &[u8]) -> Option<f64> {
     std::str::from_utf8(token).ok()?.parse().ok()
 }
 
-/// A timestamp of either dialect, in milliseconds.
+/// The number in a label, which is none that the scanner checks.
+fn label_number(value: &[u8]) -> Option<f64> {
+    if is_value(value) { number(value) } else { None }
+}
+
+/// A timestamp of either dialect, in milliseconds. It is cut at whole ones, as Prometheus does.
 fn milliseconds<D: Dialect>(token: &[u8]) -> Option<i64> {
     if !D::IS_OPEN_METRICS {
         return std::str::from_utf8(token).ok()?.parse().ok();
@@ -546,34 +325,9 @@ fn milliseconds<D: Dialect>(token: &[u8]) -> Option<i64> {
     (milliseconds.abs() < i64::MAX as f64).then_some(milliseconds as i64)
 }
 
-/// Seconds since 1970 as whole ones and nanoseconds, if they are within the years 1 to 9999, as the schema wants.
-fn timestamp_of(seconds: f64) -> Option<(i64, i32)> {
-    const LARGEST: f64 = 253_402_300_799.0;
-    const SMALLEST: f64 = -62_135_596_800.0;
-    if !(SMALLEST..=LARGEST).contains(&seconds) {
-        return None;
-    }
-    let whole = seconds.floor();
-    let nanos = ((seconds - whole) * 1e9).round().min(999_999_999.0);
-    Some((whole as i64, nanos as i32))
-}
-
-fn put_timestamp(field: u32, seconds: f64, out: &mut Vec<u8>) {
-    let Some((seconds, nanos)) = timestamp_of(seconds) else {
-        return;
-    };
-    let mut timestamp = Vec::with_capacity(18);
-    put_varint_field(field::SECONDS, seconds as u64, &mut timestamp);
-    put_varint_field(field::NANOS, nanos as u64, &mut timestamp);
-    put_bytes_field(field, &timestamp, out);
-}
-
-/// A count: a whole number where it is one, or else in the field for those that are none.
-fn put_count(whole: u32, float: u32, count: f64, out: &mut Vec<u8>) {
-    if count.fract() == 0.0 && count < u64::MAX as f64 {
-        put_varint_field(whole, count as u64, out);
-    } else {
-        put_double_field(float, count, out);
+fn put_timestamp(milliseconds: Option<i64>, out: &mut Vec<u8>) {
+    if let Some(milliseconds) = milliseconds {
+        put_varint_field(TIMESTAMP_MS, milliseconds as u64, out);
     }
 }
 
@@ -585,4 +339,32 @@ fn put_quoted(field: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     let mut plain = Vec::with_capacity(value.len());
     unescape(value, &mut plain);
     put_label(field, name, &plain, out);
+}
+
+/// Sorts encoded labels by their names.
+fn sort_labels(labels: &mut Vec<u8>, scratch: &mut Vec<u8>) {
+    scratch.clear();
+    scratch.shrink_to(KEPT_SCRATCH);
+    std::mem::swap(labels, scratch);
+    let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
+    let mut fields = Fields::of(scratch);
+    while let Some(pair) = next_bytes(&mut fields) {
+        // The name is a label's first field.
+        pairs.push((next_bytes(&mut Fields::of(pair)).unwrap_or_default(), pair));
+    }
+    pairs.sort_unstable();
+    for (_, pair) in pairs {
+        put_bytes_field(METRIC_LABEL, pair, labels);
+    }
+}
+
+/// The next of fields that all have bytes.
+fn next_bytes<'a>(fields: &mut Fields<'a>) -> Option<&'a [u8]> {
+    match fields.next() {
+        Some(Ok(Field {
+            value: Value::Bytes(bytes),
+            ..
+        })) => Some(bytes),
+        _ => None,
+    }
 }

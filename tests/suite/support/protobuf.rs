@@ -215,6 +215,85 @@ pub fn decode(mut body: &[u8]) -> Result<Vec<MetricFamily>, prost::DecodeError> 
     Ok(families)
 }
 
+/// Families as lines, so that a test can say what it expects at a glance: a line for each family with its type, its help
+/// text and its unit; below it, a line for each metric with what it has.
+#[allow(dead_code, reason = "the benchmark that shares this file does not need it")]
+pub fn show(families: &[MetricFamily]) -> String {
+    let mut shown = String::new();
+    for family in families {
+        let kind = format!("{:?}", family.r#type()).to_lowercase();
+        shown += &format!("{} {kind}", family.name());
+        shown += &shown_if(family.help.as_ref(), |help| format!(" help {help:?}"));
+        shown += &shown_if(family.unit.as_ref(), |unit| format!(" unit {unit}"));
+        shown.push('\n');
+        for metric in &family.metric {
+            shown += &format!("  {}{}", show_labels(&metric.label), show_value(metric));
+            shown += &shown_if(metric.timestamp_ms, |timestamp| format!(" at {timestamp}"));
+            shown.push('\n');
+        }
+    }
+    shown
+}
+
+fn shown_if<T>(part: Option<T>, show: impl Fn(T) -> String) -> String {
+    part.map(show).unwrap_or_default()
+}
+
+fn show_labels(labels: &[LabelPair]) -> String {
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|label| format!("{}={:?}", label.name(), label.value()))
+        .collect();
+    format!("{{{}}}", labels.join(","))
+}
+
+fn show_value(metric: &Metric) -> String {
+    let simple = |value: Option<f64>| shown_if(value, |value| format!(" {value}"));
+    let created = |created: &Option<Timestamp>| shown_if(created.as_ref(), |it| format!(" created {}", show_time(it)));
+    let mut shown = simple(metric.gauge.as_ref().and_then(|gauge| gauge.value));
+    shown += &simple(metric.untyped.as_ref().and_then(|untyped| untyped.value));
+    if let Some(counter) = &metric.counter {
+        shown += &simple(counter.value);
+        shown += &show_exemplar(counter.exemplar.as_ref());
+        shown += &created(&counter.created_timestamp);
+    }
+    if let Some(summary) = &metric.summary {
+        shown += &shown_if(summary.sample_count, |count| format!(" count {count}"));
+        shown += &shown_if(summary.sample_sum, |sum| format!(" sum {sum}"));
+        for quantile in &summary.quantile {
+            shown += &format!(" {}:{}", quantile.quantile(), quantile.value());
+        }
+        shown += &created(&summary.created_timestamp);
+    }
+    if let Some(histogram) = &metric.histogram {
+        shown += &show_count("count ", histogram.sample_count, histogram.sample_count_float);
+        shown += &shown_if(histogram.sample_sum, |sum| format!(" sum {sum}"));
+        for bucket in &histogram.bucket {
+            let bound = format!("{}:", bucket.upper_bound());
+            shown += &show_count(&bound, bucket.cumulative_count, bucket.cumulative_count_float);
+            shown += &show_exemplar(bucket.exemplar.as_ref());
+        }
+        shown += &created(&histogram.created_timestamp);
+    }
+    shown
+}
+
+/// A count, an `f` behind it if it is in the field for those that are no whole numbers.
+fn show_count(name: &str, whole: Option<u64>, float: Option<f64>) -> String {
+    shown_if(whole, |count| format!(" {name}{count}")) + &shown_if(float, |count| format!(" {name}{count}f"))
+}
+
+fn show_exemplar(exemplar: Option<&Exemplar>) -> String {
+    shown_if(exemplar, |exemplar| {
+        let time = shown_if(exemplar.timestamp.as_ref(), |it| format!(" at {}", show_time(it)));
+        format!(" # {} {}{time}", show_labels(&exemplar.label), exemplar.value())
+    })
+}
+
+fn show_time(time: &Timestamp) -> String {
+    format!("{}.{:09}", time.seconds, time.nanos)
+}
+
 /// Three families as Go programs serve them, over and over: a counter, a gauge and a classic histogram.
 #[allow(dead_code, reason = "the tests that share this file do not all need it")]
 pub fn typical(bytes: usize) -> Vec<u8> {

@@ -1,0 +1,335 @@
+//! The family that is being put together, until it is written as a message.
+//!
+//! In: encoded metrics to which nothing can be added, and samples that are parts of a metric, in any order. Out: one
+//! delimited message.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::encoding::{put_bucket, put_counter, put_histogram, put_quantile, put_summary};
+use super::family::{Kind, field, is_unit_of};
+use super::wire::{put_bytes_field, put_varint, put_varint_field};
+
+/// What an entry of the table of a family's metrics costs, and the head of their key's allocation, in bytes.
+const INDEX_ENTRY: usize = 64;
+
+/// Room that is kept for the next family, in bytes. What an unusually large one took is given back.
+const KEPT_CAPACITY: usize = 256 << 10;
+
+/// Entries that are kept of the table of metrics: to clear a table takes time by the room that it has.
+const KEPT_ENTRIES: usize = 1 << 10;
+
+/// A family.
+#[derive(Debug, Default)]
+pub(super) struct Building {
+    /// The name under which it is written; empty if there is no family yet.
+    name: Vec<u8>,
+    kind: Kind,
+    /// Its fields but for the metrics, encoded.
+    head: Vec<u8>,
+    has_help: bool,
+    has_unit: bool,
+    /// Its metrics that nothing can be added to, encoded.
+    metrics: Vec<u8>,
+    /// Its other metrics.
+    series: Vec<Series>,
+    /// Where each of them stands, by its key.
+    index: HashMap<Arc<[u8]>, usize>,
+    /// Where the one stands that the sample before belongs to.
+    current: usize,
+    /// About the bytes that they take, in memory and, if that is more, in the message.
+    series_bytes: usize,
+    /// Their exemplars, encoded.
+    exemplars: Vec<u8>,
+    samples: u64,
+    /// It grew too large: its samples are dropped.
+    is_too_large: bool,
+}
+
+/// A metric that further samples may belong to.
+#[derive(Debug)]
+struct Series {
+    /// Its labels and its timestamp, encoded: what makes samples parts of one metric.
+    key: Arc<[u8]>,
+    /// The bytes of its labels in the key.
+    labels: usize,
+    value: Option<f64>,
+    exemplar: Range<usize>,
+    sum: Option<f64>,
+    count: Option<f64>,
+    created: Option<f64>,
+    /// The time at which it was created is in the message.
+    is_created_written: bool,
+    /// Buckets, or quantiles.
+    points: Vec<Point>,
+}
+
+/// A bucket and its count, or a quantile and its value.
+#[derive(Debug, Clone)]
+struct Point {
+    at: f64,
+    value: f64,
+    exemplar: Range<usize>,
+}
+
+/// Which of a metric's values a sample is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Value,
+    Sum,
+    Count,
+    Created,
+    /// The bucket of this bound, or this quantile.
+    Point(f64),
+}
+
+/// The metric has this value already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken;
+
+impl Building {
+    /// Whether it goes by this name and has this type.
+    pub(super) fn is(&self, name: &[u8], kind: Kind) -> bool {
+        self.name == name && self.kind == kind
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Begins a family. The one before must have ended.
+    pub(super) fn begin(&mut self, name: &[u8], kind: Kind) {
+        self.name.extend_from_slice(name);
+        self.kind = kind;
+        put_bytes_field(field::NAME, name, &mut self.head);
+        put_varint_field(field::TYPE, kind as u64, &mut self.head);
+    }
+
+    pub(super) fn has_help(&self) -> bool {
+        self.has_help
+    }
+
+    /// Gives it a help text. It must have none.
+    pub(super) fn add_help(&mut self, help: &[u8]) {
+        self.has_help = true;
+        put_bytes_field(field::HELP, help, &mut self.head);
+    }
+
+    /// Gives it a unit, if it has none and its name allows it.
+    pub(super) fn add_unit(&mut self, unit: &[u8]) {
+        let may_have = !unit.is_empty() && is_unit_of(self.kind, &self.name, unit);
+        if may_have && !std::mem::replace(&mut self.has_unit, true) {
+            put_bytes_field(field::UNIT, unit, &mut self.head);
+        }
+    }
+
+    /// Adds a metric that is whole, encoded.
+    pub(super) fn add_metric(&mut self, metric: &[u8]) {
+        put_bytes_field(field::METRIC, metric, &mut self.metrics);
+        self.samples += 1;
+    }
+
+    /// Adds a sample to its metric. Its key begins with as many bytes of labels; `added` more will be written of them.
+    pub(super) fn add_sample(
+        &mut self,
+        (key, labels): (&[u8], usize),
+        added: usize,
+        place: Place,
+        value: f64,
+        exemplar: &[u8],
+    ) -> Result<(), Taken> {
+        let start = self.exemplars.len();
+        let index = self.find(key, labels, added);
+        self.series[index].put(place, value, start..start + exemplar.len())?;
+        self.exemplars.extend_from_slice(exemplar);
+        self.series_bytes += size_of::<Point>();
+        self.samples += 1;
+        Ok(())
+    }
+
+    /// Where the metric with this key stands.
+    fn find(&mut self, key: &[u8], labels: usize, added: usize) -> usize {
+        if self.series.get(self.current).is_some_and(|series| *series.key == *key) {
+            return self.current;
+        }
+        self.current = match self.index.get(key) {
+            Some(index) => *index,
+            None => {
+                self.series_bytes += size_of::<Series>() + INDEX_ENTRY + key.len() + added;
+                let key: Arc<[u8]> = key.into();
+                self.index.insert(Arc::clone(&key), self.series.len());
+                self.series.push(Series::new(key, labels));
+                self.series.len() - 1
+            }
+        };
+        self.current
+    }
+
+    /// About the bytes that it takes: never less than its message will have.
+    pub(super) fn size(&self) -> usize {
+        self.head.len() + self.metrics.len() + self.exemplars.len() + self.series_bytes
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        self.is_too_large
+    }
+
+    /// Drops what there is of it, and says that what comes is to be dropped. Returns how many samples are lost.
+    pub(super) fn give_up(&mut self) -> u64 {
+        let samples = self.samples;
+        let (name, kind) = (std::mem::take(&mut self.name), self.kind);
+        *self = Self {
+            name,
+            kind,
+            is_too_large: true,
+            ..Self::default()
+        };
+        samples
+    }
+
+    /// Writes it, if it has a metric, with these labels added to those that are not whole yet, and forgets it. Returns how
+    /// many of its samples are not written: points that are there twice, and times at which nothing was created.
+    pub(super) fn end(&mut self, added: &[u8], out: &mut Vec<u8>) -> u64 {
+        let lost = self.encode_series(added);
+        if !self.metrics.is_empty() {
+            put_varint((self.head.len() + self.metrics.len()) as u64, out);
+            out.extend_from_slice(&self.head);
+            out.extend_from_slice(&self.metrics);
+        }
+        self.reset();
+        lost
+    }
+
+    fn encode_series(&mut self, added: &[u8]) -> u64 {
+        let mut lost = 0;
+        let (mut metric, mut value) = (Vec::new(), Vec::new());
+        for index in 0..self.series.len() {
+            if !self.series[index].has_value() {
+                continue;
+            }
+            let created = self.created_of(index);
+            let series = &mut self.series[index];
+            lost += series.sort_points();
+            value.clear();
+            series.encode_value(self.kind, created, &self.exemplars, &mut value);
+            metric.clear();
+            metric.extend_from_slice(&series.key);
+            metric.extend_from_slice(added);
+            put_bytes_field(self.kind.value_field(), &value, &mut metric);
+            put_bytes_field(field::METRIC, &metric, &mut self.metrics);
+            // Its room is given back at once: the message takes as much.
+            series.points = Vec::new();
+        }
+        let created_in_vain = |series: &&Series| series.created.is_some() && !series.is_created_written;
+        lost + self.series.iter().filter(created_in_vain).count() as u64
+    }
+
+    /// The time at which a metric was created. The line that tells it has no timestamp of its own, so that it tells it of
+    /// all metrics with these labels, whatever their timestamps.
+    fn created_of(&mut self, index: usize) -> Option<f64> {
+        let Series { key, labels, .. } = &self.series[index];
+        let told_by = if key.len() == *labels {
+            index
+        } else {
+            *self.index.get(&key[..*labels])?
+        };
+        let series = &mut self.series[told_by];
+        series.is_created_written = true;
+        series.created
+    }
+
+    fn reset(&mut self) {
+        self.name.clear();
+        self.kind = Kind::default();
+        self.head.clear();
+        self.head.shrink_to(KEPT_CAPACITY);
+        (self.has_help, self.has_unit) = (false, false);
+        self.metrics.clear();
+        self.metrics.shrink_to(KEPT_CAPACITY);
+        self.series = Vec::new();
+        self.index.clear();
+        self.index.shrink_to(KEPT_ENTRIES);
+        self.current = 0;
+        self.series_bytes = 0;
+        self.exemplars.clear();
+        self.exemplars.shrink_to(KEPT_CAPACITY);
+        self.samples = 0;
+        self.is_too_large = false;
+    }
+}
+
+impl Series {
+    fn new(key: Arc<[u8]>, labels: usize) -> Self {
+        Self {
+            key,
+            labels,
+            value: None,
+            exemplar: 0..0,
+            sum: None,
+            count: None,
+            created: None,
+            is_created_written: false,
+            points: Vec::new(),
+        }
+    }
+
+    /// Whether there is more to it than the time at which it was created.
+    fn has_value(&self) -> bool {
+        self.value.is_some() || self.sum.is_some() || self.count.is_some() || !self.points.is_empty()
+    }
+
+    fn put(&mut self, place: Place, value: f64, exemplar: Range<usize>) -> Result<(), Taken> {
+        let place = match place {
+            Place::Point(at) => {
+                // One that comes twice is found when they are sorted.
+                self.points.push(Point { at, value, exemplar });
+                return Ok(());
+            }
+            Place::Value => &mut self.value,
+            Place::Sum => &mut self.sum,
+            Place::Count => &mut self.count,
+            Place::Created => &mut self.created,
+        };
+        if place.is_some() {
+            return Err(Taken);
+        }
+        *place = Some(value);
+        if !exemplar.is_empty() {
+            self.exemplar = exemplar;
+        }
+        Ok(())
+    }
+
+    /// Sorts its points. Of those that are there twice the first one stays, as with Prometheus; returns how many go.
+    fn sort_points(&mut self) -> u64 {
+        let points = self.points.len();
+        self.points.sort_by(|one, other| one.at.total_cmp(&other.at));
+        self.points
+            .dedup_by(|later, first| later.at == first.at || (later.at.is_nan() && first.at.is_nan()));
+        (points - self.points.len()) as u64
+    }
+
+    fn encode_value(&self, kind: Kind, created: Option<f64>, exemplars: &[u8], out: &mut Vec<u8>) {
+        match kind {
+            Kind::Counter => {
+                let exemplar = &exemplars[self.exemplar.clone()];
+                put_counter(self.value.unwrap_or_default(), exemplar, created, out);
+            }
+            Kind::Summary => {
+                put_summary(self.count, self.sum, created, out);
+                for point in &self.points {
+                    put_quantile(point.at, point.value, out);
+                }
+            }
+            _ => {
+                // Where it is left out, the last bucket holds it.
+                let count = self.count.or_else(|| Some(self.points.last()?.value));
+                put_histogram(count, self.sum, created, out);
+                for point in &self.points {
+                    put_bucket(point.at, point.value, &exemplars[point.exemplar.clone()], out);
+                }
+            }
+        }
+    }
+}
