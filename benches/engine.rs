@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qpext::exposition::{
-    End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, Relabel, RelabelOpenMetrics,
-    TextToProtobuf, Untyped, Verbatim,
+    End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, ProtobufToText, Relabel,
+    RelabelOpenMetrics, Splice, TextToProtobuf, Untyped, Verbatim,
 };
 
 #[path = "../tests/suite/support/bodies.rs"]
 mod bodies;
+#[path = "../tests/suite/support/protobuf.rs"]
+mod protobuf;
 
 /// About the size of an application with many models.
 const BODY_BYTES: usize = 4 << 20;
@@ -80,5 +82,21 @@ fn engine(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, engine);
+fn messages(criterion: &mut Criterion) {
+    let labels = labels();
+    for (name, body) in [
+        ("typical", protobuf::typical(BODY_BYTES)),
+        ("native", protobuf::native(BODY_BYTES)),
+        ("colliding-labels", protobuf::colliding(BODY_BYTES)),
+    ] {
+        bench(criterion, &format!("protobuf/{name}"), &body, || {
+            Splice::new(Arc::clone(&labels), Untyped::Convert, Names::Underscores)
+        });
+        bench(criterion, &format!("protobuf-to-text/{name}"), &body, || {
+            ProtobufToText::new(Arc::clone(&labels), Untyped::Convert, Names::Underscores)
+        });
+    }
+}
+
+criterion_group!(benches, engine, messages);
 criterion_main!(benches);

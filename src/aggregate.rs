@@ -410,11 +410,9 @@ impl Answer {
 impl TargetScrape {
     /// Opens its body, if its head is in: the answer's format is settled.
     fn open(&mut self, format: Format, names: Names, budget: Budget) {
-        if !matches!(self.state, State::Heard(_)) {
-            return;
-        }
-        let State::Heard(scraped) = std::mem::replace(&mut self.state, State::Done(Ok(()))) else {
-            return;
+        let scraped = match std::mem::replace(&mut self.state, State::Done(Ok(()))) {
+            State::Heard(scraped) => scraped,
+            other => return self.state = other,
         };
         let Some(engine) = self.engine(scraped.format, format, names) else {
             let answered = String::from_utf8_lossy(content_type(scraped.format, names).as_bytes()).into_owned();

@@ -243,6 +243,13 @@ pub(super) fn seconds(token: &[u8]) -> Option<f64> {
     seconds.is_finite().then_some(seconds)
 }
 
+/// A timestamp of OpenMetrics, in milliseconds. It is cut at whole ones, as Prometheus and the official Python client do.
+pub(super) fn milliseconds(token: &[u8]) -> Option<i64> {
+    let milliseconds = seconds(token)? * 1000.0;
+    // Up to 2^63 exclusively, the largest that an `i64` holds.
+    (milliseconds.abs() < i64::MAX as f64).then_some(milliseconds as i64)
+}
+
 /// The end of the bytes from `start` on that are no blanks.
 fn token_end(line: &[u8], start: usize) -> usize {
     let rest = &line[start..];

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::counts::DropReason;
-use super::dialect::{Dialect, Exemplar, seconds};
+use super::dialect::{Dialect, Exemplar, milliseconds};
 use super::families::{Families, Full};
 use super::format::Names;
 use super::labels::{EXPORTED, LabelSet};
@@ -402,7 +402,9 @@ impl Tail {
         if D::IS_OPEN_METRICS && !F::IS_OPEN_METRICS {
             (tail.end, tail.has_newline) = (sample.numbers.value.end(), false);
             if let Some(timestamp) = sample.numbers.timestamp {
-                tail.timestamp = Some(text_timestamp(timestamp.of(line)).ok_or(DropReason::Malformed)?);
+                // Text has none before 1970.
+                let milliseconds = milliseconds(timestamp.of(line)).filter(|milliseconds| *milliseconds >= 0);
+                tail.timestamp = Some(milliseconds.ok_or(DropReason::Malformed)?);
             }
         }
         Ok((tail, lost_exemplar.is_some()))
@@ -430,14 +432,6 @@ fn may_have_exemplar(name: &[u8]) -> bool {
         write_metric_name(name, Names::Underscores, &mut escaped);
         ends_well(&escaped)
     }
-}
-
-/// A timestamp of OpenMetrics as one of text, which has none before 1970. It is cut at whole milliseconds, as Prometheus
-/// and the official Python client do.
-fn text_timestamp(token: &[u8]) -> Option<i64> {
-    let milliseconds = seconds(token)? * 1000.0;
-    // Up to 2^63 exclusively, the largest that an `i64` holds; `-0.4` is zero.
-    (milliseconds > -1.0 && milliseconds < i64::MAX as f64).then_some(milliseconds as i64)
 }
 
 /// The word for a type.
@@ -525,7 +519,7 @@ pub(super) fn are_unique(names: &[Vec<u8>]) -> bool {
 pub(super) fn put_metric_name(name: &[u8], names: Names, out: &mut Vec<u8>) {
     match names {
         Names::Utf8 => unescape(name, out),
-        Names::Underscores => escape_quoted(name, is_old_metric_name, escape_metric_name, out),
+        Names::Underscores => write_metric_name(name, names, out),
     }
 }
 

@@ -68,15 +68,9 @@ impl<D: Dialect, O: Output> Rewrite<D, O> {
         }
     }
 
-    /// An engine that checks and adds nothing.
-    #[must_use]
-    pub fn unlabelled(names: Names) -> Self {
-        Self::new(Arc::default(), Untyped::Keep, names)
-    }
-
     /// An engine that checks and adds nothing, for the rest of a body: its lines from one that may have begun.
     pub(super) fn continuing(lines: Lines, counts: Counts, names: Names) -> Self {
-        let mut rest = Self::unlabelled(names);
+        let mut rest = Self::new(Arc::default(), Untyped::Keep, names);
         rest.lines = lines;
         rest.body.counts = counts;
         rest

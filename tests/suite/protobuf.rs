@@ -27,20 +27,26 @@ pub const USUAL: Setting = Setting {
 };
 
 pub fn splice_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
-    let mut out = Vec::new();
-    let mut families = Families::default();
-    let mut engine = Splice::new(serving_labels(), setting.untyped, setting.names);
-    for chunk in cut.chunks(body) {
-        engine.push(chunk, &mut families, &mut out);
-    }
-    engine.finish(end, &mut families, &mut out);
-    (out, engine.counts())
+    run(
+        Splice::new(serving_labels(), setting.untyped, setting.names),
+        body,
+        cut,
+        end,
+    )
 }
 
 pub fn to_text_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
+    run(
+        ProtobufToText::new(serving_labels(), setting.untyped, setting.names),
+        body,
+        cut,
+        end,
+    )
+}
+
+fn run(mut engine: impl Engine, body: &[u8], cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
     let mut out = Vec::new();
     let mut families = Families::default();
-    let mut engine = ProtobufToText::new(serving_labels(), setting.untyped, setting.names);
     for chunk in cut.chunks(body) {
         engine.push(chunk, &mut families, &mut out);
     }

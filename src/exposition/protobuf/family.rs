@@ -4,7 +4,7 @@
 //! and left alone: they are judged one by one.
 
 use super::wire::{Fields, Malformed, Value};
-use crate::exposition::metadata::MetricType;
+use crate::exposition::metadata::{self, MetricType};
 
 /// The numbers of a family's fields.
 pub(super) mod field {
@@ -122,7 +122,7 @@ impl<'a> Family<'a> {
 
     /// Whether its unit is one that a family may have that goes by `name`.
     pub(super) fn has_valid_unit(&self, name: &[u8]) -> bool {
-        self.unit.is_empty() || is_unit_of(self.kind, name, self.unit.as_bytes())
+        is_unit_of(self.kind, name, self.unit.as_bytes())
     }
 }
 
@@ -133,7 +133,7 @@ pub(super) fn is_unit_of(kind: Kind, name: &[u8], unit: &[u8]) -> bool {
         Kind::Counter => name.strip_suffix(b"_total").unwrap_or(name),
         _ => name,
     };
-    name.strip_suffix(unit).is_some_and(|before| before.ends_with(b"_"))
+    metadata::is_unit_of(name, unit)
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Malformed> {

@@ -32,7 +32,7 @@ use super::messages::MAX_FAMILY;
 use super::metric::field::TIMESTAMP_MS;
 use super::wire::{Field, Fields, Value, put_bytes_field, put_varint_field};
 use crate::exposition::counts::DropReason;
-use crate::exposition::dialect::{Dialect, Exemplar, exemplar, seconds};
+use crate::exposition::dialect::{Dialect, Exemplar, exemplar, milliseconds, seconds};
 use crate::exposition::families::{Families, Full};
 use crate::exposition::format::Names;
 use crate::exposition::labels::{LabelSet, METRIC_LABEL, put_label};
@@ -119,8 +119,13 @@ impl Output for MessageOutput {
             return Err(DropReason::TooLong);
         }
         let value = number(sample.numbers.value.of(line)).ok_or(DropReason::Malformed)?;
+        let read = if D::IS_OPEN_METRICS {
+            milliseconds
+        } else {
+            text_timestamp
+        };
         let timestamp = match sample.numbers.timestamp {
-            Some(timestamp) => Some(milliseconds::<D>(timestamp.of(line)).ok_or(DropReason::Malformed)?),
+            Some(timestamp) => Some(read(timestamp.of(line)).ok_or(DropReason::Malformed)?),
             None => None,
         };
         let at = self.encode_labels(line, sample, scanner, part)?;
@@ -316,13 +321,9 @@ fn label_number(value: &[u8]) -> Option<f64> {
     if is_value(value) { number(value) } else { None }
 }
 
-/// A timestamp of either dialect, in milliseconds. It is cut at whole ones, as Prometheus does.
-fn milliseconds<D: Dialect>(token: &[u8]) -> Option<i64> {
-    if !D::IS_OPEN_METRICS {
-        return std::str::from_utf8(token).ok()?.parse().ok();
-    }
-    let milliseconds = seconds(token)? * 1000.0;
-    (milliseconds.abs() < i64::MAX as f64).then_some(milliseconds as i64)
+/// A timestamp of text, in milliseconds.
+fn text_timestamp(token: &[u8]) -> Option<i64> {
+    std::str::from_utf8(token).ok()?.parse().ok()
 }
 
 fn put_timestamp(milliseconds: Option<i64>, out: &mut Vec<u8>) {
