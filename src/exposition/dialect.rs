@@ -3,6 +3,7 @@
 use super::chars::{is_blank, skip_blanks};
 use super::metadata::{Line, MetricType};
 use super::sample::{Malformed, exemplar_labels};
+use super::span::Span;
 use super::value::{is_plain_value, is_timestamp, is_value};
 
 /// A line format.
@@ -35,32 +36,6 @@ pub struct Numbers {
     pub(super) value: Span,
     pub(super) timestamp: Option<Span>,
     pub(super) exemplar: Exemplar,
-}
-
-/// Where something starts and ends in its line, which is never longer than this holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-        }
-    }
-
-    /// What stands there.
-    pub(super) fn of(self, line: &[u8]) -> &[u8] {
-        &line[self.start as usize..self.end as usize]
-    }
-
-    /// Where it ends.
-    pub(super) fn end(self) -> usize {
-        self.end as usize
-    }
 }
 
 /// The exemplar at the end of a line.

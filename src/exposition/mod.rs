@@ -48,6 +48,7 @@ mod output;
 mod protobuf;
 mod relabel;
 mod sample;
+mod span;
 mod untyped;
 mod value;
 mod verbatim;

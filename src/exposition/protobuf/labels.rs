@@ -11,6 +11,7 @@ use crate::exposition::format::Names;
 use crate::exposition::labels::{EXPORTED, LabelSet};
 use crate::exposition::names::escape_label_name;
 use crate::exposition::sample::{METRIC_NAME, fingerprint};
+use crate::exposition::span::Span;
 
 /// Labels up to which a name is looked for by going through all of them; among more, by sorting them.
 const FEW_LABELS: usize = 64;
@@ -82,31 +83,10 @@ impl KnownNames {
             return;
         }
         self.names.truncate(place);
-        self.bytes
-            .truncate(self.names.last().map_or(0, |(span, _)| span.end as usize));
+        self.bytes.truncate(self.names.last().map_or(0, |(span, _)| span.end()));
         self.bytes.extend_from_slice(name);
         self.names
             .push((Span::before(self.bytes.len(), name.len()), fingerprint));
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    /// The last `length` bytes before `end`. Metrics are smaller than 32 bits can tell.
-    fn before(end: usize, length: usize) -> Self {
-        Self {
-            start: (end - length) as u32,
-            end: end as u32,
-        }
-    }
-
-    fn of(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start as usize..self.end as usize]
     }
 }
 
@@ -139,7 +119,9 @@ impl Labels {
             }
             None => read_pair(pair, end)?,
         };
-        let text = &pair[pair.len() + name.start as usize - end..pair.len() + name.end as usize - end];
+        // It stands in the metric, at whose `end` the pair ends.
+        let in_pair = |at: usize| pair.len() + at - end;
+        let text = &pair[in_pair(name.range().start)..in_pair(name.end())];
         let fingerprint = match self.known.fingerprint(self.labels.len(), text) {
             Some(fingerprint) => fingerprint,
             None => self.check_name(text, names)?,
@@ -276,7 +258,7 @@ impl Labels {
             let start = self.given.len();
             match label.name {
                 Name::Own(span) => self.given.extend_from_slice(span.of(metric)),
-                Name::Escaped(span) => self.given.extend_from_within(span.start as usize..span.end as usize),
+                Name::Escaped(span) => self.given.extend_from_within(span.range()),
             }
             loop {
                 self.given.splice(start..start, EXPORTED.iter().copied());
