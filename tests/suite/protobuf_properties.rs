@@ -392,7 +392,7 @@ fn spoilt_inside() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn any_body() -> impl Strategy<Value = Vec<u8>> {
+pub fn any_body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         2 => almost_an_exposition(),
         2 => spoilt_inside(),
