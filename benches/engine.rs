@@ -4,12 +4,11 @@
 //! pushes, into a buffer that is emptied as a socket would.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qpext::exposition::{
     End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, ProtobufToText, Relabel,
-    RelabelOpenMetrics, Splice, TextToProtobuf, Untyped, Verbatim,
+    RelabelOpenMetrics, Rules, Splice, TextToProtobuf, Untyped, Verbatim,
 };
 
 #[path = "../tests/suite/support/bodies.rs"]
@@ -23,13 +22,16 @@ const BODY_BYTES: usize = 4 << 20;
 /// Bytes pushed at once.
 const SLICE: usize = 16 << 10;
 
-fn labels() -> Arc<LabelSet> {
+fn rules() -> Rules {
     let labels = [
         ("service_name", "sklearn-iris-predictor"),
         ("configuration_name", "sklearn-iris-predictor"),
         ("revision_name", "sklearn-iris-predictor-00001"),
     ];
-    Arc::new(LabelSet::new(labels).expect("the names are label names"))
+    Rules::new(
+        LabelSet::new(labels).expect("the names are label names"),
+        Untyped::Convert,
+    )
 }
 
 fn run(mut engine: impl Engine, body: &[u8], out: &mut Vec<u8>) -> u64 {
@@ -54,46 +56,44 @@ fn bench<E: Engine>(criterion: &mut Criterion, name: &str, body: &[u8], engine: 
 }
 
 fn engine(criterion: &mut Criterion) {
-    let labels = labels();
+    let rules = rules();
     for (name, body) in [
         ("text/vllm", bodies::vllm(BODY_BYTES)),
         ("text/short-lines", bodies::short_lines(BODY_BYTES)),
         ("text/colliding-labels", bodies::colliding_labels(BODY_BYTES)),
         ("text/many-labels", bodies::many_labels(BODY_BYTES)),
     ] {
-        bench(criterion, name, &body, || {
-            Relabel::new(Arc::clone(&labels), Untyped::Convert, Names::Underscores)
-        });
+        bench(criterion, name, &body, || Relabel::new(&rules, Names::Underscores));
     }
     let text = bodies::vllm(BODY_BYTES);
     bench(criterion, "text/verbatim", &text, Verbatim::default);
     bench(criterion, "text-to-protobuf", &text, || {
-        TextToProtobuf::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
+        TextToProtobuf::new(&rules, Names::Utf8)
     });
     let open_metrics = bodies::open_metrics(BODY_BYTES);
     bench(criterion, "openmetrics", &open_metrics, || {
-        RelabelOpenMetrics::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
+        RelabelOpenMetrics::new(&rules, Names::Utf8)
     });
     bench(criterion, "openmetrics-to-text", &open_metrics, || {
-        OpenMetricsToText::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
+        OpenMetricsToText::new(&rules, Names::Utf8)
     });
     bench(criterion, "openmetrics-to-protobuf", &open_metrics, || {
-        OpenMetricsToProtobuf::new(Arc::clone(&labels), Untyped::Convert, Names::Utf8)
+        OpenMetricsToProtobuf::new(&rules, Names::Utf8)
     });
 }
 
 fn messages(criterion: &mut Criterion) {
-    let labels = labels();
+    let rules = rules();
     for (name, body) in [
         ("typical", protobuf::typical(BODY_BYTES)),
         ("native", protobuf::native(BODY_BYTES)),
         ("colliding-labels", protobuf::colliding(BODY_BYTES)),
     ] {
         bench(criterion, &format!("protobuf/{name}"), &body, || {
-            Splice::new(Arc::clone(&labels), Untyped::Convert, Names::Underscores)
+            Splice::new(&rules, Names::Underscores)
         });
         bench(criterion, &format!("protobuf-to-text/{name}"), &body, || {
-            ProtobufToText::new(Arc::clone(&labels), Untyped::Convert, Names::Underscores)
+            ProtobufToText::new(&rules, Names::Underscores)
         });
     }
 }

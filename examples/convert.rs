@@ -5,11 +5,10 @@
 use std::env;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use qpext::exposition::{
     DropReason, End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, Relabel,
-    RelabelOpenMetrics, TextToProtobuf, Untyped,
+    RelabelOpenMetrics, Rules, TextToProtobuf, Untyped,
 };
 
 const HELP: &str = "\
@@ -125,13 +124,13 @@ fn convert(arguments: Arguments) -> io::Result<bool> {
         untyped,
         labels,
     } = arguments;
-    let labels = Arc::new(labels);
+    let rules = Rules::new(labels, untyped);
     let mut engine: Box<dyn Engine> = match (from, to) {
-        (Format::OpenMetrics, Format::OpenMetrics) => Box::new(RelabelOpenMetrics::new(labels, untyped, names)),
-        (Format::OpenMetrics, Format::Text) => Box::new(OpenMetricsToText::new(labels, untyped, names)),
-        (Format::OpenMetrics, Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(labels, untyped, names)),
-        (_, Format::Protobuf) => Box::new(TextToProtobuf::new(labels, untyped, names)),
-        (_, _) => Box::new(Relabel::new(labels, untyped, names)),
+        (Format::OpenMetrics, Format::OpenMetrics) => Box::new(RelabelOpenMetrics::new(&rules, names)),
+        (Format::OpenMetrics, Format::Text) => Box::new(OpenMetricsToText::new(&rules, names)),
+        (Format::OpenMetrics, Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(&rules, names)),
+        (_, Format::Protobuf) => Box::new(TextToProtobuf::new(&rules, names)),
+        (_, _) => Box::new(Relabel::new(&rules, names)),
     };
     let (mut body, mut out, mut families) = (Vec::new(), Vec::new(), Families::default());
     io::stdin().read_to_end(&mut body)?;

@@ -22,7 +22,7 @@ use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Config, Endpoint};
 use crate::exposition::{
     self, Counts, DropReason, End, Families, Format, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText,
-    ProtobufToText, Relabel, RelabelOpenMetrics, Splice, TextToProtobuf, TextVersion, Untyped, Verbatim,
+    ProtobufToText, Relabel, RelabelOpenMetrics, Rules, Splice, TextToProtobuf, TextVersion, Untyped, Verbatim,
 };
 use crate::negotiation::{Accepted, content_type};
 use crate::scrape::{ScrapeError, Scraped, Scraper, Target, TargetBody};
@@ -434,9 +434,9 @@ impl TargetScrape {
     /// The engine that reads `from` and writes `to`. OpenMetrics is made of OpenMetrics only, which is why it is chosen
     /// only where nothing else can come.
     fn engine(&self, from: Format, to: Format, names: Names) -> Option<Engine> {
-        let (labels, untyped) = match &self.plan.treatment {
-            Treatment::Verbatim => (Arc::default(), Untyped::Keep),
-            Treatment::Relabel(labels, untyped) => (Arc::clone(labels), *untyped),
+        let rules = match &self.plan.treatment {
+            Treatment::Verbatim => Rules::default(),
+            Treatment::Relabel(labels, untyped) => Rules::new(Arc::clone(labels), *untyped),
         };
         let engine: Box<dyn exposition::Engine + Send> = match (from, to) {
             (Format::Text(version), Format::Text(_)) => {
@@ -445,16 +445,14 @@ impl TargetScrape {
                 if matches!(self.plan.treatment, Treatment::Verbatim) && is_plain && !self.lost_its_turn {
                     return Some(Engine::Verbatim(Verbatim::default()));
                 }
-                Box::new(Relabel::new(labels, untyped, names))
+                Box::new(Relabel::new(&rules, names))
             }
-            (Format::Text(_), Format::Protobuf) => Box::new(TextToProtobuf::new(labels, untyped, names)),
-            (Format::OpenMetrics(_), Format::Text(_)) => Box::new(OpenMetricsToText::new(labels, untyped, names)),
-            (Format::OpenMetrics(_), Format::OpenMetrics(_)) => {
-                Box::new(RelabelOpenMetrics::new(labels, untyped, names))
-            }
-            (Format::OpenMetrics(_), Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(labels, untyped, names)),
-            (Format::Protobuf, Format::Text(_)) => Box::new(ProtobufToText::new(labels, untyped, names)),
-            (Format::Protobuf, Format::Protobuf) => Box::new(Splice::new(labels, untyped, names)),
+            (Format::Text(_), Format::Protobuf) => Box::new(TextToProtobuf::new(&rules, names)),
+            (Format::OpenMetrics(_), Format::Text(_)) => Box::new(OpenMetricsToText::new(&rules, names)),
+            (Format::OpenMetrics(_), Format::OpenMetrics(_)) => Box::new(RelabelOpenMetrics::new(&rules, names)),
+            (Format::OpenMetrics(_), Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(&rules, names)),
+            (Format::Protobuf, Format::Text(_)) => Box::new(ProtobufToText::new(&rules, names)),
+            (Format::Protobuf, Format::Protobuf) => Box::new(Splice::new(&rules, names)),
             (Format::Text(_) | Format::Protobuf, Format::OpenMetrics(_)) => return None,
         };
         Some(Engine::Checked(engine))

@@ -4,7 +4,7 @@
 //! after the other; what they share is [`Families`], so that each family's metadata stands in the answer once.
 //!
 //! [`Verbatim`] passes a body on byte for byte (the queue-proxy's text). The others check every line or message of a body
-//! and add a [`LabelSet`] to its samples (the application's):
+//! and do to it what the [`Rules`] say, which add a [`LabelSet`] to its samples (the application's):
 //!
 //! | in, out     | text                  | OpenMetrics            | protobuf                   |
 //! |-------------|-----------------------|------------------------|----------------------------|
@@ -17,12 +17,11 @@
 //! hold one line at most, and one family where messages are read or written.
 //!
 //! ```
-//! use std::sync::Arc;
-//! use qpext::exposition::{End, Engine, Families, LabelSet, Names, Relabel, Untyped};
+//! use qpext::exposition::{End, Engine, Families, LabelSet, Names, Relabel, Rules, Untyped};
 //!
-//! let labels = Arc::new(LabelSet::new([("service_name", "iris")])?);
+//! let rules = Rules::new(LabelSet::new([("service_name", "iris")])?, Untyped::Convert);
 //! let mut families = Families::default();
-//! let mut app = Relabel::new(labels, Untyped::Convert, Names::Underscores);
+//! let mut app = Relabel::new(&rules, Names::Underscores);
 //! let mut out = Vec::new();
 //! app.push(b"# TYPE requests counter\nrequests{path=\"/v1/{name}\"} 4", &mut families, &mut out);
 //! app.push(b"2\nnot a sample\n", &mut families, &mut out);
@@ -47,6 +46,7 @@ mod names;
 mod output;
 mod protobuf;
 mod relabel;
+mod rules;
 mod sample;
 mod span;
 mod untyped;
@@ -61,5 +61,6 @@ pub use labels::{LabelError, LabelSet};
 pub use lines::{End, MAX_LINE};
 pub use protobuf::{MAX_FAMILY, ProtobufToText, Splice};
 pub use relabel::{OpenMetricsToProtobuf, OpenMetricsToText, Relabel, RelabelOpenMetrics, TextToProtobuf};
+pub use rules::Rules;
 pub use untyped::Untyped;
 pub use verbatim::Verbatim;

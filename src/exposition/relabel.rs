@@ -18,11 +18,11 @@ use super::dialect::{Dialect, OpenMetrics, Text};
 use super::engine::Engine;
 use super::families::{Families, Full};
 use super::format::Names;
-use super::labels::LabelSet;
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
 use super::output::{Family, LineOutput, Lost, Output, Part};
 use super::protobuf::MessageOutput;
+use super::rules::Rules;
 use super::sample::Scanner;
 use super::untyped::{Fate, Untyped};
 
@@ -53,24 +53,24 @@ pub struct Rewrite<D, O> {
 impl<D: Dialect, O: Output> Rewrite<D, O> {
     /// An engine for one body. `names` says which names the scraper takes.
     #[must_use]
-    pub fn new(labels: Arc<LabelSet>, untyped: Untyped, names: Names) -> Self {
+    pub fn new(rules: &Rules, names: Names) -> Self {
         Self {
             lines: Lines::default(),
             body: Body {
                 scanner: Scanner::default(),
                 verdicts: Verdicts::default(),
                 held: Held::default(),
-                untyped,
+                untyped: rules.untyped,
                 counts: Counts::default(),
                 has_ended: false,
-                output: O::new(labels, names),
+                output: O::new(Arc::clone(&rules.labels), names),
             },
         }
     }
 
     /// An engine that checks and adds nothing, for the rest of a body: its lines from one that may have begun.
     pub(super) fn continuing(lines: Lines, counts: Counts, names: Names) -> Self {
-        let mut rest = Self::new(Arc::default(), Untyped::Keep, names);
+        let mut rest = Self::new(&Rules::default(), names);
         rest.lines = lines;
         rest.body.counts = counts;
         rest

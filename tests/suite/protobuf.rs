@@ -1,18 +1,12 @@
 //! Rules of the two protobuf engines, one idea each, run on a body whole and cut at every byte.
 
-use std::sync::Arc;
-
 use prost::Message as _;
 use qpext::exposition::{
-    Counts, DropReason, End, Engine, Families, LabelSet, MAX_FAMILY, Names, ProtobufToText, Splice, Untyped,
+    Counts, DropReason, End, Engine, Families, MAX_FAMILY, Names, ProtobufToText, Rules, Splice, Untyped,
 };
 
 use crate::support::protobuf::*;
-use crate::support::{Cut, SERVING, SERVING_LABELS};
-
-pub fn serving_labels() -> Arc<LabelSet> {
-    Arc::new(LabelSet::new(SERVING_LABELS).expect("the names are label names"))
-}
+use crate::support::{Cut, SERVING, SERVING_LABELS, serving_rules};
 
 /// How an engine is set.
 #[derive(Debug, Clone, Copy)]
@@ -21,27 +15,24 @@ pub struct Setting {
     pub names: Names,
 }
 
+impl Setting {
+    /// With the serving labels.
+    pub fn rules(self) -> Rules {
+        serving_rules(self.untyped)
+    }
+}
+
 pub const USUAL: Setting = Setting {
     untyped: Untyped::Convert,
     names: Names::Underscores,
 };
 
 pub fn splice_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
-    run(
-        Splice::new(serving_labels(), setting.untyped, setting.names),
-        body,
-        cut,
-        end,
-    )
+    run(Splice::new(&setting.rules(), setting.names), body, cut, end)
 }
 
 pub fn to_text_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
-    run(
-        ProtobufToText::new(serving_labels(), setting.untyped, setting.names),
-        body,
-        cut,
-        end,
-    )
+    run(ProtobufToText::new(&setting.rules(), setting.names), body, cut, end)
 }
 
 fn run(mut engine: impl Engine, body: &[u8], cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
@@ -1097,7 +1088,7 @@ fn without_labels_to_add_text_has_braces_only_where_it_needs_them() {
         vec![gauge(1.0), with_labels([("x", "y")], gauge(2.0))],
     )]);
     let mut out = Vec::new();
-    let mut engine = ProtobufToText::new(Arc::default(), Untyped::Keep, Names::Utf8);
+    let mut engine = ProtobufToText::new(&Rules::default(), Names::Utf8);
     let dotted = encode(&[family("a.b", MetricType::Gauge, vec![gauge(1.0)])]);
     engine.push(&body, &mut Families::default(), &mut out);
     engine.push(&dotted, &mut Families::default(), &mut out);
@@ -1167,8 +1158,8 @@ fn a_family_has_the_work_of_one_done_for_it_however_often_it_does_not_fit() {
 fn a_body_that_ends_within_a_message_broke_off() {
     let body = encode(&[family("m", MetricType::Counter, vec![counter(1.0)])]);
     for end in 0..=body.len() {
-        let mut splice = Splice::new(serving_labels(), Untyped::Keep, Names::Utf8);
-        let mut to_text = ProtobufToText::new(serving_labels(), Untyped::Keep, Names::Utf8);
+        let mut splice = Splice::new(&Rules::default(), Names::Utf8);
+        let mut to_text = ProtobufToText::new(&Rules::default(), Names::Utf8);
         for engine in [&mut splice as &mut dyn Engine, &mut to_text] {
             engine.push(&body[..end], &mut Families::default(), &mut Vec::new());
             engine.finish(End::Whole, &mut Families::default(), &mut Vec::new());

@@ -3,15 +3,14 @@
 //! What is expected is written as [`show`] shows it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use prost::Message as _;
 use qpext::exposition::{
-    Counts, DropReason, End, Engine, Families, LabelSet, MAX_FAMILY, Names, OpenMetricsToProtobuf, Splice,
-    TextToProtobuf, Untyped,
+    Counts, DropReason, End, Engine, Families, MAX_FAMILY, Names, OpenMetricsToProtobuf, Rules, Splice, TextToProtobuf,
+    Untyped,
 };
 
-use crate::protobuf::{Setting, USUAL, serving_labels};
+use crate::protobuf::{Setting, USUAL};
 use crate::protobuf_properties::read_strictly;
 use crate::support::protobuf::{
     Exemplar, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp, decode, show,
@@ -31,10 +30,10 @@ const KEEP: Setting = Setting {
 };
 
 fn engine(from: Lines, setting: Setting) -> Box<dyn Engine> {
-    let (labels, Setting { untyped, names }) = (serving_labels(), setting);
+    let (rules, names) = (setting.rules(), setting.names);
     match from {
-        Lines::Text => Box::new(TextToProtobuf::new(labels, untyped, names)),
-        Lines::OpenMetrics => Box::new(OpenMetricsToProtobuf::new(labels, untyped, names)),
+        Lines::Text => Box::new(TextToProtobuf::new(&rules, names)),
+        Lines::OpenMetrics => Box::new(OpenMetricsToProtobuf::new(&rules, names)),
     }
 }
 
@@ -75,7 +74,7 @@ pub fn read_put_together(body: &[u8], names: Names) -> Result<Vec<MetricFamily>,
         }
     }
     // They are checked by the rules for what targets send.
-    let mut splice = Splice::new(Arc::new(LabelSet::default()), Untyped::Keep, names);
+    let mut splice = Splice::new(&Rules::default(), names);
     let mut spliced = Vec::new();
     splice.push(body, &mut Families::default(), &mut spliced);
     splice.finish(End::Whole, &mut Families::default(), &mut spliced);

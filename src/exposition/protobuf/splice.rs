@@ -20,6 +20,7 @@ use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
 use crate::exposition::lines::End;
 use crate::exposition::names::{escape_metric_name, is_old_metric_name};
+use crate::exposition::rules::Rules;
 use crate::exposition::untyped::{Fate, Untyped};
 
 /// Checks a protobuf body message by message, adds labels to its metrics and sanitizes its untyped families.
@@ -34,12 +35,12 @@ pub struct Splice {
 impl Splice {
     /// An engine for one body.
     #[must_use]
-    pub fn new(labels: Arc<LabelSet>, untyped: Untyped, names: Names) -> Self {
+    pub fn new(rules: &Rules, names: Names) -> Self {
         Self {
             messages: Messages::default(),
             writer: Writer {
-                labels,
-                untyped,
+                labels: Arc::clone(&rules.labels),
+                untyped: rules.untyped,
                 names,
                 checker: Checker::new(names),
                 scratch: Scratch::default(),

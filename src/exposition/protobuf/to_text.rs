@@ -20,6 +20,7 @@ use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
 use crate::exposition::lines::End;
 use crate::exposition::names::{escape_metric_name, is_old_label_name, is_old_metric_name};
+use crate::exposition::rules::Rules;
 use crate::exposition::untyped::{Fate, Untyped};
 
 /// Checks a protobuf body message by message and writes it as text: labels are added to its samples, its untyped families
@@ -36,12 +37,12 @@ impl ProtobufToText {
     /// An engine for one body. Names outside the old character set are written in quotes (text 1.0.0), or escaped, as
     /// `names` says.
     #[must_use]
-    pub fn new(labels: Arc<LabelSet>, untyped: Untyped, names: Names) -> Self {
+    pub fn new(rules: &Rules, names: Names) -> Self {
         Self {
             messages: Messages::default(),
             writer: Writer {
-                labels,
-                untyped,
+                labels: Arc::clone(&rules.labels),
+                untyped: rules.untyped,
                 names,
                 checker: Checker::new(names),
                 lines: Lines::default(),

@@ -9,10 +9,9 @@ pub mod reader;
 pub mod sidecar;
 pub mod stub;
 
-use std::sync::Arc;
-
 use qpext::exposition::{
-    Counts, End, Engine, Families, LabelSet, Names, OpenMetricsToText, Relabel, RelabelOpenMetrics, Untyped, Verbatim,
+    Counts, End, Engine, Families, LabelSet, Names, OpenMetricsToText, Relabel, RelabelOpenMetrics, Rules, Untyped,
+    Verbatim,
 };
 
 use reader::Exposition;
@@ -27,6 +26,14 @@ pub const SERVING_LABELS: [(&str, &str); 3] = [
 /// [`SERVING_LABELS`] as they stand in a sample.
 pub const SERVING: &str =
     r#"service_name="iris",configuration_name="iris-predictor",revision_name="iris-predictor-00001""#;
+
+/// The rules of most tests: [`SERVING_LABELS`], and this for untyped families.
+pub fn serving_rules(untyped: Untyped) -> Rules {
+    Rules::new(
+        LabelSet::new(SERVING_LABELS).expect("the names are label names"),
+        untyped,
+    )
+}
 
 /// How a body is cut into the chunks that reach the engine.
 #[derive(Debug, Clone, Copy)]
@@ -123,11 +130,11 @@ impl Cell {
     }
 
     fn engine(self, untyped: Untyped) -> Box<dyn Engine> {
-        let labels = Arc::new(LabelSet::new(SERVING_LABELS).expect("the names are label names"));
+        let rules = serving_rules(untyped);
         match (self.from, self.to) {
-            (Lines::Text, Lines::Text) => Box::new(Relabel::new(labels, untyped, self.names)),
-            (Lines::OpenMetrics, Lines::OpenMetrics) => Box::new(RelabelOpenMetrics::new(labels, untyped, self.names)),
-            (Lines::OpenMetrics, Lines::Text) => Box::new(OpenMetricsToText::new(labels, untyped, self.names)),
+            (Lines::Text, Lines::Text) => Box::new(Relabel::new(&rules, self.names)),
+            (Lines::OpenMetrics, Lines::OpenMetrics) => Box::new(RelabelOpenMetrics::new(&rules, self.names)),
+            (Lines::OpenMetrics, Lines::Text) => Box::new(OpenMetricsToText::new(&rules, self.names)),
             (Lines::Text, Lines::OpenMetrics) => panic!("text is never written as OpenMetrics"),
         }
     }
