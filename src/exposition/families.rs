@@ -34,9 +34,31 @@ pub(super) struct Family {
     /// The answer has samples of it (or had to drop them), so that `# TYPE` comes too late.
     pub has_samples: bool,
     /// The last target that sent a sample of it.
-    sampled_by: Option<usize>,
+    sampled_by: Option<u32>,
     /// The type a target gave it, and which target did.
-    declared: Option<(usize, MetricType)>,
+    declared: Option<(u32, MetricType)>,
+    /// The last target whose type for it was compared with the answer's, or became that.
+    compared_for: Option<u32>,
+}
+
+impl Family {
+    /// Notes the type that the family has in this target's body, in the target's own words if `is_declared`. It becomes
+    /// the answer's if that has none. Returns whether it is, for the first time with this target, another than the
+    /// answer's is in these words.
+    pub(super) fn settle_type(
+        &mut self,
+        target: u32,
+        kind: MetricType,
+        is_declared: bool,
+        word: fn(MetricType) -> &'static str,
+    ) -> bool {
+        let Some(first) = self.kind else {
+            self.kind = Some(kind);
+            self.compared_for = Some(target);
+            return false;
+        };
+        is_declared && self.compared_for.replace(target) != Some(target) && word(first) != word(kind)
+    }
 }
 
 /// The metric families of one answer.
@@ -46,24 +68,42 @@ pub struct Families {
     /// Room taken by the names that each target came up with.
     bytes: Vec<usize>,
     /// The target being read.
-    target: usize,
+    target: u32,
+    conflicts: u64,
 }
 
 impl Families {
     /// Says that what follows comes from the target with this index. What another one said of a family's type does not
     /// tell which samples of this one belong to it; what the answer already holds stays known.
     pub fn turn_to(&mut self, target: usize) {
-        self.target = target;
+        self.target = u32::try_from(target).expect("an answer has a handful of targets");
+    }
+
+    /// How often a target gave a family another type than the answer holds from an earlier one; each family counts once
+    /// for each target. The answer keeps the first type, and the samples of both.
+    ///
+    /// A type is what the answer's format has a word for: in text, a gauge histogram is a histogram. It counts only where
+    /// a target says it in so many words. To say nothing is no conflict, nor is an `untyped` family to which
+    /// [`Untyped`](super::Untyped) gives a type; but `untyped` that stays is one against any other type, whichever came
+    /// first, because one of both is not what its target meant. What another target's untyped family was turned into is
+    /// in the answer and counts as its type. A family that is not written has no type.
+    ///
+    /// In protobuf each message has a type of its own, by which its samples are encoded, and keeps it, also where it is
+    /// made of lines; it counts all the same.
+    #[must_use]
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
     }
 
     /// The family of this name.
     pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Family, Full> {
         // Looked up twice when it is new: a family is new once and old a thousand times.
         if !self.by_name.contains_key(name) {
-            if self.bytes.len() <= self.target {
-                self.bytes.resize(self.target + 1, 0);
+            let target = self.target as usize;
+            if self.bytes.len() <= target {
+                self.bytes.resize(target + 1, 0);
             }
-            let bytes = &mut self.bytes[self.target];
+            let bytes = &mut self.bytes[target];
             let with_this = *bytes + name.len() + ENTRY_COST;
             if with_this > MAX_BYTES {
                 return Err(Full);
@@ -93,6 +133,32 @@ impl Families {
             family.has_samples = true;
             family.sampled_by = Some(target);
         }
+    }
+
+    /// Notes the type under which the target being read sends a family, if there is room for its name: see
+    /// [`Family::settle_type`].
+    pub(super) fn settle_type(
+        &mut self,
+        name: &[u8],
+        kind: MetricType,
+        is_declared: bool,
+        word: fn(MetricType) -> &'static str,
+    ) {
+        let target = self.target;
+        if let Ok(family) = self.entry(name) {
+            let is_conflict = family.settle_type(target, kind, is_declared, word);
+            self.conflicts += u64::from(is_conflict);
+        }
+    }
+
+    /// The target being read.
+    pub(super) fn target(&self) -> u32 {
+        self.target
+    }
+
+    /// Counts a conflict that [`Family::settle_type`] told of.
+    pub(super) fn add_conflict(&mut self) {
+        self.conflicts += 1;
     }
 
     /// Whether the target being read already sent a sample of this family.

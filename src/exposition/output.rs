@@ -105,6 +105,8 @@ pub struct Family<'a> {
     pub(super) suffix: &'static str,
     /// Its type, if it has one.
     pub(super) kind: Option<MetricType>,
+    /// The target says so itself.
+    pub(super) is_declared: bool,
     /// Which part of it is at hand.
     pub(super) part: Part,
     /// In its help text quotes have a backslash. In Prometheus's text they have none, and one before them is a backslash.
@@ -152,8 +154,15 @@ impl<'a> Family<'a> {
             suffix: if O::IS_OPEN_METRICS { "" } else { suffix },
             kind,
             part: Part::Value,
+            is_declared: true,
             help_has_escaped_quotes: D::IS_OPEN_METRICS,
         }
+    }
+
+    /// Gives it a type that its target does not.
+    pub(super) fn sanitize(&mut self, kind: MetricType) {
+        self.kind = Some(kind);
+        self.is_declared = false;
     }
 }
 
@@ -204,6 +213,7 @@ impl<F: Dialect> Output for LineOutput<F> {
         self.key.extend_from_slice(family.suffix.as_bytes());
         // A part has no metadata of its own: strict readers take it for that of its family, a second time.
         let is_part = families.is_part::<F>(&self.key);
+        let target = families.target();
         let known = families.entry(&self.key)?;
         if is_part {
             known.has_samples |= has_samples;
@@ -240,10 +250,13 @@ impl<F: Dialect> Output for LineOutput<F> {
             out.extend_from_slice(word::<F>(kind).as_bytes());
             out.push(b'\n');
         }
-        if known.has_type && known.kind.is_none() {
-            known.kind = family.kind;
-        }
         known.has_samples |= has_samples;
+        if let Some(kind) = family.kind
+            && known.has_type
+            && known.settle_type(target, kind, family.is_declared, word::<F>)
+        {
+            families.add_conflict();
+        }
         Ok(family.part)
     }
 

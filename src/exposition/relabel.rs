@@ -264,7 +264,7 @@ impl<D: Dialect, O: Output> Body<D, O> {
         if matches!(declared, None | Some(MetricType::Untyped)) {
             match self.untyped.fate(name) {
                 Fate::Pass => {}
-                Fate::Becomes(kind) => to_write.kind = Some(O::sanitized(kind)),
+                Fate::Becomes(kind) => to_write.sanitize(O::sanitized(kind)),
                 Fate::Drop => {
                     if self.held.is_of(family) {
                         self.held.clear();
@@ -330,7 +330,7 @@ impl<D: Dialect, O: Output> Body<D, O> {
         if fate != Fate::Drop {
             let mut family = Family::without_samples::<D, O>(&held.name, declared);
             if let Fate::Becomes(kind) = fate {
-                family.kind = Some(O::sanitized(kind));
+                family.sanitize(O::sanitized(kind));
             }
             // Without room for its name there is nothing to write it with.
             let _ = self.output.announce(&family, Some(&held), false, families, out);

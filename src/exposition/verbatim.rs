@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::families::Families;
 use super::format::Names;
 use super::lines::{End, Lines, TooLong, text_of};
-use super::metadata::{Keyword, Line, Metadata};
+use super::metadata::{Keyword, Line, Metadata, MetricType};
 use super::relabel::Relabel;
 use super::sample::quoted_name;
 
@@ -90,13 +90,14 @@ impl Notes {
             self.last_name.clear();
             // Without room, its entry fails below as well.
             let _ = families.declare(name, kind);
+            families.settle_type(name, kind, true, MetricType::in_text);
         }
         let Ok(family) = families.entry(name) else {
             return;
         };
         match metadata.keyword {
             Keyword::Help => family.has_help = true,
-            Keyword::Type(kind) => (family.has_type, family.kind) = (true, Some(kind)),
+            Keyword::Type(_) => family.has_type = true,
             Keyword::Unit => {}
         }
     }

@@ -1,9 +1,9 @@
 //! Rules of the exposition engine that take more than one line to show.
 
-use qpext::exposition::{DropReason, End, Untyped};
+use qpext::exposition::{DropReason, End, Engine, Families, Untyped, Verbatim};
 
 use crate::support::reader::read;
-use crate::support::{Cut, SERVING, merge, relabel};
+use crate::support::{Cell, Cut, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING, TEXT, merge, relabel};
 
 /// Runs an application's body, whole and cut at every byte. `@` stands for the serving labels in what is expected.
 #[track_caller]
@@ -182,6 +182,112 @@ fn the_apps_untyped_families_are_told_by_what_the_app_says_itself() {
         "# TYPE a histogram\na_count 2\n",
         "a_count{@} 2\n",
     );
+}
+
+/// How often the bodies of one answer contradict the types of an earlier one.
+#[track_caller]
+fn conflicts(untyped: Untyped, bodies: &[(Option<Cell>, &str)]) -> u64 {
+    let counts = [Cut::Whole, Cut::EveryByte].map(|cut| {
+        let (mut families, mut out) = (Families::default(), Vec::new());
+        for (target, (cell, body)) in bodies.iter().enumerate() {
+            families.turn_to(target);
+            match cell {
+                Some(cell) => {
+                    cell.append(body.as_bytes(), untyped, cut, End::Whole, &mut families, &mut out);
+                }
+                None => {
+                    let mut engine = Verbatim::default();
+                    for chunk in cut.chunks(body.as_bytes()) {
+                        engine.push(chunk, &mut families, &mut out);
+                    }
+                }
+            }
+        }
+        families.conflicts()
+    });
+    assert_eq!(counts[0], counts[1]);
+    counts[0]
+}
+
+#[test]
+fn a_type_that_contradicts_an_earlier_targets_is_counted() {
+    for (expected, bodies) in [
+        (1, &["# TYPE a counter\na 1\n", "# TYPE a gauge\na 2\n"][..]),
+        (0, &["# TYPE a counter\na 1\n", "# TYPE a counter\na 2\n"]),
+        (1, &["# TYPE a counter\n", "# TYPE a gauge\n"]),
+        // Once for each target and family, always against the first.
+        (
+            2,
+            &[
+                "# TYPE a counter\n# TYPE b counter\n",
+                "# TYPE a gauge\na 1\n# TYPE b gauge\nb 1\n# TYPE a gauge\na{x=\"y\"} 2\n",
+            ],
+        ),
+        (
+            2,
+            &[
+                "# TYPE a counter\na 1\n",
+                "# TYPE a gauge\na 2\n",
+                "# TYPE a gauge\na 3\n",
+            ],
+        ),
+        (
+            1,
+            &[
+                "# TYPE a counter\na 1\n",
+                "# TYPE a gauge\na 2\n",
+                "# TYPE a counter\na 3\n",
+            ],
+        ),
+        // To say nothing is none.
+        (0, &["# TYPE a counter\na 1\n", "a 2\n"]),
+        (0, &["a 1\n", "# TYPE a counter\na 2\n", "# TYPE a gauge\na 3\n"]),
+        // To say that nobody knows is one.
+        (1, &["# TYPE a counter\na 1\n", "# TYPE a untyped\na 2\n"]),
+        (1, &["# TYPE a untyped\na 1\n", "# TYPE a counter\na 2\n"]),
+        // Its name, not its type, is what collides.
+        (
+            0,
+            &["# TYPE a histogram\na_count 1\n", "# TYPE a_count gauge\na_count 2\n"],
+        ),
+    ] {
+        for first in [None, Some(TEXT)] {
+            let others = bodies[1..].iter().map(|body| (Some(TEXT), *body));
+            let bodies: Vec<_> = [(first, bodies[0])].into_iter().chain(others).collect();
+            assert_eq!(conflicts(Untyped::Convert, &bodies), expected, "{bodies:?}");
+        }
+    }
+}
+
+#[test]
+fn what_an_untyped_family_is_turned_into_contradicts_nothing_and_yet_is_a_type() {
+    let (known, unknown) = (
+        "# TYPE a_total counter\na_total 1\n",
+        "# TYPE a_total untyped\na_total 2\n",
+    );
+    let known_first = [(Some(TEXT), known), (Some(TEXT), unknown)];
+    assert_eq!(conflicts(Untyped::Convert, &known_first), 0);
+    assert_eq!(conflicts(Untyped::Keep, &known_first), 1);
+    let unknown_first = [(Some(TEXT), unknown), (Some(TEXT), known)];
+    assert_eq!(conflicts(Untyped::Convert, &unknown_first), 1, "the answer says gauge");
+    assert_eq!(conflicts(Untyped::Keep, &unknown_first), 1);
+}
+
+#[test]
+fn types_are_compared_in_the_words_of_the_answer() {
+    let (info, gauge) = ("# TYPE a info\na_info 1\n# EOF\n", "# TYPE a gauge\na 1\n# EOF\n");
+    let open_metrics = [(Some(OPEN_METRICS), info), (Some(OPEN_METRICS), gauge)];
+    assert_eq!(conflicts(Untyped::Keep, &open_metrics), 1);
+    let text = [
+        (Some(TEXT), "# TYPE a_info gauge\na_info 1\n"),
+        (Some(OPEN_METRICS_TO_TEXT), info),
+    ];
+    assert_eq!(conflicts(Untyped::Keep, &text), 0);
+    let counter = [
+        (None, "# TYPE a_total gauge\na_total 1\n"),
+        (Some(OPEN_METRICS_TO_TEXT), "# TYPE a counter\na_total 1\n# EOF\n"),
+    ];
+    assert_eq!(conflicts(Untyped::Keep, &counter), 1);
 }
 
 #[test]

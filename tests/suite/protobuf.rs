@@ -27,6 +27,14 @@ pub const USUAL: Setting = Setting {
     names: Names::Underscores,
 };
 
+type New = fn(&Rules) -> Box<dyn Engine>;
+
+/// The engine that writes protobuf and the one that writes text, for every scraper.
+const ENGINES: [New; 2] = [
+    |rules| Box::new(Splice::new(rules, USUAL.names)),
+    |rules| Box::new(ProtobufToText::new(rules, USUAL.names)),
+];
+
 pub fn splice_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
     run(Splice::new(&setting.rules(), setting.names), body, cut, end)
 }
@@ -1106,6 +1114,58 @@ fn made_up_names_run_out_of_room_in_text() {
     let (_, counts) = to_text_cut(&encode(&families), USUAL, Cut::Whole, End::Whole);
     assert!(counts.dropped(DropReason::NoRoom) > 10_000);
     assert_eq!(counts.samples + counts.dropped(DropReason::NoRoom), 60_000);
+}
+
+/// How often the bodies of one answer contradict the types of an earlier one, written as protobuf and as text.
+fn conflicts(untyped: Untyped, bodies: &[MetricFamily]) -> [u64; 2] {
+    let rules = Setting { untyped, ..USUAL }.rules();
+    ENGINES.map(|engine| {
+        let (mut families, mut out) = (Families::default(), Vec::new());
+        for (target, body) in bodies.iter().enumerate() {
+            families.turn_to(target);
+            let mut engine = engine(&rules);
+            engine.push(&encode(std::slice::from_ref(body)), &mut families, &mut out);
+            engine.push(&encode(std::slice::from_ref(body)), &mut families, &mut out);
+        }
+        families.conflicts()
+    })
+}
+
+#[test]
+fn a_type_that_contradicts_an_earlier_targets_is_counted() {
+    let of = |name: &str, kind| family(name, kind, vec![Metric::decode(&*good(kind)).unwrap()]);
+    use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Untyped as Unknown};
+    for (expected, untyped, bodies) in [
+        ([1, 1], Untyped::Convert, &[of("a", Counter), of("a", Gauge)][..]),
+        (
+            [2, 2],
+            Untyped::Convert,
+            &[of("a", Counter), of("a", Gauge), of("a", Histogram)],
+        ),
+        (
+            [0, 0],
+            Untyped::Convert,
+            &[of("a", Counter), of("a", Counter), of("b", Gauge)],
+        ),
+        ([1, 1], Untyped::Convert, &[of("a", Counter), of("a", Unknown)]),
+        // Text has one word for both.
+        ([1, 0], Untyped::Convert, &[of("a", Histogram), of("a", GaugeHistogram)]),
+        (
+            [0, 0],
+            Untyped::Convert,
+            &[of("a_total", Counter), of("a_total", Unknown)],
+        ),
+        ([1, 1], Untyped::Keep, &[of("a_total", Counter), of("a_total", Unknown)]),
+        ([0, 0], Untyped::Drop, &[of("a", Counter), of("a", Unknown)]),
+        // Nothing of the first is in the answer.
+        (
+            [0, 0],
+            Untyped::Convert,
+            &[family("a", Counter, vec![gauge(1.0)]), of("a", Gauge)],
+        ),
+    ] {
+        assert_eq!(conflicts(untyped, bodies), expected, "{bodies:?}");
+    }
 }
 
 #[test]

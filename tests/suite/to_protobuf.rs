@@ -764,6 +764,7 @@ fn families_of_several_targets_are_messages_each() {
         "a_total counter help \"One.\"\n  {@} 1\na_total counter help \"Two.\"\n  {@} 2 created 3.000000000\n\
          a_total gauge\n  {@} 4\na_total gauge help \"Four.\"\n  {@} 5\n",
     );
+    assert_eq!(families.conflicts(), 1, "only the last one said otherwise");
 }
 
 #[test]

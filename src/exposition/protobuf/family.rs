@@ -67,6 +67,11 @@ impl Kind {
         }
     }
 
+    /// The word for what the schema makes of a type of the line formats.
+    pub(super) fn word(kind: MetricType) -> &'static str {
+        Self::of(Some(kind)).of_lines().in_open_metrics()
+    }
+
     /// The field of a metric that holds the value of a family of this type.
     pub(super) fn value_field(self) -> u32 {
         match self {

@@ -93,10 +93,17 @@ impl Output for MessageOutput {
         self.announced.clear();
         put_metric_name(family.stem, self.names, &mut self.announced);
         self.announced.extend_from_slice(family.suffix.as_bytes());
-        families.entry(&self.announced)?.has_samples |= has_samples;
+        let target = families.target();
+        let known = families.entry(&self.announced)?;
+        known.has_samples |= has_samples;
         let kind = Kind::of(family.kind);
+        // A message without metrics says nothing to anybody, so that one is not written.
+        if let Some(declared) = family.kind.filter(|_| has_samples)
+            && known.settle_type(target, declared, family.is_declared, Kind::word)
+        {
+            families.add_conflict();
+        }
         let is_at_hand = self.family.is(&self.announced, kind);
-        // A message without metrics says nothing to anybody.
         if has_samples && !is_at_hand {
             self.end_family(out);
             self.family.begin(&self.announced, kind);

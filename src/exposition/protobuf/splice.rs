@@ -4,7 +4,8 @@
 //! are appended inside each metric; all else goes as its bytes came, with what is unknown here, or it is dropped and
 //! counted. Only lengths, names and the type of an untyped family are ever written anew.
 //!
-//! Each message carries its own metadata, so nothing has to be known of the families before it.
+//! Each message carries its own metadata, so nothing has to be known of the families before it; what is noted of them is
+//! only for whoever wants to hear that two targets disagree.
 
 use std::sync::Arc;
 
@@ -51,14 +52,14 @@ impl Splice {
 }
 
 impl Engine for Splice {
-    fn push(&mut self, chunk: &[u8], _families: &mut Families, out: &mut Vec<u8>) {
+    fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
         let Self { messages, writer } = self;
-        messages.push(chunk, |message| writer.message(message, out));
+        messages.push(chunk, |message| writer.message(message, families, out));
     }
 
-    fn finish(&mut self, end: End, _families: &mut Families, out: &mut Vec<u8>) {
+    fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
         let Self { messages, writer } = self;
-        messages.finish(end, |message| writer.message(message, out));
+        messages.finish(end, |message| writer.message(message, families, out));
     }
 
     fn is_whole(&self) -> bool {
@@ -101,15 +102,15 @@ struct Changes<'a> {
 }
 
 impl Writer {
-    fn message(&mut self, message: Result<&[u8], DropReason>, out: &mut Vec<u8>) {
+    fn message(&mut self, message: Result<&[u8], DropReason>, families: &mut Families, out: &mut Vec<u8>) {
         let family = message.and_then(|message| Ok((message, Family::read(message)?)));
         match family {
-            Ok((message, family)) => self.family(message, family, out),
+            Ok((message, family)) => self.family(message, family, families, out),
             Err(reason) => self.counts.drop_line(reason),
         }
     }
 
-    fn family(&mut self, message: &[u8], family: Family<'_>, out: &mut Vec<u8>) {
+    fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
         let is_escaped = self.names == Names::Underscores && !is_old_metric_name(family.name.as_bytes());
         let mut escaped = Vec::new();
         if is_escaped {
@@ -131,10 +132,14 @@ impl Writer {
             kind: becomes,
             drops_unit: !family.has_valid_unit(name),
         };
-        self.write_family(message, family, changes, out);
+        if self.write_family(message, family, changes, out) {
+            let kind = becomes.unwrap_or(family.kind).of_lines();
+            families.settle_type(name, kind, becomes.is_none(), Kind::word);
+        }
     }
 
-    fn write_family(&mut self, message: &[u8], family: Family<'_>, changes: Changes<'_>, out: &mut Vec<u8>) {
+    /// Writes a family, if there is anything to write of it: returns whether there was.
+    fn write_family(&mut self, message: &[u8], family: Family<'_>, changes: Changes<'_>, out: &mut Vec<u8>) -> bool {
         let guess = message.len() + family.metrics as usize * (self.labels.protobuf().len() + 1);
         let pending = Pending::begin(guess, out);
         let samples = self.counts.samples;
@@ -164,12 +169,14 @@ impl Writer {
             start = end;
         }
         out.extend_from_slice(&message[copied..]);
-        if family.metrics > 0 && self.counts.samples == samples {
-            // None of its metrics is left: a family without any is nothing to a reader.
-            pending.cancel(out);
-        } else {
+        // Where none of its metrics is left: a family without any is nothing to a reader.
+        let is_left = family.metrics == 0 || self.counts.samples > samples;
+        if is_left {
             pending.end(out);
+        } else {
+            pending.cancel(out);
         }
+        is_left
     }
 
     /// Writes a field of a family that does not stay as it is; a metric, if there is room for it.

@@ -19,6 +19,7 @@ use crate::exposition::families::Families;
 use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
 use crate::exposition::lines::End;
+use crate::exposition::metadata::MetricType;
 use crate::exposition::names::{escape_metric_name, is_old_label_name, is_old_metric_name};
 use crate::exposition::rules::Rules;
 use crate::exposition::untyped::{Fate, Untyped};
@@ -138,8 +139,9 @@ impl Writer {
         } else if let Some(known) = families.get_mut(&self.lines.name) {
             known.has_help |= is_new.help;
             known.has_type |= is_new.kind;
-            if is_new.kind {
-                known.kind = Some(kind.of_lines());
+            if known.has_type {
+                let is_declared = !matches!(fate, Fate::Becomes(_));
+                families.settle_type(&self.lines.name, kind.of_lines(), is_declared, MetricType::in_text);
             }
             families.note_samples(&self.lines.name);
         }
