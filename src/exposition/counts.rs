@@ -30,6 +30,15 @@ impl DropReason {
             Self::NoRoom => "no_room",
         }
     }
+
+    /// Whether what is dropped for it is lost. Otherwise it is dropped because the operator said so.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        match self {
+            Self::Malformed | Self::TooLong | Self::NoRoom => true,
+            Self::Untyped => false,
+        }
+    }
 }
 
 /// What came of one target's lines.
@@ -53,17 +62,7 @@ impl Counts {
         self.dropped.iter().sum()
     }
 
-    pub(super) fn drop_line(&mut self, reason: DropReason) {
-        self.drop_lines(reason, 1);
-    }
-
     pub(super) fn drop_lines(&mut self, reason: DropReason, lines: u64) {
         self.dropped[reason as usize] += lines;
-    }
-
-    /// Counts samples that were written, and are not any more, as dropped.
-    pub(super) fn take_back(&mut self, reason: DropReason, samples: u64) {
-        self.samples -= samples;
-        self.dropped[reason as usize] += samples;
     }
 }

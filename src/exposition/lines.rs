@@ -12,9 +12,12 @@ pub const MAX_LINE: usize = 1 << 20;
 /// Room that is given back after an unusually long line, in bytes.
 const KEPT_CAPACITY: usize = 64 << 10;
 
-/// A line longer than [`MAX_LINE`].
+/// Bytes of a line that has become too long that are handed on: more than anybody is shown of it.
+const KEPT_START: usize = 1 << 10;
+
+/// A line longer than [`MAX_LINE`], and how it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) struct TooLong<'a>(pub &'a [u8]);
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Hands each line that is whole with this chunk to `each`, with its newline.
-    pub(super) fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Result<&[u8], TooLong>)) {
+    pub(super) fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Result<&[u8], TooLong<'_>>)) {
         if self.skipping || !self.partial.is_empty() {
             let Some(newline) = memchr(b'\n', chunk) else {
                 return self.hold(chunk, &mut each);
@@ -51,7 +54,11 @@ impl Lines {
         }
         while let Some(newline) = memchr(b'\n', chunk) {
             let (line, rest) = chunk.split_at(newline + 1);
-            each(if newline > MAX_LINE { Err(TooLong) } else { Ok(line) });
+            each(if newline > MAX_LINE {
+                Err(TooLong(line))
+            } else {
+                Ok(line)
+            });
             chunk = rest;
         }
         if !chunk.is_empty() {
@@ -60,7 +67,7 @@ impl Lines {
     }
 
     /// Hands out the last line, with the newline that it lacks, if it is whole without.
-    pub(super) fn finish(&mut self, end: End, each: impl FnOnce(Result<&[u8], TooLong>)) {
+    pub(super) fn finish(&mut self, end: End, each: impl FnOnce(Result<&[u8], TooLong<'_>>)) {
         if end == End::Whole && !self.partial.is_empty() {
             self.partial.push(b'\n');
             each(Ok(&self.partial));
@@ -69,15 +76,17 @@ impl Lines {
     }
 
     /// Keeps a piece of a line, unless the line becomes too long, which is reported at once.
-    fn hold(&mut self, piece: &[u8], each: &mut impl FnMut(Result<&[u8], TooLong>)) {
+    fn hold(&mut self, piece: &[u8], each: &mut impl FnMut(Result<&[u8], TooLong<'_>>)) {
         if self.skipping {
             return;
         }
         let newline = usize::from(piece.ends_with(b"\n"));
         if self.partial.len() + piece.len() - newline > MAX_LINE {
-            self.partial = Vec::new();
+            let mut start = std::mem::take(&mut self.partial);
+            start.truncate(KEPT_START);
+            start.extend_from_slice(&piece[..piece.len().min(KEPT_START)]);
             self.skipping = true;
-            each(Err(TooLong));
+            each(Err(TooLong(&start)));
         } else {
             self.partial.extend_from_slice(piece);
         }

@@ -4,7 +4,8 @@
 //! after the other; what they share is [`Families`], so that each family's metadata stands in the answer once.
 //!
 //! [`Verbatim`] passes a body on byte for byte (the queue-proxy's text). The others check every line or message of a body
-//! and do to it what the [`Rules`] say, which add a [`LabelSet`] to its samples (the application's):
+//! and do to it what the [`Rules`] say: they add a [`LabelSet`] to its samples (the application's), and end where
+//! there are too many samples:
 //!
 //! | in, out     | text                  | OpenMetrics            | protobuf                   |
 //! |-------------|-----------------------|------------------------|----------------------------|
@@ -49,6 +50,7 @@ mod relabel;
 mod rules;
 mod sample;
 mod span;
+mod tally;
 mod untyped;
 mod value;
 mod verbatim;
@@ -62,5 +64,6 @@ pub use lines::{End, MAX_LINE};
 pub use protobuf::{MAX_FAMILY, ProtobufToText, Splice};
 pub use relabel::{OpenMetricsToProtobuf, OpenMetricsToText, Relabel, RelabelOpenMetrics, TextToProtobuf};
 pub use rules::Rules;
+pub use tally::{MAX_QUOTED, Offence};
 pub use untyped::Untyped;
 pub use verbatim::Verbatim;

@@ -59,6 +59,10 @@ pub trait Output: std::fmt::Debug {
         out: &mut Vec<u8>,
     ) -> Result<Written, DropReason>;
 
+    /// Leaves out what would be false without the samples to come, because no more are written. The first of them belongs
+    /// to this family, or to the one that was announced last. Returns how many samples are left out.
+    fn cut(&mut self, beyond: Option<&Family<'_>>) -> u64;
+
     /// Writes what is left.
     fn finish(&mut self, out: &mut Vec<u8>) -> Lost;
 }
@@ -79,6 +83,8 @@ pub struct Lost {
     pub(super) malformed: u64,
     /// Their family grew too large.
     pub(super) too_long: u64,
+    /// They tell the time at which a metric was created that has no other samples.
+    pub(super) orphaned: u64,
 }
 
 /// Which part of its family a sample is.
@@ -279,6 +285,11 @@ impl<F: Dialect> Output for LineOutput<F> {
             lost_exemplar,
             lost: Lost::default(),
         })
+    }
+
+    fn cut(&mut self, _: Option<&Family<'_>>) -> u64 {
+        // Each line tells what it tells.
+        0
     }
 
     fn finish(&mut self, _: &mut Vec<u8>) -> Lost {

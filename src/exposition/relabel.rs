@@ -24,6 +24,7 @@ use super::output::{Family, LineOutput, Lost, Output, Part};
 use super::protobuf::MessageOutput;
 use super::rules::Rules;
 use super::sample::Scanner;
+use super::tally::{Offence, Tally};
 use super::untyped::{Fate, Untyped};
 
 /// An engine for text that is written as text.
@@ -61,7 +62,7 @@ impl<D: Dialect, O: Output> Rewrite<D, O> {
                 verdicts: Verdicts::default(),
                 held: Held::default(),
                 untyped: rules.untyped,
-                counts: Counts::default(),
+                tally: Tally::new(rules.sample_limit),
                 has_ended: false,
                 output: O::new(Arc::clone(&rules.labels), names),
             },
@@ -69,10 +70,10 @@ impl<D: Dialect, O: Output> Rewrite<D, O> {
     }
 
     /// An engine that checks and adds nothing, for the rest of a body: its lines from one that may have begun.
-    pub(super) fn continuing(lines: Lines, counts: Counts, names: Names) -> Self {
+    pub(super) fn continuing(lines: Lines, tally: Tally, names: Names) -> Self {
         let mut rest = Self::new(&Rules::default(), names);
         rest.lines = lines;
-        rest.body.counts = counts;
+        rest.body.tally = tally;
         rest
     }
 }
@@ -80,6 +81,9 @@ impl<D: Dialect, O: Output> Rewrite<D, O> {
 impl<D: Dialect, O: Output> Engine for Rewrite<D, O> {
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
         let Self { lines, body } = self;
+        if body.tally.is_over_limit() {
+            return;
+        }
         lines.push(chunk, |line| body.line(line, families, out));
     }
 
@@ -103,7 +107,15 @@ impl<D: Dialect, O: Output> Engine for Rewrite<D, O> {
     }
 
     fn counts(&self) -> Counts {
-        self.body.counts
+        self.body.tally.counts()
+    }
+
+    fn first_offence(&self) -> Option<&Offence> {
+        self.body.tally.first_offence()
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.body.tally.is_over_limit()
     }
 }
 
@@ -113,7 +125,7 @@ struct Body<D, O> {
     verdicts: Verdicts,
     held: Held,
     untyped: Untyped,
-    counts: Counts,
+    tally: Tally,
     has_ended: bool,
     output: O,
 }
@@ -196,9 +208,14 @@ impl Held {
 }
 
 impl<D: Dialect, O: Output> Body<D, O> {
-    fn line(&mut self, line: Result<&[u8], TooLong>, families: &mut Families, out: &mut Vec<u8>) {
-        let Ok(line) = line else {
-            return self.counts.drop_line(DropReason::TooLong);
+    fn line(&mut self, line: Result<&[u8], TooLong<'_>>, families: &mut Families, out: &mut Vec<u8>) {
+        if self.tally.is_over_limit() {
+            return;
+        }
+        self.tally.next();
+        let line = match line {
+            Ok(line) => line,
+            Err(TooLong(start)) => return self.tally.drop_line(DropReason::TooLong, start),
         };
         let line = if D::IS_OPEN_METRICS {
             line
@@ -208,7 +225,7 @@ impl<D: Dialect, O: Output> Body<D, O> {
         let text = text_of(line);
         if self.has_ended {
             if !text.is_empty() {
-                self.counts.drop_line(DropReason::Malformed);
+                self.tally.drop_line(DropReason::Malformed, text);
             }
             return;
         }
@@ -223,7 +240,7 @@ impl<D: Dialect, O: Output> Body<D, O> {
             }
         };
         if let Err(reason) = written {
-            self.counts.drop_line(reason);
+            self.tally.drop_line(reason, text);
         }
     }
 
@@ -233,28 +250,57 @@ impl<D: Dialect, O: Output> Body<D, O> {
         let verdict = match self.verdicts.of(name, sample.same_name) {
             Some(verdict) => verdict,
             None => {
-                let verdict = self.first_sample(name, families, out);
+                let family = self.family_of(name, families);
+                if let Ok(family) = &family
+                    && !self.tally.has_room_for(1)
+                {
+                    self.cut(Some(family));
+                    return Ok(());
+                }
+                let verdict = family.and_then(|family| self.announce(&family, families, out));
                 self.verdicts.add(name, verdict);
                 verdict
             }
         };
         let part = verdict?;
+        if !self.tally.has_room_for(1) {
+            self.cut(None);
+            return Ok(());
+        }
         let written = self.output.sample::<D>(line, &sample, &self.scanner, part, out)?;
-        self.counts.samples += 1;
+        self.tally.add(1);
         if written.lost_exemplar {
-            self.counts.drop_line(DropReason::Malformed);
+            self.tally.drop_line(DropReason::Malformed, text_of(line));
+        }
+        if written.lost.too_long > 0 {
+            self.tally.note_offence(DropReason::TooLong, text_of(line));
         }
         self.take_back(written.lost);
         Ok(())
     }
 
     fn take_back(&mut self, lost: Lost) {
-        self.counts.take_back(DropReason::Malformed, lost.malformed);
-        self.counts.take_back(DropReason::TooLong, lost.too_long);
+        self.tally.take_back(DropReason::Malformed, lost.malformed);
+        self.tally.take_back(DropReason::TooLong, lost.too_long);
+        if self.tally.is_over_limit() {
+            // What they belong to was to come.
+            self.tally.leave_out(lost.orphaned);
+        } else {
+            self.tally.take_back(DropReason::Malformed, lost.orphaned);
+        }
     }
 
-    /// Settles what becomes of the samples of this name; announces their family.
-    fn first_sample(&mut self, name: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Verdict {
+    /// Ends the output in front of a sample that has no room, of this family or of the one announced last.
+    #[cold]
+    fn cut(&mut self, beyond: Option<&Family<'_>>) {
+        self.tally.exceed_limit();
+        self.held.clear();
+        let left_out = self.output.cut(beyond);
+        self.tally.leave_out(left_out);
+    }
+
+    /// The family as which the samples of this name are written, or why they are dropped.
+    fn family_of<'a>(&mut self, name: &'a [u8], families: &mut Families) -> Result<Family<'a>, DropReason> {
         let (family, suffix) = match families.declared(name) {
             Some(_) => (name, &b""[..]),
             None => families.declared_parent::<D>(name).unwrap_or((name, b"")),
@@ -274,16 +320,22 @@ impl<D: Dialect, O: Output> Body<D, O> {
                 }
             }
         }
-        if !self.held.is_of(family) {
+        Ok(to_write)
+    }
+
+    /// Writes what is known of the family of a sample that is to be written.
+    fn announce(&mut self, family: &Family<'_>, families: &mut Families, out: &mut Vec<u8>) -> Verdict {
+        let is_held = self.held.is_of(family.stem);
+        if !is_held {
             self.flush_held(families, out);
         }
         if O::WRITES_WHOLE_FAMILIES {
             // What was settled for another family holds for its own message only.
             self.verdicts.forget();
         }
-        let held = self.held.is_of(family).then_some(&self.held);
-        let part = self.output.announce(&to_write, held, true, families, out)?;
-        families.note_samples(family);
+        let held = is_held.then_some(&self.held);
+        let part = self.output.announce(family, held, true, families, out)?;
+        families.note_samples(family.stem);
         Ok(part)
     }
 

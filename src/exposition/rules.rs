@@ -1,5 +1,6 @@
 //! What is done to one target's body, whatever it is read as and written as.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::labels::LabelSet;
@@ -12,14 +13,18 @@ pub struct Rules {
     pub labels: Arc<LabelSet>,
     /// What becomes of families that have no type.
     pub untyped: Untyped,
+    /// How many samples are written at most, counted in the unit of
+    /// [`Counts::samples`](super::Counts::samples).
+    pub sample_limit: Option<NonZeroU64>,
 }
 
 impl Rules {
-    /// Rules that add these labels, and treat untyped families so.
+    /// Rules that let pass however many samples there are.
     pub fn new(labels: impl Into<Arc<LabelSet>>, untyped: Untyped) -> Self {
         Self {
             labels: labels.into(),
             untyped,
+            sample_limit: None,
         }
     }
 }

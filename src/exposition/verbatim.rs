@@ -3,6 +3,8 @@
 //! It is read only for what the relabelled bodies behind it must know: which families it has, and which metadata.
 
 use super::chars::{metric_name_end, skip_blanks};
+use std::num::NonZeroU64;
+
 use super::counts::{Counts, DropReason};
 use super::dialect::Text;
 use super::engine::Engine;
@@ -12,8 +14,9 @@ use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
 use super::relabel::Relabel;
 use super::sample::quoted_name;
+use super::tally::{Offence, Tally};
 
-/// Passes a text body on verbatim; adds a missing final newline.
+/// Passes a text body on verbatim; adds a missing final newline. A sample is a line that is neither blank nor a comment.
 #[derive(Debug, Default)]
 pub struct Verbatim {
     lines: Lines,
@@ -22,23 +25,38 @@ pub struct Verbatim {
 
 #[derive(Debug, Default)]
 struct Notes {
-    counts: Counts,
+    tally: Tally,
     /// The metric name of the sample before.
     last_name: Vec<u8>,
 }
 
 impl Verbatim {
+    /// An engine for one body, of which at most so many samples are passed on.
+    #[must_use]
+    pub fn new(sample_limit: Option<NonZeroU64>) -> Self {
+        Self {
+            lines: Lines::default(),
+            notes: Notes {
+                tally: Tally::new(sample_limit),
+                last_name: Vec::new(),
+            },
+        }
+    }
+
     /// Goes on with the body as one that is checked, from the line that has begun: what the answer holds by now, this
-    /// body's later lines may repeat.
+    /// body's later lines may repeat. The samples and the lines so far count on.
     #[must_use]
     pub fn into_checked(self, names: Names) -> Relabel {
-        Relabel::continuing(self.lines, self.notes.counts, names)
+        Relabel::continuing(self.lines, self.notes.tally, names)
     }
 }
 
 impl Engine for Verbatim {
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
         let Self { lines, notes } = self;
+        if notes.tally.is_over_limit() {
+            return;
+        }
         lines.push(chunk, |line| notes.pass(line, families, out));
     }
 
@@ -48,19 +66,33 @@ impl Engine for Verbatim {
     }
 
     fn counts(&self) -> Counts {
-        self.notes.counts
+        self.notes.tally.counts()
+    }
+
+    fn first_offence(&self) -> Option<&Offence> {
+        self.notes.tally.first_offence()
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.notes.tally.is_over_limit()
     }
 }
 
 impl Notes {
-    fn pass(&mut self, line: Result<&[u8], TooLong>, families: &mut Families, out: &mut Vec<u8>) {
+    fn pass(&mut self, line: Result<&[u8], TooLong<'_>>, families: &mut Families, out: &mut Vec<u8>) {
+        if self.tally.is_over_limit() {
+            return;
+        }
+        self.tally.next();
         match line {
             Ok(line) => {
                 let text = text_of(line);
                 self.note(&text[skip_blanks(text, 0)..], families);
-                out.extend_from_slice(line);
+                if !self.tally.is_over_limit() {
+                    out.extend_from_slice(line);
+                }
             }
-            Err(TooLong) => self.counts.drop_line(DropReason::TooLong),
+            Err(TooLong(start)) => self.tally.drop_line(DropReason::TooLong, start),
         }
     }
 
@@ -68,8 +100,9 @@ impl Notes {
     fn note(&mut self, line: &[u8], families: &mut Families) {
         match Line::of_text(line) {
             Line::Metadata(metadata) => self.note_metadata(metadata, line, families),
+            Line::Sample if !self.tally.has_room_for(1) => self.tally.exceed_limit(),
             Line::Sample => {
-                self.counts.samples += 1;
+                self.tally.add(1);
                 let name = metric_name(line);
                 if !name.is_empty() && name != self.last_name {
                     self.last_name.clear();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::encoding::{put_bucket, put_counter, put_histogram, put_quantile, put_summary};
 use super::family::{Kind, field, is_unit_of};
 use super::wire::{put_bytes_field, put_varint, put_varint_field};
+use crate::exposition::output::Lost;
 
 /// What an entry of the table of a family's metrics costs, and the head of their key's allocation, in bytes.
 const INDEX_ENTRY: usize = 64;
@@ -188,9 +189,9 @@ impl Building {
         samples
     }
 
-    /// Writes it, if it has a metric, with these labels added to those that are not whole yet, and forgets it. Returns how
-    /// many of its samples are not written: points that are there twice, and times at which nothing was created.
-    pub(super) fn end(&mut self, added: &[u8], out: &mut Vec<u8>) -> u64 {
+    /// Writes it, if it has a metric, with these labels added to those that are not whole yet, and forgets it. Returns
+    /// which of its samples are not written.
+    pub(super) fn end(&mut self, added: &[u8], out: &mut Vec<u8>) -> Lost {
         let lost = self.encode_series(added);
         if !self.metrics.is_empty() {
             put_varint((self.head.len() + self.metrics.len()) as u64, out);
@@ -201,8 +202,8 @@ impl Building {
         lost
     }
 
-    fn encode_series(&mut self, added: &[u8]) -> u64 {
-        let mut lost = 0;
+    fn encode_series(&mut self, added: &[u8]) -> Lost {
+        let mut lost = Lost::default();
         let (mut metric, mut value) = (Vec::new(), Vec::new());
         for index in 0..self.series.len() {
             if !self.series[index].has_value() {
@@ -210,7 +211,8 @@ impl Building {
             }
             let created = self.created_of(index);
             let series = &mut self.series[index];
-            lost += series.sort_points();
+            // Points that are there twice.
+            lost.malformed += series.sort_points();
             value.clear();
             series.encode_value(self.kind, created, &self.exemplars, &mut value);
             metric.clear();
@@ -222,7 +224,8 @@ impl Building {
             series.points = Vec::new();
         }
         let created_in_vain = |series: &&Series| series.created.is_some() && !series.is_created_written;
-        lost + self.series.iter().filter(created_in_vain).count() as u64
+        lost.orphaned = self.series.iter().filter(created_in_vain).count() as u64;
+        lost
     }
 
     /// The time at which a metric was created. The line that tells it has no timestamp of its own, so that it tells it of

@@ -125,6 +125,16 @@ impl<'a> Family<'a> {
         Ok(family)
     }
 
+    /// The name in a message, as it is there, whatever else there is.
+    pub(super) fn name_in(message: &[u8]) -> &[u8] {
+        let fields = Fields::of(message).map_while(Result::ok);
+        let names = fields.filter_map(|field| match field.value {
+            Value::Bytes(name) if field.number == field::NAME => Some(name),
+            _ => None,
+        });
+        names.last().unwrap_or_default()
+    }
+
     /// Whether its unit is one that a family may have that goes by `name`.
     pub(super) fn has_valid_unit(&self, name: &[u8]) -> bool {
         is_unit_of(self.kind, name, self.unit.as_bytes())

@@ -90,9 +90,7 @@ impl Output for MessageOutput {
         families: &mut Families,
         out: &mut Vec<u8>,
     ) -> Result<Part, Full> {
-        self.announced.clear();
-        put_metric_name(family.stem, self.names, &mut self.announced);
-        self.announced.extend_from_slice(family.suffix.as_bytes());
+        self.put_name(family);
         let target = families.target();
         let known = families.entry(&self.announced)?;
         known.has_samples |= has_samples;
@@ -154,6 +152,22 @@ impl Output for MessageOutput {
         })
     }
 
+    fn cut(&mut self, beyond: Option<&Family<'_>>) -> u64 {
+        let is_at_hand = beyond.is_none_or(|family| {
+            self.put_name(family);
+            self.family.is(&self.announced, Kind::of(family.kind))
+        });
+        let may_lack_a_part = matches!(
+            self.family.kind(),
+            Kind::Histogram | Kind::GaugeHistogram | Kind::Summary
+        );
+        if is_at_hand && may_lack_a_part {
+            self.family.give_up()
+        } else {
+            0
+        }
+    }
+
     fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
         self.end_family(out);
         std::mem::take(&mut self.lost)
@@ -161,8 +175,17 @@ impl Output for MessageOutput {
 }
 
 impl MessageOutput {
+    /// Notes the name under which a family is written.
+    fn put_name(&mut self, family: &Family<'_>) {
+        self.announced.clear();
+        put_metric_name(family.stem, self.names, &mut self.announced);
+        self.announced.extend_from_slice(family.suffix.as_bytes());
+    }
+
     fn end_family(&mut self, out: &mut Vec<u8>) {
-        self.lost.malformed += self.family.end(self.labels.protobuf(), out);
+        let lost = self.family.end(self.labels.protobuf(), out);
+        self.lost.malformed += lost.malformed;
+        self.lost.orphaned += lost.orphaned;
     }
 
     /// Gives the family what its metadata says of it.

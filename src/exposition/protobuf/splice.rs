@@ -22,6 +22,7 @@ use crate::exposition::labels::LabelSet;
 use crate::exposition::lines::End;
 use crate::exposition::names::{escape_metric_name, is_old_metric_name};
 use crate::exposition::rules::Rules;
+use crate::exposition::tally::{Offence, Tally};
 use crate::exposition::untyped::{Fate, Untyped};
 
 /// Checks a protobuf body message by message, adds labels to its metrics and sanitizes its untyped families.
@@ -45,7 +46,7 @@ impl Splice {
                 names,
                 checker: Checker::new(names),
                 scratch: Scratch::default(),
-                counts: Counts::default(),
+                tally: Tally::new(rules.sample_limit),
             },
         }
     }
@@ -54,6 +55,9 @@ impl Splice {
 impl Engine for Splice {
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
         let Self { messages, writer } = self;
+        if writer.tally.is_over_limit() {
+            return;
+        }
         messages.push(chunk, |message| writer.message(message, families, out));
     }
 
@@ -67,7 +71,15 @@ impl Engine for Splice {
     }
 
     fn counts(&self) -> Counts {
-        self.writer.counts
+        self.writer.tally.counts()
+    }
+
+    fn first_offence(&self) -> Option<&Offence> {
+        self.writer.tally.first_offence()
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.writer.tally.is_over_limit()
     }
 }
 
@@ -78,7 +90,7 @@ struct Writer {
     names: Names,
     checker: Checker,
     scratch: Scratch,
-    counts: Counts,
+    tally: Tally,
 }
 
 /// A metric that is written anew, and one of its labels.
@@ -103,14 +115,21 @@ struct Changes<'a> {
 
 impl Writer {
     fn message(&mut self, message: Result<&[u8], DropReason>, families: &mut Families, out: &mut Vec<u8>) {
-        let family = message.and_then(|message| Ok((message, Family::read(message)?)));
-        match family {
-            Ok((message, family)) => self.family(message, family, families, out),
-            Err(reason) => self.counts.drop_line(reason),
+        if self.tally.is_over_limit() {
+            return;
+        }
+        self.tally.next();
+        match message.map(|message| (message, Family::read(message))) {
+            Ok((message, Ok(family))) => self.family(message, family, families, out),
+            Ok((message, Err(Malformed))) => {
+                self.tally.drop_line(DropReason::Malformed, Family::name_in(message));
+            }
+            Err(reason) => self.tally.drop_line(reason, b""),
         }
     }
 
     fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
+        let own_name = family.name.as_bytes();
         let is_escaped = self.names == Names::Underscores && !is_old_metric_name(family.name.as_bytes());
         let mut escaped = Vec::new();
         if is_escaped {
@@ -125,7 +144,7 @@ impl Writer {
         let becomes = match fate {
             Fate::Pass => None,
             Fate::Becomes(kind) => Some(Kind::of(Some(kind))),
-            Fate::Drop => return self.counts.drop_lines(DropReason::Untyped, family.metrics),
+            Fate::Drop => return self.tally.drop_lines(DropReason::Untyped, family.metrics, own_name),
         };
         let changes = Changes {
             name: escaped,
@@ -142,10 +161,10 @@ impl Writer {
     fn write_family(&mut self, message: &[u8], family: Family<'_>, changes: Changes<'_>, out: &mut Vec<u8>) -> bool {
         let guess = message.len() + family.metrics as usize * (self.labels.protobuf().len() + 1);
         let pending = Pending::begin(guess, out);
-        let samples = self.counts.samples;
+        let samples = self.tally.counts().samples;
         self.checker.begin_family();
         if changes.drops_unit {
-            self.counts.drop_line(DropReason::Malformed);
+            self.tally.drop_line(DropReason::Malformed, family.name.as_bytes());
         }
         // Fields that stay as they are are copied in runs.
         let mut copied = 0;
@@ -164,13 +183,13 @@ impl Writer {
                 out.extend_from_slice(&message[copied..start]);
                 copied = end;
                 let room = MAX_FAMILY.saturating_sub(pending.length(out));
-                self.write_changed(field, family.kind, changes, room, out);
+                self.write_changed(field, family, changes, room, out);
             }
             start = end;
         }
         out.extend_from_slice(&message[copied..]);
         // Where none of its metrics is left: a family without any is nothing to a reader.
-        let is_left = family.metrics == 0 || self.counts.samples > samples;
+        let is_left = family.metrics == 0 || self.tally.counts().samples > samples;
         if is_left {
             pending.end(out);
         } else {
@@ -180,27 +199,39 @@ impl Writer {
     }
 
     /// Writes a field of a family that does not stay as it is; a metric, if there is room for it.
-    fn write_changed(&mut self, field: Field<'_>, kind: Kind, changes: Changes<'_>, room: usize, out: &mut Vec<u8>) {
+    fn write_changed(
+        &mut self,
+        field: Field<'_>,
+        family: Family<'_>,
+        changes: Changes<'_>,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) {
         match field.value {
+            Value::Bytes(_) if field.number == family::field::METRIC && self.tally.is_over_limit() => {}
             Value::Bytes(metric) if field.number == family::field::METRIC => {
                 let start = out.len();
-                let written = self.metric(metric, kind, changes.kind, out);
+                let written = self.metric(metric, family.kind, changes.kind, out);
                 let written = match written {
                     Ok(()) if out.len() - start > room => Err(DropReason::TooLong),
                     written => written,
                 };
                 match written {
-                    Ok(()) => self.counts.samples += 1,
+                    Ok(()) if self.tally.has_room_for(1) => self.tally.add(1),
+                    Ok(()) => {
+                        out.truncate(start);
+                        self.tally.exceed_limit();
+                    }
                     Err(reason) => {
                         out.truncate(start);
-                        self.counts.drop_line(reason);
+                        self.tally.drop_line(reason, family.name.as_bytes());
                     }
                 }
             }
             Value::Bytes(_) if field.number == family::field::NAME => {
                 put_bytes_field(family::field::NAME, changes.name.unwrap_or_default(), out);
             }
-            Value::Varint(_) => put_varint_field(family::field::TYPE, changes.kind.unwrap_or(kind) as u64, out),
+            Value::Varint(_) => put_varint_field(family::field::TYPE, changes.kind.unwrap_or(family.kind) as u64, out),
             // The unit.
             _ => {}
         }

@@ -22,6 +22,7 @@ use crate::exposition::lines::End;
 use crate::exposition::metadata::MetricType;
 use crate::exposition::names::{escape_metric_name, is_old_label_name, is_old_metric_name};
 use crate::exposition::rules::Rules;
+use crate::exposition::tally::{Offence, Tally};
 use crate::exposition::untyped::{Fate, Untyped};
 
 /// Checks a protobuf body message by message and writes it as text: labels are added to its samples, its untyped families
@@ -47,7 +48,7 @@ impl ProtobufToText {
                 names,
                 checker: Checker::new(names),
                 lines: Lines::default(),
-                counts: Counts::default(),
+                tally: Tally::new(rules.sample_limit),
             },
         }
     }
@@ -56,6 +57,9 @@ impl ProtobufToText {
 impl Engine for ProtobufToText {
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
         let Self { messages, writer } = self;
+        if writer.tally.is_over_limit() {
+            return;
+        }
         messages.push(chunk, |message| writer.message(message, families, out));
     }
 
@@ -69,7 +73,15 @@ impl Engine for ProtobufToText {
     }
 
     fn counts(&self) -> Counts {
-        self.writer.counts
+        self.writer.tally.counts()
+    }
+
+    fn first_offence(&self) -> Option<&Offence> {
+        self.writer.tally.first_offence()
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.writer.tally.is_over_limit()
     }
 }
 
@@ -80,27 +92,26 @@ struct Writer {
     names: Names,
     checker: Checker,
     lines: Lines,
-    counts: Counts,
+    tally: Tally,
 }
 
 impl Writer {
     fn message(&mut self, message: Result<&[u8], DropReason>, families: &mut Families, out: &mut Vec<u8>) {
-        let written = message.and_then(|message| {
-            let family = Family::read(message)?;
-            self.family(message, family, families, out)
-        });
-        if let Err(reason) = written {
-            self.counts.drop_line(reason);
+        if self.tally.is_over_limit() {
+            return;
+        }
+        self.tally.next();
+        match message.map(|message| (message, Family::read(message))) {
+            Ok((message, Ok(family))) => self.family(message, family, families, out),
+            Ok((message, Err(Malformed))) => {
+                self.tally.drop_line(DropReason::Malformed, Family::name_in(message));
+            }
+            Err(reason) => self.tally.drop_line(reason, b""),
         }
     }
 
-    fn family(
-        &mut self,
-        message: &[u8],
-        family: Family<'_>,
-        families: &mut Families,
-        out: &mut Vec<u8>,
-    ) -> Result<(), DropReason> {
+    fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
+        let own_name = family.name.as_bytes();
         self.lines.begin_family(family.name, self.names);
         let name = self.lines.name.as_slice();
         let mut kind = family.kind;
@@ -111,29 +122,27 @@ impl Writer {
         match fate {
             Fate::Pass => {}
             Fate::Becomes(becomes) => kind = Kind::of(Some(becomes)),
-            Fate::Drop => {
-                self.counts.drop_lines(DropReason::Untyped, family.metrics);
-                return Ok(());
-            }
+            Fate::Drop => return self.tally.drop_lines(DropReason::Untyped, family.metrics, own_name),
         }
         if families.entry(name).is_err() {
-            self.counts.drop_lines(DropReason::NoRoom, family.metrics);
-            return Ok(());
+            return self.tally.drop_lines(DropReason::NoRoom, family.metrics, own_name);
         }
         let start = out.len();
         let is_new = self.metadata(family, kind, families, out);
         // What was written and taken back counts, too: a family must not have the work of many done for it.
         let mut room = MAX_FAMILY;
-        let samples = self.counts.samples;
+        let samples = self.tally.counts().samples;
         self.checker.begin_family();
-        for field in Fields::of(message) {
-            let field = field?;
+        for field in Fields::of(message).map_while(Result::ok) {
+            if self.tally.is_over_limit() {
+                break;
+            }
             if let (family::field::METRIC, Value::Bytes(metric)) = (field.number, field.value) {
-                let written = self.metric(metric, family.kind, room, out);
+                let written = self.metric(metric, family, room, out);
                 room = room.saturating_sub(written);
             }
         }
-        if family.metrics > 0 && self.counts.samples == samples {
+        if family.metrics > 0 && self.tally.counts().samples == samples {
             // Nothing is left of it to have metadata.
             out.truncate(start);
         } else if let Some(known) = families.get_mut(&self.lines.name) {
@@ -145,7 +154,6 @@ impl Writer {
             }
             families.note_samples(&self.lines.name);
         }
-        Ok(())
     }
 
     /// Writes the metadata that the answer does not hold yet; returns what was written.
@@ -176,18 +184,22 @@ impl Writer {
 
     /// Writes the samples of a metric, if there is room for all of them. Returns the bytes that it wrote, even if it took
     /// them back.
-    fn metric(&mut self, metric: &[u8], kind: Kind, room: usize, out: &mut Vec<u8>) -> usize {
+    fn metric(&mut self, metric: &[u8], family: Family<'_>, room: usize, out: &mut Vec<u8>) -> usize {
         let start = out.len();
-        let written = self.checker.check(metric, kind, &self.labels).and_then(|_| {
+        let written = self.checker.check(metric, family.kind, &self.labels).and_then(|_| {
             self.lines.begin_metric(&self.checker, metric, &self.labels);
-            self.lines.metric(metric, kind, room, out)
+            self.lines.metric(metric, family.kind, room, out)
         });
         let length = out.len() - start;
         match written {
-            Ok(samples) => self.counts.samples += samples,
+            Ok(samples) if self.tally.has_room_for(samples) => self.tally.add(samples),
+            Ok(_) => {
+                out.truncate(start);
+                self.tally.exceed_limit();
+            }
             Err(reason) => {
                 out.truncate(start);
-                self.counts.drop_line(reason);
+                self.tally.drop_line(reason, family.name.as_bytes());
             }
         }
         length
