@@ -14,11 +14,19 @@ pub enum DropReason {
     Untyped,
     /// The target made up more family names than an answer has room for.
     NoRoom,
+    /// A sample of a family that the [`Filter`](super::Filter) does not let through.
+    Filtered,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Malformed, Self::TooLong, Self::Untyped, Self::NoRoom];
+    pub const ALL: [Self; 5] = [
+        Self::Malformed,
+        Self::TooLong,
+        Self::Untyped,
+        Self::NoRoom,
+        Self::Filtered,
+    ];
 
     /// The reason in a word, as in a label value.
     #[must_use]
@@ -28,6 +36,7 @@ impl DropReason {
             Self::TooLong => "too_long",
             Self::Untyped => "untyped",
             Self::NoRoom => "no_room",
+            Self::Filtered => "filtered",
         }
     }
 
@@ -36,7 +45,7 @@ impl DropReason {
     pub const fn is_loss(self) -> bool {
         match self {
             Self::Malformed | Self::TooLong | Self::NoRoom => true,
-            Self::Untyped => false,
+            Self::Untyped | Self::Filtered => false,
         }
     }
 }

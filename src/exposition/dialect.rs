@@ -26,6 +26,9 @@ pub trait Dialect: std::fmt::Debug + 'static {
     /// What a line is.
     fn line(line: &[u8]) -> Line;
 
+    /// Whether a family of this type has samples that go by other names than its own.
+    fn has_parts(kind: MetricType) -> bool;
+
     /// Whether a sample whose name ends in `suffix` belongs to a family of this type without that ending.
     fn has_part(kind: MetricType, suffix: &[u8]) -> bool;
 }
@@ -98,6 +101,13 @@ impl Dialect for Text {
         Line::of_text(line)
     }
 
+    fn has_parts(kind: MetricType) -> bool {
+        matches!(
+            kind,
+            MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary
+        )
+    }
+
     fn has_part(kind: MetricType, suffix: &[u8]) -> bool {
         match kind {
             // In text a gauge histogram is written as a histogram.
@@ -149,6 +159,10 @@ impl Dialect for OpenMetrics {
 
     fn line(line: &[u8]) -> Line {
         Line::of_open_metrics(line)
+    }
+
+    fn has_parts(kind: MetricType) -> bool {
+        !matches!(kind, MetricType::Gauge | MetricType::StateSet | MetricType::Untyped)
     }
 
     fn has_part(kind: MetricType, suffix: &[u8]) -> bool {

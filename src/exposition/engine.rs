@@ -32,8 +32,8 @@ pub trait Engine {
     /// the first of them on is left out and counted nowhere, and [`Self::is_whole`] tells nothing any more. What was
     /// written is a valid exposition.
     ///
-    /// A sample is beyond the limit if there is no fault in it, and the rule for untyped families does not drop
-    /// it. Where samples are put together, the cut is made where nothing false is told:
+    /// A sample is beyond the limit if there is no fault in it, and neither the filter nor the rule for untyped families
+    /// drops it. Where samples are put together, the cut is made where nothing false is told:
     ///
     /// * protobuf written as text: in front of the metric, a histogram say, not all of whose lines have room;
     /// * lines written as protobuf: in front of the histograms or the summaries of the family whose next line has no room,

@@ -35,6 +35,8 @@ pub(super) struct Family {
     pub has_samples: bool,
     /// The last target that sent a sample of it.
     sampled_by: Option<u32>,
+    /// The last target that sent a sample of it which the filter dropped.
+    filtered_by: Option<u32>,
     /// The type a target gave it, and which target did.
     declared: Option<(u32, MetricType)>,
     /// The last target whose type for it was compared with the answer's, or became that.
@@ -133,6 +135,22 @@ impl Families {
             family.has_samples = true;
             family.sampled_by = Some(target);
         }
+    }
+
+    /// Notes that the filter dropped a sample of this family from the target being read, if the family is known: one that
+    /// is not has no samples by other names.
+    pub(super) fn note_filtered(&mut self, name: &[u8]) {
+        let target = self.target;
+        if let Some(family) = self.by_name.get_mut(name) {
+            family.filtered_by = Some(target);
+        }
+    }
+
+    /// Whether the filter dropped all samples of this family that the target being read sent so far.
+    pub(super) fn is_filtered(&self, name: &[u8]) -> bool {
+        self.by_name
+            .get(name)
+            .is_some_and(|family| family.filtered_by == Some(self.target) && family.sampled_by != Some(self.target))
     }
 
     /// Notes the type under which the target being read sends a family, if there is room for its name: see

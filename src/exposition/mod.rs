@@ -4,8 +4,8 @@
 //! after the other; what they share is [`Families`], so that each family's metadata stands in the answer once.
 //!
 //! [`Verbatim`] passes a body on byte for byte (the queue-proxy's text). The others check every line or message of a body
-//! and do to it what the [`Rules`] say: they add a [`LabelSet`] to its samples (the application's), and end where
-//! there are too many samples:
+//! and do to it what the [`Rules`] say: they add a [`LabelSet`] to its samples (the application's), leave out families that a
+//! [`Filter`] does not let through, and end where there are too many samples:
 //!
 //! | in, out     | text                  | OpenMetrics            | protobuf                   |
 //! |-------------|-----------------------|------------------------|----------------------------|
@@ -39,6 +39,7 @@ mod counts;
 mod dialect;
 mod engine;
 mod families;
+mod filter;
 mod format;
 mod labels;
 mod lines;
@@ -58,6 +59,7 @@ mod verbatim;
 pub use counts::{Counts, DropReason};
 pub use engine::Engine;
 pub use families::Families;
+pub use filter::Filter;
 pub use format::{Format, Names, OpenMetricsVersion, TextVersion};
 pub use labels::{LabelError, LabelSet};
 pub use lines::{End, MAX_LINE};

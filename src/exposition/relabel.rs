@@ -17,6 +17,7 @@ use super::counts::{Counts, DropReason};
 use super::dialect::{Dialect, OpenMetrics, Text};
 use super::engine::Engine;
 use super::families::{Families, Full};
+use super::filter::Filter;
 use super::format::Names;
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
@@ -62,6 +63,7 @@ impl<D: Dialect, O: Output> Rewrite<D, O> {
                 verdicts: Verdicts::default(),
                 held: Held::default(),
                 untyped: rules.untyped,
+                filter: rules.filter.clone(),
                 tally: Tally::new(rules.sample_limit),
                 has_ended: false,
                 output: O::new(Arc::clone(&rules.labels), names),
@@ -125,6 +127,7 @@ struct Body<D, O> {
     verdicts: Verdicts,
     held: Held,
     untyped: Untyped,
+    filter: Option<Arc<Filter>>,
     tally: Tally,
     has_ended: bool,
     output: O,
@@ -285,6 +288,9 @@ impl<D: Dialect, O: Output> Body<D, O> {
         if self.tally.is_over_limit() {
             // What they belong to was to come.
             self.tally.leave_out(lost.orphaned);
+        } else if self.filter.is_some() {
+            // What they belong to went there.
+            self.tally.take_back(DropReason::Filtered, lost.orphaned);
         } else {
             self.tally.take_back(DropReason::Malformed, lost.orphaned);
         }
@@ -306,6 +312,14 @@ impl<D: Dialect, O: Output> Body<D, O> {
             None => families.declared_parent::<D>(name).unwrap_or((name, b"")),
         };
         let declared = families.declared(family);
+        if let Some(filter) = &self.filter {
+            let in_text = Family::of_sample::<D, LineOutput<Text>>(family, suffix, declared);
+            if !filter.keeps_escaped(in_text.stem, in_text.suffix) {
+                // Its metadata stays held: a sample by another name may be kept.
+                families.note_filtered(family);
+                return Err(DropReason::Filtered);
+            }
+        }
         let mut to_write = Family::of_sample::<D, O>(family, suffix, declared);
         if matches!(declared, None | Some(MetricType::Untyped)) {
             match self.untyped.fate(name) {
@@ -353,19 +367,30 @@ impl<D: Dialect, O: Output> Body<D, O> {
         }
         if !self.held.is_of(name) {
             self.flush_held(families, out);
-            families.entry(name)?;
+            if self.filter.is_none() {
+                families.entry(name)?;
+            }
             self.held.name.extend_from_slice(name);
         }
         if let Keyword::Type(kind) = metadata.keyword {
             if families.declared(name).is_some() || families.sampled_by_target(name) {
                 return Ok(());
             }
-            families.declare(name, kind)?;
+            // What the filter drops takes room only where samples by other names are known by it.
+            if D::has_parts(kind) || self.keeps_bare(name, Some(kind)) {
+                families.declare(name, kind)?;
+            }
             // It may tell anew which samples belong to which family.
             self.verdicts.forget();
         }
         self.held.add(metadata, line);
         Ok(())
+    }
+
+    /// Whether the filter lets a family through of which nothing but the metadata is known.
+    fn keeps_bare(&self, name: &[u8], kind: Option<MetricType>) -> bool {
+        let in_text = Family::without_samples::<D, LineOutput<Text>>(name, kind);
+        (self.filter.as_ref()).is_none_or(|filter| filter.keeps_escaped(name, in_text.suffix))
     }
 
     /// Writes the metadata that no sample asked for.
@@ -379,7 +404,9 @@ impl<D: Dialect, O: Output> Body<D, O> {
             Some(MetricType::Untyped) => self.untyped.fate(&held.name),
             _ => Fate::Pass,
         };
-        if fate != Fate::Drop {
+        let is_kept =
+            self.filter.is_none() || (!families.is_filtered(&held.name) && self.keeps_bare(&held.name, declared));
+        if is_kept && fate != Fate::Drop {
             let mut family = Family::without_samples::<D, O>(&held.name, declared);
             if let Fate::Becomes(kind) = fate {
                 family.sanitize(O::sanitized(kind));

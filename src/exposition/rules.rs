@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use super::filter::Filter;
 use super::labels::LabelSet;
 use super::untyped::Untyped;
 
@@ -13,17 +14,20 @@ pub struct Rules {
     pub labels: Arc<LabelSet>,
     /// What becomes of families that have no type.
     pub untyped: Untyped,
-    /// How many samples are written at most, counted in the unit of
+    /// Which families are written: all of them, without one.
+    pub filter: Option<Arc<Filter>>,
+    /// How many samples are written at most, counted behind the filter and in the unit of
     /// [`Counts::samples`](super::Counts::samples).
     pub sample_limit: Option<NonZeroU64>,
 }
 
 impl Rules {
-    /// Rules that let pass however many samples there are.
+    /// Rules that let every family pass, however many samples there are.
     pub fn new(labels: impl Into<Arc<LabelSet>>, untyped: Untyped) -> Self {
         Self {
             labels: labels.into(),
             untyped,
+            filter: None,
             sample_limit: None,
         }
     }

@@ -17,6 +17,7 @@ use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put
 use crate::exposition::counts::{Counts, DropReason};
 use crate::exposition::engine::Engine;
 use crate::exposition::families::Families;
+use crate::exposition::filter::Filter;
 use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
 use crate::exposition::lines::End;
@@ -43,6 +44,7 @@ impl Splice {
             writer: Writer {
                 labels: Arc::clone(&rules.labels),
                 untyped: rules.untyped,
+                filter: rules.filter.clone(),
                 names,
                 checker: Checker::new(names),
                 scratch: Scratch::default(),
@@ -87,6 +89,7 @@ impl Engine for Splice {
 struct Writer {
     labels: Arc<LabelSet>,
     untyped: Untyped,
+    filter: Option<Arc<Filter>>,
     names: Names,
     checker: Checker,
     scratch: Scratch,
@@ -130,6 +133,9 @@ impl Writer {
 
     fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
         let own_name = family.name.as_bytes();
+        if self.filter.as_ref().is_some_and(|filter| !filter.keeps(own_name)) {
+            return self.tally.drop_lines(DropReason::Filtered, family.metrics, own_name);
+        }
         let is_escaped = self.names == Names::Underscores && !is_old_metric_name(family.name.as_bytes());
         let mut escaped = Vec::new();
         if is_escaped {

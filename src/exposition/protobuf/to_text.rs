@@ -16,6 +16,7 @@ use crate::exposition::counts::{Counts, DropReason};
 use crate::exposition::dialect::Text;
 use crate::exposition::engine::Engine;
 use crate::exposition::families::Families;
+use crate::exposition::filter::Filter;
 use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
 use crate::exposition::lines::End;
@@ -45,6 +46,7 @@ impl ProtobufToText {
             writer: Writer {
                 labels: Arc::clone(&rules.labels),
                 untyped: rules.untyped,
+                filter: rules.filter.clone(),
                 names,
                 checker: Checker::new(names),
                 lines: Lines::default(),
@@ -89,6 +91,7 @@ impl Engine for ProtobufToText {
 struct Writer {
     labels: Arc<LabelSet>,
     untyped: Untyped,
+    filter: Option<Arc<Filter>>,
     names: Names,
     checker: Checker,
     lines: Lines,
@@ -112,6 +115,9 @@ impl Writer {
 
     fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
         let own_name = family.name.as_bytes();
+        if self.filter.as_ref().is_some_and(|filter| !filter.keeps(own_name)) {
+            return self.tally.drop_lines(DropReason::Filtered, family.metrics, own_name);
+        }
         self.lines.begin_family(family.name, self.names);
         let name = self.lines.name.as_slice();
         let mut kind = family.kind;
