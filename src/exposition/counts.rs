@@ -71,6 +71,27 @@ impl Counts {
         self.dropped.iter().sum()
     }
 
+    /// The lines dropped although nobody asked for it.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let reasons = DropReason::ALL.into_iter().filter(|reason| reason.is_loss());
+        reasons.map(|reason| self.dropped(reason)).sum()
+    }
+
+    /// How many lines were dropped for which reasons: `2 malformed, 1 untyped`, or `none`.
+    #[must_use]
+    pub fn dropped_in_words(&self) -> String {
+        let reasons = DropReason::ALL.into_iter().filter(|reason| self.dropped(*reason) > 0);
+        let words: Vec<String> = reasons
+            .map(|reason| format!("{} {}", self.dropped(reason), reason.as_str()))
+            .collect();
+        if words.is_empty() {
+            "none".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+
     pub(super) fn drop_lines(&mut self, reason: DropReason, lines: u64) {
         self.dropped[reason as usize] += lines;
     }

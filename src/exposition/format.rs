@@ -1,5 +1,7 @@
 //! The formats in which an exposition is written, and which names it may use.
 
+use std::fmt;
+
 /// An exposition format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -37,4 +39,17 @@ pub enum Names {
     /// Letters, digits, underscores and, in metric names, colons; every other character becomes an underscore
     /// (`escaping=underscores`).
     Underscores,
+}
+
+/// The format and its version, in words.
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(TextVersion::V0_0_4) => "text 0.0.4",
+            Self::Text(TextVersion::V1_0_0) => "text 1.0.0",
+            Self::OpenMetrics(OpenMetricsVersion::V0_0_1) => "OpenMetrics 0.0.1",
+            Self::OpenMetrics(OpenMetricsVersion::V1_0_0) => "OpenMetrics 1.0.0",
+            Self::Protobuf => "protobuf",
+        })
+    }
 }
