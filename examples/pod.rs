@@ -24,7 +24,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use qpext::aggregate::Aggregator;
 use qpext::config::{Config, ConfigError, Listen};
-use qpext::server;
+use qpext::server::{self, Settings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -111,7 +111,7 @@ async fn run(ports: Ports) -> Result<(), String> {
     tokio::spawn(stand_in(queue_proxy, queue_proxy_body));
     tokio::spawn(stand_in(app, app_body));
     say(&what_to_try(pod_port, queue_proxy_port, app_port));
-    server::serve(pod, aggregator, config.max_concurrent_scrapes, config.compression, stop).await;
+    server::serve(pod, aggregator, Settings::new(&config), stop).await;
     Ok(())
 }
 

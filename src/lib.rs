@@ -45,7 +45,7 @@
 //! ```no_run
 //! use qpext::aggregate::Aggregator;
 //! use qpext::config::Config;
-//! use qpext::server;
+//! use qpext::server::{self, Settings};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,7 +55,7 @@
 //! ])?;
 //! let listener = server::bind(config.listen)?;
 //! let aggregator = Aggregator::new(&config)?;
-//! server::serve(listener, aggregator, config.max_concurrent_scrapes, config.compression, std::future::pending()).await;
+//! server::serve(listener, aggregator, Settings::new(&config), std::future::pending()).await;
 //! # Ok(())
 //! # }
 //! ```
@@ -70,3 +70,4 @@ pub mod exposition;
 pub mod negotiation;
 pub mod scrape;
 pub mod server;
+pub mod telemetry;

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use qpext::aggregate::Aggregator;
-use qpext::config::{Config, Listen, LogFormat};
-use qpext::server;
+use qpext::config::{Config, ConfigError, Listen, LogFormat, TargetKind};
+use qpext::server::{self, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -20,6 +20,9 @@ const LOG_LINES: usize = 1000;
 
 /// A bad configuration (`EX_USAGE` in `sysexits.h`).
 const USAGE: u8 = 64;
+
+/// It cannot serve.
+const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     if let Some(argument) = std::env::args_os().nth(1) {
@@ -38,22 +41,44 @@ fn main() -> ExitCode {
         .enable_io()
         .enable_time()
         .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))
+        .map_err(|error| Ended::from(format!("cannot start the runtime: {error}")))
         .and_then(|runtime| runtime.block_on(run(&config)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &error),
+        Err(Ended { status, why }) => fail(status, &why),
     }
 }
 
-async fn run(config: &Config) -> Result<(), String> {
+/// Why the process ends, and with which status.
+struct Ended {
+    status: u8,
+    why: String,
+}
+
+impl From<String> for Ended {
+    fn from(why: String) -> Self {
+        Self { status: FAILURE, why }
+    }
+}
+
+impl From<ConfigError> for Ended {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            status: USAGE,
+            why: error.to_string(),
+        }
+    }
+}
+
+async fn run(config: &Config) -> Result<(), Ended> {
     let aggregator = Aggregator::new(config).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let listener = server::bind(config.listen).map_err(|error| cannot_bind(config.listen, &error))?;
     let address = listener
         .local_addr()
         .map_err(|error| format!("cannot tell the address served: {error}"))?;
-    if config.serving_labels.is_empty() && config.app.is_some() {
+    config.check_served_at(address.port())?;
+    if config.labels.is_empty() && config.targets.iter().any(|target| target.kind == TargetKind::App) {
         warn!(
             "no label is added to the app's samples: SERVING_SERVICE and its sisters, and K_SERVICE and its, are unset"
         );
@@ -73,20 +98,14 @@ async fn run(config: &Config) -> Result<(), String> {
         port = address.port(),
         version = env!("CARGO_PKG_VERSION"),
         targets = targets.join(" "),
-        labels = %config.serving_labels,
+        labels = %config.labels,
         "serving /metrics"
     );
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = pin!(server::serve(
-        listener,
-        aggregator,
-        config.max_concurrent_scrapes,
-        config.compression,
-        async {
-            // Told or dropped, it is time to stop.
-            let _ = stopped.await;
-        }
-    ));
+    let mut serving = pin!(server::serve(listener, aggregator, Settings::new(config), async {
+        // Told or dropped, it is time to stop.
+        let _ = stopped.await;
+    }));
     tokio::select! {
         () = &mut serving => {}
         () = signals.next() => {

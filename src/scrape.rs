@@ -84,6 +84,29 @@ pub enum ScrapeError {
     /// The body is too large.
     #[error("sent a body of more than {0} bytes")]
     TooLarge(u64),
+    /// The body has too many samples.
+    #[error("sent more than {0} samples, which is QPEXT_SAMPLE_LIMIT")]
+    SampleLimit(u64),
+}
+
+impl ScrapeError {
+    /// It in a word, as in a label value.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Redirect(_) => "redirect",
+            Self::Status(_) => "status",
+            Self::ContentType(_) => "content_type",
+            Self::ContentEncoding(_) => "content_encoding",
+            Self::HeadTimeout(_) => "head_timeout",
+            Self::BodyTimeout(_) => "body_timeout",
+            Self::BrokenOff(_) => "broken_off",
+            Self::NoEnd => "no_end",
+            Self::TooLarge(_) => "too_large",
+            Self::SampleLimit(_) => "sample_limit",
+        }
+    }
 }
 
 fn seconds(duration: &Duration) -> String {

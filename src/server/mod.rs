@@ -6,6 +6,7 @@
 mod admission;
 mod compression;
 mod patience;
+mod status;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -14,12 +15,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -34,10 +39,11 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
 use crate::aggregate::{Aggregator, Failure};
-use crate::config::{Compression, Listen};
+use crate::config::{Compression, Config, Listen};
 use admission::{Admission, Ticket};
 use compression::{Outgoing, Wish};
 use patience::{Client, Patient, Phase, Served};
+use status::About;
 
 /// Connections that wait to be accepted; as tokio and Go have it.
 const BACKLOG: i32 = 1024;
@@ -63,6 +69,11 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 const SCRAPE_VARIES: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding");
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What can be asked for.
+const PATHS: [&str; 5] = ["/", "/metrics", "/healthz", "/readyz", "/status.json"];
 
 /// Binds the port.
 ///
@@ -100,18 +111,34 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves until `stop` is ready, then lets the running scrapes finish.
-pub async fn serve(
-    listener: TcpListener,
-    aggregator: Aggregator,
+/// How an [`Aggregator`] is served.
+#[derive(Debug)]
+pub struct Settings {
     max_concurrent_scrapes: NonZeroUsize,
     compression: Compression,
-    stop: impl Future<Output = ()>,
-) {
+    about: About,
+}
+
+impl Settings {
+    /// Takes what concerns this room from the configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            max_concurrent_scrapes: config.max_concurrent_scrapes,
+            compression: config.compression,
+            about: About::new(config),
+        }
+    }
+}
+
+/// Serves until `stop` is ready, then lets the running scrapes finish.
+pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Settings, stop: impl Future<Output = ()>) {
     let service = Service {
         aggregator: Arc::new(aggregator),
-        admission: Arc::new(Admission::new(max_concurrent_scrapes.get())),
-        compression,
+        admission: Arc::new(Admission::new(settings.max_concurrent_scrapes.get())),
+        compression: settings.compression,
+        about: Arc::new(settings.about),
+        has_tried: Arc::default(),
     };
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -221,6 +248,9 @@ struct Service {
     aggregator: Arc<Aggregator>,
     admission: Arc<Admission>,
     compression: Compression,
+    about: Arc<About>,
+    /// The targets are being tried, or were, because somebody asked who is ready.
+    has_tried: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -238,9 +268,13 @@ impl Service {
     }
 
     async fn route(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Content> {
+        let path = request.uri().path();
+        if !PATHS.contains(&path) {
+            return plain(StatusCode::NOT_FOUND, format!("expected one of {}\n", PATHS.join(", ")));
+        }
         let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
-        match request.uri().path() {
-            "/metrics" | "/healthz" if !allowed => {
+        match path {
+            _ if !allowed => {
                 let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "expected GET or HEAD\n");
                 response
                     .headers_mut()
@@ -248,13 +282,44 @@ impl Service {
                 response
             }
             // Nobody reads it, and behind it nobody would see the client leave.
-            "/metrics" | "/healthz" if !request.body().is_end_stream() => {
+            _ if !request.body().is_end_stream() => {
                 plain(StatusCode::BAD_REQUEST, "expected a request without a body\n")
             }
             "/metrics" => self.scrape(request, client).await,
-            "/healthz" => plain(StatusCode::OK, "ok\n"),
-            _ => plain(StatusCode::NOT_FOUND, "expected /metrics or /healthz\n"),
+            "/readyz" => self.readiness(),
+            "/status.json" => {
+                let json = self.about.json(&self.aggregator.telemetry().states());
+                of_type(JSON, format!("{json:#}\n"))
+            }
+            "/" => self.page(),
+            _ => plain(StatusCode::OK, "ok\n"),
         }
+    }
+
+    /// Who is ready: a sidecar that has tried every target, whatever came of it. The first to ask makes it try them.
+    fn readiness(&self) -> Response<Content> {
+        let telemetry = self.aggregator.telemetry();
+        let is_ready = telemetry.has_tried_all();
+        if !is_ready && !self.has_tried.swap(true, Ordering::Relaxed) {
+            let aggregator = Arc::clone(&self.aggregator);
+            tokio::spawn(async move { aggregator.try_targets().await });
+        }
+        let status = if is_ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        plain(status, status::readiness(&telemetry.states()))
+    }
+
+    fn page(&self) -> Response<Content> {
+        let html = self
+            .about
+            .html(&self.aggregator.telemetry().states(), SystemTime::now());
+        let mut response = of_type(HTML, html);
+        let policy = HeaderValue::from_static(status::CONTENT_SECURITY_POLICY);
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+        response
     }
 
     async fn scrape(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Content> {
@@ -303,9 +368,18 @@ fn describe(failures: &[Failure]) -> String {
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Content> {
-    let mut response = Response::new(Content::Text(Full::new(text.into())));
+    let mut response = of_type(PLAIN_TEXT, text);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
+    response
+}
+
+/// Words of our own. They hold for this moment, and are what their type says and nothing else.
+fn of_type(content_type: HeaderValue, text: impl Into<Bytes>) -> Response<Content> {
+    let mut response = Response::new(Content::Text(Full::new(text.into())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -50,7 +50,7 @@ async fn other_paths_are_404_and_other_methods_405() {
     let app = Stub::text(APP_TEXT).await;
     let sidecar = sidecar_for(&app, &[]).await;
     let client = client();
-    for path in ["/", "/metric", "/metrics/", "/metrics/x", "/debug/pprof"] {
+    for path in ["/index.html", "/metric", "/metrics/", "/metrics/x", "/debug/pprof"] {
         assert_eq!(
             client.get(sidecar.url(path)).send().await.unwrap().status(),
             404,

@@ -6,6 +6,7 @@
 //! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
 //! * `targets`, `formats`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted
 //!   clients, on real sockets.
+//! * `pod`, `status`: many targets, what the sidecar says of them, and its own metrics.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
 mod clients;
@@ -16,11 +17,13 @@ mod formats;
 mod lines;
 mod negotiation;
 mod openmetrics;
+mod pod;
 mod process;
 mod prometheus;
 mod properties;
 mod protobuf;
 mod protobuf_properties;
+mod status;
 mod support;
 mod targets;
 mod to_protobuf;

@@ -40,6 +40,27 @@ async fn an_argument_ends_the_start_with_64_and_one_line() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_the_sidecar_itself_ends_the_start_with_64() {
+    // Free a moment ago, and not asked for by anybody else.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (port, targets) = (port.to_string(), format!("self=http://127.0.0.1:{port}/x"));
+    let variables = [
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", port.as_str()),
+        ("QPEXT_TARGETS", &targets),
+    ];
+    let (status, said) = run(&variables).await;
+    assert_eq!(status, 64, "{said}");
+    assert!(said.starts_with("qpext: QPEXT_TARGETS[self].url="), "{said}");
+    assert!(said.contains("on which this sidecar itself serves"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[tokio::test]
 async fn the_start_says_what_is_scraped_and_what_was_ignored() {
     let sidecar = Sidecar::start(&[
         ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080"),
@@ -147,7 +168,11 @@ pub fn resident_kilobytes(process: u32, line: &str) -> u64 {
 #[tokio::test]
 async fn a_log_that_nobody_reads_stops_nothing() {
     let gone = Stub::text("").await.port().to_string();
-    let sidecar = Sidecar::start(&[("QPEXT_QUEUE_PROXY_METRICS_PORT", gone.as_str())]).await;
+    let variables = [
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", gone.as_str()),
+        ("QPEXT_LOG", "debug"),
+    ];
+    let sidecar = Sidecar::start(&variables).await;
     // Each scrape logs more than 200 bytes; a pipe holds 64 KiB.
     for _ in 0..1000 {
         assert_eq!(sidecar.scrape(LONG).await.status, 503);

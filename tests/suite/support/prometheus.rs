@@ -154,6 +154,20 @@ fn form_field(name: &str, value: &str) -> String {
 
 /// Whether `promtool check metrics` can read a body, and what it says. Its opinions on naming are none of ours.
 pub async fn promtool_reads(body: &[u8]) -> Result<(), String> {
+    let (status, said) = promtool(body).await;
+    // 3 says that it could read the body, and would have named something otherwise.
+    match status {
+        Some(0 | 3) => Ok(()),
+        _ => Err(said),
+    }
+}
+
+/// All that `promtool check metrics` has to say of a body.
+pub async fn promtool_says(body: &[u8]) -> String {
+    promtool(body).await.1
+}
+
+async fn promtool(body: &[u8]) -> (Option<i32>, String) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -165,9 +179,6 @@ pub async fn promtool_reads(body: &[u8]) -> Result<(), String> {
     stdin.write_all(body).await.expect("it reads");
     drop(stdin);
     let output = promtool.wait_with_output().await.expect("it ends");
-    // 3 says that it could read the body, and would have named something otherwise.
-    match output.status.code() {
-        Some(0 | 3) => Ok(()),
-        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }

@@ -45,9 +45,12 @@ pub fn command(variables: &[(&str, &str)]) -> Command {
 }
 
 impl Sidecar {
-    /// Starts the program and waits until it serves.
+    /// Starts the program, without metrics of its own unless they are asked for, and waits until it serves.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
-        let mut all = vec![("AGGREGATE_PROMETHEUS_METRICS_PORT", "0")];
+        let mut all = vec![
+            ("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"),
+            ("QPEXT_SELF_METRICS", "false"),
+        ];
         all.extend_from_slice(variables);
         let mut child = command(&all).spawn().expect("the program was built");
         let stderr = child.stderr.take().expect("it is piped");

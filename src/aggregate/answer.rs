@@ -1,0 +1,254 @@
+//! The answer to one scrape: whose turn it is, in which format, and what closes it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::time::{Instant, Sleep};
+
+use super::stream::{Step, engine};
+use super::target::{State, TargetScrape};
+use super::{FRAME, FRAME_CAPACITY, Failure};
+use crate::budget::Budget;
+use crate::exposition::{End, Families, Format, Names, OpenMetricsVersion, Rules};
+use crate::negotiation::{Accepted, content_type};
+use crate::scrape::ScrapeError;
+use crate::telemetry::{Outcome, Telemetry};
+
+/// The answer to one scrape: pulled, it writes each target's body in turn.
+///
+/// Dropped, it cancels what is left of the scrapes.
+pub struct Answer {
+    scrapes: Vec<TargetScrape>,
+    /// The index of the target being written.
+    current: usize,
+    families: Families,
+    accepted: Accepted,
+    /// What is written, once that is settled.
+    format: Option<(Format, Names)>,
+    /// Something of a target was written.
+    has_output: bool,
+    /// Everything is written, the end mark too.
+    has_ended: bool,
+    /// What was written when it was settled that there is something to write.
+    first_piece: Option<Bytes>,
+    out: Vec<u8>,
+    budget: Budget,
+    timer: Pin<Box<Sleep>>,
+    telemetry: Arc<Telemetry>,
+    /// What is done with the sidecar's own metrics, where they are wanted.
+    own_rules: Option<Rules>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        scrapes: Vec<TargetScrape>,
+        accepted: Accepted,
+        budget: Budget,
+        telemetry: Arc<Telemetry>,
+        own_rules: Option<Rules>,
+    ) -> Self {
+        Self {
+            scrapes,
+            current: 0,
+            families: Families::default(),
+            accepted,
+            format: None,
+            has_output: false,
+            has_ended: false,
+            first_piece: None,
+            out: Vec::new(),
+            budget,
+            timer: Box::pin(tokio::time::sleep_until(budget.heads_by())),
+            telemetry,
+            own_rules,
+        }
+    }
+
+    /// Waits until there is something to answer with; or how each target failed, if all of them did without a whole line
+    /// between them.
+    pub(super) async fn begin(&mut self) -> Option<Vec<Failure>> {
+        self.first_piece = poll_fn(|cx| self.poll_piece(cx)).await;
+        self.failures().filter(|_| self.first_piece.is_none())
+    }
+
+    /// What the answer is: text 0.0.4, as long as no target told of more.
+    #[must_use]
+    pub fn content_type(&self) -> HeaderValue {
+        let (format, names) = self.format.unwrap_or_else(|| self.accepted.choose(&[], false));
+        content_type(format, names)
+    }
+
+    /// How each target failed, if all of them did.
+    fn failures(&self) -> Option<Vec<Failure>> {
+        self.scrapes.iter().map(TargetScrape::failure).collect()
+    }
+
+    /// Drives every target whose head is not in.
+    fn poll_heads(&mut self, cx: &mut Context<'_>) {
+        for scrape in &mut self.scrapes[self.current..] {
+            if scrape.poll_head(cx).is_ready()
+                && let Some((format, names)) = self.format
+            {
+                scrape.open(format, names);
+            }
+        }
+    }
+
+    /// Settles the answer's format once every head is in, or has been waited for long enough; at once where the scraper
+    /// takes but one.
+    fn poll_format(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.format.is_some() {
+            return Poll::Ready(());
+        }
+        let heard = self.scrapes.iter().filter_map(|scrape| match &scrape.state {
+            State::Heard(scraped) => scraped.as_ref().map(|scraped| scraped.format),
+            State::Asked(_) | State::Alive(_) | State::Done(_) => None,
+        });
+        let heard: Vec<Format> = heard.collect();
+        let awaits_any = self
+            .scrapes
+            .iter()
+            .any(|scrape| matches!(scrape.state, State::Asked(_)));
+        if awaits_any && !self.accepted.is_text_only() {
+            if Instant::now() < self.budget.in_turn_by() {
+                ready!(self.poll_timer(self.budget.in_turn_by(), cx));
+            }
+            if heard.is_empty() {
+                return Poll::Pending;
+            }
+        }
+        let (format, names) = self.accepted.choose(&heard, !awaits_any);
+        self.format = Some((format, names));
+        for scrape in &mut self.scrapes {
+            scrape.open(format, names);
+        }
+        Poll::Ready(())
+    }
+
+    /// The next piece of the answer; `None` at its end.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(piece) = self.first_piece.take() {
+            return Poll::Ready(Some(piece));
+        }
+        loop {
+            self.poll_heads(cx);
+            ready!(self.poll_format(cx));
+            if self.out.len() >= FRAME {
+                // A body without end must not keep the others from the rest of the time.
+                self.let_another_go(cx);
+                return Poll::Ready(self.take_piece());
+            }
+            let Some(scrape) = self.scrapes.get_mut(self.current) else {
+                self.end();
+                return Poll::Ready(self.take_piece());
+            };
+            let step = match &mut scrape.state {
+                State::Asked(_) | State::Heard(_) => Step::Waiting,
+                State::Done(_) => {
+                    self.current += 1;
+                    continue;
+                }
+                State::Alive(stream) => {
+                    self.out.reserve(FRAME_CAPACITY - self.out.len());
+                    self.families.turn_to(scrape.index);
+                    stream.step(self.budget.bodies_by(), &mut self.families, &mut self.out, cx)
+                }
+            };
+            match step {
+                Step::Progress => {}
+                Step::End(result) => scrape.end(result),
+                Step::Overdue => {
+                    let after = self.budget.start().elapsed();
+                    scrape.end(Err(ScrapeError::BodyTimeout(after)));
+                }
+                Step::Waiting if self.let_another_go(cx) || self.poll_deadline(cx).is_ready() => {}
+                Step::Waiting => {
+                    return match self.take_piece() {
+                        None => Poll::Pending,
+                        piece => Poll::Ready(piece),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Once the time for the targets' order is over: lets one that has something to say go before the one whose turn it
+    /// is. Says whether there is one.
+    fn let_another_go(&mut self, cx: &mut Context<'_>) -> bool {
+        if Instant::now() < self.budget.in_turn_by() {
+            return false;
+        }
+        let waiting = &mut self.scrapes[self.current..];
+        let mut others = waiting.iter_mut().skip(1);
+        let Some(other) = others.position(|scrape| scrape.has_something(cx)) else {
+            return false;
+        };
+        let other = other + 1;
+        for scrape in &mut waiting[..other] {
+            scrape.lose_turn(self.format);
+        }
+        waiting.rotate_left(other);
+        true
+    }
+
+    /// Ready when, with nobody saying anything, something is to be done all the same.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let in_turn_by = self.budget.in_turn_by();
+        let at = match &self.scrapes[self.current].state {
+            _ if Instant::now() < in_turn_by => in_turn_by,
+            State::Alive(_) => self.budget.bodies_by(),
+            // Its head has a limit of its own.
+            State::Asked(_) | State::Heard(_) | State::Done(_) => return Poll::Pending,
+        };
+        self.poll_timer(at, cx)
+    }
+
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.deadline() != at {
+            self.timer.as_mut().reset(at);
+        }
+        self.timer.as_mut().poll(cx)
+    }
+
+    /// Writes what stands at the end of an answer that is one: the sidecar's own metrics, and the mark of the end.
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        self.telemetry.count_conflicts(self.families.conflicts());
+        let has_output = self.has_output || !self.out.is_empty();
+        if !has_output && self.failures().is_some() {
+            return;
+        }
+        let Some((format, names)) = self.format else { return };
+        if let Some(rules) = self.own_rules.take() {
+            self.write_own_metrics(&rules, format, names);
+        }
+        if let Format::OpenMetrics(_) = format {
+            self.out.extend_from_slice(b"# EOF\n");
+        }
+    }
+
+    /// Writes the sidecar's own metrics as if they came from one more target, which speaks OpenMetrics.
+    fn write_own_metrics(&mut self, rules: &Rules, format: Format, names: Names) {
+        let mut outcomes: Vec<Option<Outcome>> = self.scrapes.iter().map(|_| None).collect();
+        for scrape in &self.scrapes {
+            outcomes[scrape.index] = scrape.outcome().cloned();
+        }
+        let body = self.telemetry.exposition(outcomes);
+        let mut engine = engine(Format::OpenMetrics(OpenMetricsVersion::V1_0_0), format, rules, names)
+            .expect("OpenMetrics becomes anything");
+        self.families.turn_to(self.scrapes.len());
+        engine.push(body.as_bytes(), &mut self.families, &mut self.out);
+        engine.finish(End::Whole, &mut self.families, &mut self.out);
+    }
+
+    fn take_piece(&mut self) -> Option<Bytes> {
+        self.has_output |= !self.out.is_empty();
+        (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
+    }
+}

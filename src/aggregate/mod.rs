@@ -1,0 +1,166 @@
+//! One request: every target asked at once, their bodies written one after the other as they are pulled.
+//!
+//! In: the scraper's headers. Out: an [`Answer`], a body that is a valid exposition whatever the targets do, in the
+//! richest format that the scraper takes and the targets give; or, if no target is alive, what each did. The answer holds
+//! a slice of one body at a time; while the scraper does not read, no target is read either.
+
+mod answer;
+mod stream;
+mod target;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue};
+use reqwest::Url;
+
+use crate::budget::{Budget, scraper_timeout};
+use crate::config::{Config, TargetConfig};
+use crate::exposition::{Rules, Untyped};
+use crate::negotiation::Accepted;
+use crate::scrape::{ScrapeError, Scraper, Target};
+use crate::telemetry::Telemetry;
+use target::TargetScrape;
+
+pub use answer::Answer;
+
+/// Bytes of a body that go through the engine at once: few enough to stay in the processor's nearest cache.
+const SLICE: usize = 16 << 10;
+
+/// Bytes after which a piece of the answer goes out: enough that a system call does not count.
+const FRAME: usize = 256 << 10;
+
+/// Room for a piece of the answer and the slice that completes it, labels added.
+const FRAME_CAPACITY: usize = FRAME + 2 * SLICE;
+
+/// A target, and what is done with its body.
+#[derive(Debug)]
+struct Plan {
+    target: Target,
+    /// Its text is passed on byte for byte.
+    is_verbatim: bool,
+    rules: Rules,
+}
+
+/// Answers scrapes of the whole pod.
+#[derive(Debug)]
+pub struct Aggregator {
+    scraper: Scraper,
+    plans: Vec<Arc<Plan>>,
+    timeout: Duration,
+    offset: Duration,
+    telemetry: Arc<Telemetry>,
+    /// What is done with the sidecar's own metrics, where they are wanted.
+    own_rules: Option<Rules>,
+}
+
+/// A target and how it failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{target} ({url}) {error}")]
+pub struct Failure {
+    /// The target's name.
+    pub target: String,
+    /// Where it is.
+    pub url: Url,
+    /// What it did.
+    pub error: ScrapeError,
+}
+
+impl Aggregator {
+    /// Plans the scrapes that the configuration asks for, in the order in which they are written.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client cannot be set up.
+    pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
+        let plan = |configured: &TargetConfig| {
+            let target = Target {
+                name: configured.name.clone(),
+                url: configured.address.url.clone(),
+                max_body_bytes: config.max_body_bytes,
+            };
+            Arc::new(Plan {
+                target,
+                is_verbatim: config.is_verbatim(configured),
+                rules: config.rules_of(configured),
+            })
+        };
+        let names = config.targets.iter().map(|target| target.name.as_str());
+        let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
+        Ok(Self {
+            scraper: Scraper::new()?,
+            plans: config.targets.iter().map(plan).collect(),
+            timeout: config.scrape_timeout,
+            offset: config.scrape_timeout_offset,
+            telemetry: Arc::new(Telemetry::new(names)),
+            own_rules: config.self_metrics.then(own_rules),
+        })
+    }
+
+    /// The targets, in the order in which they are written.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.plans.iter().map(|plan| &plan.target)
+    }
+
+    /// What is known of the targets.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Scrapes every target to its end, and keeps nothing but what the telemetry does.
+    pub async fn try_targets(&self) {
+        if let Ok(mut answer) = self.scrape(&HeaderMap::new()).await {
+            while poll_fn(|cx| answer.poll_piece(cx)).await.is_some() {}
+        }
+    }
+
+    /// Asks every target at once; answers as soon as one of them has something to say, or ends well.
+    ///
+    /// # Errors
+    ///
+    /// How each target failed, if all of them did without a whole line between them: a head alone is no answer.
+    pub async fn scrape(&self, headers: &HeaderMap) -> Result<Answer, Vec<Failure>> {
+        self.telemetry.count_scrape();
+        let budget = Budget::new(scraper_timeout(headers).unwrap_or(self.timeout), self.offset);
+        let accepted = Accepted::of(headers);
+        let (accept, user_agent) = (accepted.for_targets(), headers.get(USER_AGENT));
+        let plans = self.plans.iter().enumerate();
+        let scrapes = plans
+            .map(|(index, plan)| self.ask(index, plan, &accept, user_agent, budget))
+            .collect();
+        let mut answer = Answer::new(
+            scrapes,
+            accepted,
+            budget,
+            Arc::clone(&self.telemetry),
+            self.own_rules.clone(),
+        );
+        match answer.begin().await {
+            None => Ok(answer),
+            Some(failures) => Err(failures),
+        }
+    }
+
+    fn ask(
+        &self,
+        index: usize,
+        plan: &Arc<Plan>,
+        accept: &HeaderValue,
+        user_agent: Option<&HeaderValue>,
+        budget: Budget,
+    ) -> TargetScrape {
+        let (scraper, accept, user_agent) = (self.scraper.clone(), accept.clone(), user_agent.cloned());
+        let asked = Arc::clone(plan);
+        let head = async move { scraper.scrape(&asked.target, accept, user_agent, budget).await };
+        TargetScrape::new(
+            index,
+            Arc::clone(plan),
+            Arc::clone(&self.telemetry),
+            budget,
+            Box::pin(head),
+        )
+    }
+}

@@ -1,0 +1,197 @@
+//! One target's body on its way through the engine.
+
+use std::ops::{Deref, DerefMut};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Plan, SLICE};
+use crate::exposition::{
+    self, End, Families, Format, Names, OpenMetricsToProtobuf, OpenMetricsToText, ProtobufToText, Relabel,
+    RelabelOpenMetrics, Rules, Splice, TextToProtobuf, TextVersion, Verbatim,
+};
+use crate::scrape::{ScrapeError, Scraped, TargetBody};
+use crate::telemetry::Outcome;
+
+/// A body on its way through the engine.
+pub(super) struct Stream {
+    body: TargetBody,
+    format: Format,
+    engine: Engine,
+    /// How a body ends that ends well.
+    good_end: End,
+    /// The samples that the engine lets through; any number, if it has no limit.
+    sample_limit: u64,
+    /// What has been read and not yet pushed.
+    chunk: Bytes,
+    /// Bytes that have been read.
+    body_bytes: u64,
+    /// When the first step was made.
+    turn_began: Option<Instant>,
+    /// How the body ended, once nothing more can be read.
+    ended: Option<Result<(), ScrapeError>>,
+}
+
+/// What a body goes through.
+enum Engine {
+    /// Byte for byte, as long as the body has its turn.
+    Verbatim(Verbatim),
+    Checked(Box<dyn exposition::Engine + Send>),
+}
+
+/// What a step through a body came to.
+pub(super) enum Step {
+    Progress,
+    Waiting,
+    /// The body did not end in time.
+    Overdue,
+    End(Result<(), ScrapeError>),
+}
+
+/// The engine that reads `from` and writes `to`. OpenMetrics is made of OpenMetrics only, which is why it is chosen only
+/// where nothing else can come.
+pub(super) fn engine(
+    from: Format,
+    to: Format,
+    rules: &Rules,
+    names: Names,
+) -> Option<Box<dyn exposition::Engine + Send>> {
+    Some(match (from, to) {
+        (Format::Text(_), Format::Text(_)) => Box::new(Relabel::new(rules, names)),
+        (Format::Text(_), Format::Protobuf) => Box::new(TextToProtobuf::new(rules, names)),
+        (Format::OpenMetrics(_), Format::Text(_)) => Box::new(OpenMetricsToText::new(rules, names)),
+        (Format::OpenMetrics(_), Format::OpenMetrics(_)) => Box::new(RelabelOpenMetrics::new(rules, names)),
+        (Format::OpenMetrics(_), Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(rules, names)),
+        (Format::Protobuf, Format::Text(_)) => Box::new(ProtobufToText::new(rules, names)),
+        (Format::Protobuf, Format::Protobuf) => Box::new(Splice::new(rules, names)),
+        (Format::Text(_) | Format::Protobuf, Format::OpenMetrics(_)) => return None,
+    })
+}
+
+impl Stream {
+    /// A body that is to be written in this format; `None` if it cannot be. `is_late` says that another target went
+    /// before it.
+    pub(super) fn open(scraped: Scraped, plan: &Plan, is_late: bool, to: Format, names: Names) -> Option<Self> {
+        let from = scraped.format;
+        let is_plain = match (from, to) {
+            (Format::Text(TextVersion::V0_0_4), Format::Text(_)) => true,
+            (Format::Text(_), Format::Text(_)) => from == to && names == Names::Utf8,
+            _ => false,
+        };
+        // Behind another target it would repeat metadata that the answer already holds.
+        let engine = if plan.is_verbatim && is_plain && !is_late {
+            Engine::Verbatim(Verbatim::new(plan.rules.sample_limit))
+        } else {
+            Engine::Checked(engine(from, to, &plan.rules, names)?)
+        };
+        Some(Self {
+            body: scraped.body,
+            format: from,
+            engine,
+            good_end: if scraped.is_delimited {
+                End::Whole
+            } else {
+                End::BrokenOff
+            },
+            sample_limit: plan.rules.sample_limit.map_or(u64::MAX, u64::from),
+            chunk: Bytes::new(),
+            body_bytes: 0,
+            turn_began: None,
+            ended: None,
+        })
+    }
+
+    /// Goes on with a body that was passed on byte for byte as with one that is checked: another target goes before the
+    /// rest of it.
+    pub(super) fn check_the_rest(&mut self, names: Names) {
+        if let Engine::Verbatim(engine) = &mut self.engine {
+            self.engine = Engine::Checked(Box::new(std::mem::take(engine).into_checked(names)));
+        }
+    }
+
+    /// Notes what came of it until now.
+    pub(super) fn report(&self, now: Instant, outcome: &mut Outcome) {
+        outcome.duration += self.turn_began.map_or(std::time::Duration::ZERO, |began| now - began);
+        outcome.counts = self.engine.counts();
+        outcome.body_bytes = self.body_bytes;
+        outcome.format = Some(self.format);
+        outcome.offence = self.engine.first_offence().cloned();
+    }
+
+    /// Reads, if everything that was read has been pushed.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.chunk.is_empty() && self.ended.is_none() {
+            match ready!(self.body.poll_chunk(cx)) {
+                Some(Ok(chunk)) => {
+                    self.body_bytes += chunk.len() as u64;
+                    self.chunk = chunk;
+                }
+                Some(Err(error)) => self.ended = Some(Err(error)),
+                None => self.ended = Some(Ok(())),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Pushes a slice of what has been read, or else reads.
+    pub(super) fn step(
+        &mut self,
+        cut_at: Instant,
+        families: &mut Families,
+        out: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        self.turn_began.get_or_insert_with(Instant::now);
+        if !self.chunk.is_empty() {
+            let slice = self.chunk.split_to(SLICE.min(self.chunk.len()));
+            self.engine.push(&slice, families, out);
+            if self.engine.is_over_limit() {
+                self.engine.finish(End::BrokenOff, families, out);
+                return Step::End(Err(ScrapeError::SampleLimit(self.sample_limit)));
+            }
+            return Step::Progress;
+        }
+        // A target that always has more to send never waits for the timer.
+        if Instant::now() >= cut_at {
+            self.engine.finish(End::BrokenOff, families, out);
+            return Step::Overdue;
+        }
+        if self.poll_fill(cx).is_pending() {
+            return Step::Waiting;
+        }
+        let Some(ended) = self.ended.take() else {
+            return Step::Progress;
+        };
+        let end = if ended.is_ok() { self.good_end } else { End::BrokenOff };
+        self.engine.finish(end, families, out);
+        if self.engine.is_over_limit() {
+            return Step::End(Err(ScrapeError::SampleLimit(self.sample_limit)));
+        }
+        if ended.is_ok() && !self.engine.is_whole() {
+            return Step::End(Err(ScrapeError::NoEnd));
+        }
+        Step::End(ended)
+    }
+}
+
+/// The engine, whichever it is.
+impl Deref for Engine {
+    type Target = dyn exposition::Engine;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Verbatim(engine) => engine,
+            Self::Checked(engine) => &**engine,
+        }
+    }
+}
+
+impl DerefMut for Engine {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Verbatim(engine) => engine,
+            Self::Checked(engine) => &mut **engine,
+        }
+    }
+}

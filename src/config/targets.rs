@@ -1,0 +1,500 @@
+//! The targets: what is scraped, where it is, and how it is to be reached.
+//!
+//! In: the variables that name targets. Out: [`TargetConfig`]s with different names and addresses, none of which is the
+//! sidecar's own. What is said of a bad value never repeats one that may be a secret.
+
+use std::fmt;
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
+
+use http::{HeaderName, HeaderValue};
+use reqwest::Url;
+use serde_json::{Map, Value, json};
+
+use super::{ConfigError, Listen};
+
+/// The name of the queue-proxy's target.
+pub const QUEUE_PROXY: &str = "queue-proxy";
+/// The name of the application's target.
+pub const APP: &str = "app";
+
+pub(super) const TARGETS: &str = "QPEXT_TARGETS";
+
+const DEFAULT_PATH: &str = "/metrics";
+
+/// The longest name of a target, that of a container.
+const MAX_NAME: usize = 63;
+
+/// What stands for a value that nobody is to see.
+pub(super) const SECRET: &str = "<secret>";
+
+/// Headers that a target is sent anyhow, or that belong to the connection (`ReservedHeaders` in prometheus/common,
+/// `config/headers.go`, has most of them).
+const RESERVED_HEADERS: [&str; 16] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "x-prometheus-scrape-timeout-seconds",
+];
+
+/// A target, as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetConfig {
+    /// Its name, which no other target has.
+    pub name: String,
+    /// Which one it is.
+    pub kind: TargetKind,
+    /// Where it is.
+    pub address: Address,
+    /// How it is to be reached.
+    pub http: HttpOptions,
+}
+
+/// Which target one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// Knative's proxy in this pod.
+    QueueProxy,
+    /// The application.
+    App,
+    /// Any other.
+    Added,
+}
+
+/// Where a target is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Its URL; where it is behind a socket, with a host that stands for nothing.
+    pub url: Url,
+    /// The Unix socket behind which it is.
+    pub socket: Option<PathBuf>,
+}
+
+/// How a target is to be reached: as in Prometheus's HTTP client configuration. Files are read when the target is
+/// scraped, and again when they change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// The certificates that its own must lead to, in PEM; without, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate shown to it, in PEM, with its key.
+    pub client_certificate: Option<CertificateFiles>,
+    /// The name that its certificate must have, if not the URL's host.
+    pub server_name: Option<String>,
+    /// Whatever certificate it has will do.
+    pub insecure_skip_verify: bool,
+    /// How the scrape is authorized.
+    pub authorization: Option<Authorization>,
+    /// Headers that each request has.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate and those it leads to, in PEM.
+    pub cert_file: PathBuf,
+    /// Its key, in PEM.
+    pub key_file: PathBuf,
+}
+
+/// How a scrape is authorized.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorization {
+    /// By a name and a password.
+    Basic {
+        /// The name.
+        username: String,
+        /// The file that holds the password; without, it is empty.
+        password_file: Option<PathBuf>,
+    },
+    /// By a token.
+    Bearer {
+        /// The file that holds it.
+        token_file: PathBuf,
+    },
+}
+
+impl TargetConfig {
+    pub(super) fn plain(kind: TargetKind, name: &str, url: Url) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            address: Address { url, socket: None },
+            http: HttpOptions::default(),
+        }
+    }
+
+    /// The target as it would stand in `QPEXT_TARGETS`, without the secrets.
+    #[must_use]
+    pub fn masked(&self) -> Value {
+        let http = &self.http;
+        let mut object = Map::new();
+        object.insert("name".to_owned(), json!(self.name));
+        object.insert("url".to_owned(), json!(self.address.to_string()));
+        let mut add = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                object.insert(name.to_owned(), value);
+            }
+        };
+        add("ca_file", http.ca_file.as_ref().map(|file| json!(file)));
+        if let Some(files) = &http.client_certificate {
+            add("cert_file", Some(json!(files.cert_file)));
+            add("key_file", Some(json!(files.key_file)));
+        }
+        add("server_name", http.server_name.as_ref().map(|name| json!(name)));
+        add("insecure_skip_verify", http.insecure_skip_verify.then_some(json!(true)));
+        match &http.authorization {
+            None => {}
+            Some(Authorization::Basic {
+                username,
+                password_file,
+            }) => {
+                add(
+                    "basic_auth",
+                    Some(json!({"username": username, "password_file": password_file})),
+                );
+            }
+            Some(Authorization::Bearer { token_file }) => add("bearer_token_file", Some(json!(token_file))),
+        }
+        let headers = http.headers.iter();
+        let headers: Map<String, Value> = headers.map(|(name, _)| (name.to_string(), json!(SECRET))).collect();
+        add("headers", (!headers.is_empty()).then_some(Value::Object(headers)));
+        Value::Object(object)
+    }
+
+    /// Whether it is the sidecar itself, which would scrape itself without end.
+    #[must_use]
+    pub fn is_served_at(&self, listen: Listen) -> bool {
+        if self.address.socket.is_some() || self.address.url.port_or_known_default() != Some(listen.port()) {
+            return false;
+        }
+        let host = match self.address.url.host() {
+            None => return false,
+            Some(url::Host::Domain(name)) => {
+                let is_localhost = name == "localhost" || name.ends_with(".localhost");
+                return is_localhost
+                    && listen
+                        .address()
+                        .is_none_or(|own| own.is_loopback() || own.is_unspecified());
+            }
+            Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
+        };
+        match listen.address() {
+            Some(own) if !own.is_unspecified() => own == host,
+            // Nothing but an address of this machine can be bound.
+            Some(_) | None => host.is_unspecified() || UdpSocket::bind((host, 0)).is_ok(),
+        }
+    }
+}
+
+/// The URL, or the socket and the path behind it: as it would stand in `QPEXT_TARGETS`.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            None => write!(f, "{}", self.url),
+            Some(socket) => write!(
+                f,
+                "unix:{}:{}",
+                socket.display(),
+                &self.url[url::Position::BeforePath..]
+            ),
+        }
+    }
+}
+
+/// Reads `QPEXT_TARGETS`: a short list, or JSON.
+pub(super) fn added(value: Option<&str>) -> Result<Vec<TargetConfig>, ConfigError> {
+    let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let targets = if value.starts_with('[') {
+        from_json(value)?
+    } else {
+        value.split(',').map(from_short).collect::<Result<_, _>>()?
+    };
+    for (index, target) in targets.iter().enumerate() {
+        if targets[..index].iter().any(|other| other.name == target.name) {
+            let place = format!("{TARGETS}[{index}].name");
+            return Err(ConfigError::new(place, &target.name, "a name that no other target has"));
+        }
+    }
+    Ok(targets)
+}
+
+const SHORT: &str = "name=address, where the address is a port (9089), a port and a path (8081/prom), a URL \
+                     (http://127.0.0.1:9400/metrics) or a Unix socket and a path (unix:/run/side.sock:/metrics)";
+
+fn from_short(entry: &str) -> Result<TargetConfig, ConfigError> {
+    let entry = entry.trim();
+    let refuse = |expected: &str| match entry.contains('@') {
+        // It may hold a password.
+        true => ConfigError::without_value(TARGETS, expected),
+        false => ConfigError::new(TARGETS, entry, expected),
+    };
+    let (name, address) = entry.split_once('=').ok_or_else(|| refuse(SHORT))?;
+    let (name, address) = (name.trim_end(), address.trim_start());
+    if let Some(expected) = wrong_name(name) {
+        return Err(refuse(expected));
+    }
+    Ok(TargetConfig {
+        name: name.to_owned(),
+        kind: TargetKind::Added,
+        address: address_of(address).map_err(refuse)?,
+        http: HttpOptions::default(),
+    })
+}
+
+/// What was expected instead of this name.
+fn wrong_name(name: &str) -> Option<&'static str> {
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name == QUEUE_PROXY || name == APP {
+        Some("a name other than queue-proxy and app, which are targets already")
+    } else if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_name) {
+        Some("a name of 1 to 63 of the characters a-z, 0-9 and -")
+    } else {
+        None
+    }
+}
+
+/// Reads where a target is, or says what was expected.
+fn address_of(text: &str) -> Result<Address, &'static str> {
+    let (url, socket) = if let Some(rest) = text.strip_prefix("unix:") {
+        let (socket, path) = rest.split_once(':').unwrap_or((rest, DEFAULT_PATH));
+        if !socket.starts_with('/') || !is_path(path) {
+            return Err("a socket and a path that start with /, such as unix:/run/side.sock:/metrics");
+        }
+        (format!("http://localhost{path}"), Some(PathBuf::from(socket)))
+    } else if text.contains("://") {
+        (text.to_owned(), None)
+    } else {
+        let (port, path) = match text.find('/') {
+            Some(slash) => text.split_at(slash),
+            None => (text, DEFAULT_PATH),
+        };
+        if port.parse::<std::num::NonZeroU16>().is_err() || !is_path(path) {
+            return Err(
+                "a port from 1 to 65535, with or without a path, or a URL that starts with http:// or https://, or a \
+                 Unix socket such as unix:/run/side.sock:/metrics",
+            );
+        }
+        (format!("http://localhost:{port}{path}"), None)
+    };
+    let mut parsed: Url = url.parse().map_err(|_| "a URL such as http://127.0.0.1:9400/metrics")?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err("a URL that starts with http:// or https://");
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err("a URL without a user and a password, for which there is basic_auth");
+    }
+    if parsed.fragment().is_some() {
+        return Err("a URL without #");
+    }
+    if parsed.port() == Some(0) {
+        return Err("a port from 1 to 65535");
+    }
+    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if !has_path && parsed.path() == "/" {
+        parsed.set_path(DEFAULT_PATH);
+    }
+    Ok(Address { url: parsed, socket })
+}
+
+/// Whether this is a path, and perhaps a query, as it stands in a request.
+pub(super) fn is_path(value: &str) -> bool {
+    value.starts_with('/') && !value.contains('#') && value.parse::<http::uri::PathAndQuery>().is_ok()
+}
+
+const FIELDS: &str = "one of name, url, ca_file, cert_file, key_file, server_name, insecure_skip_verify, basic_auth, \
+                      bearer_token_file and headers";
+
+fn from_json(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
+    let entries: Vec<Value> = serde_json::from_str(text).map_err(|error| {
+        let place = format!("{TARGETS}, line {}, column {}", error.line(), error.column());
+        ConfigError::without_value(place, "a JSON array of objects")
+    })?;
+    entries
+        .into_iter()
+        .enumerate()
+        .map(|(index, entry)| from_object(index, entry))
+        .collect()
+}
+
+fn from_object(index: usize, entry: Value) -> Result<TargetConfig, ConfigError> {
+    let mut fields = Fields::new(format!("{TARGETS}[{index}]"), entry, "an object with name and url")?;
+    let name = fields.required("name")?;
+    if let Some(expected) = wrong_name(&name) {
+        return Err(ConfigError::new(fields.place("name"), &name, expected));
+    }
+    // From here on it says more than its number.
+    fields.place = format!("{TARGETS}[{name}]");
+    let url = fields.required("url")?;
+    let address = address_of(&url).map_err(|expected| match url.contains('@') {
+        true => ConfigError::without_value(fields.place("url"), expected),
+        false => ConfigError::new(fields.place("url"), &url, expected),
+    })?;
+    let http = HttpOptions {
+        ca_file: fields.file("ca_file")?,
+        client_certificate: match (fields.file("cert_file")?, fields.file("key_file")?) {
+            (Some(cert_file), Some(key_file)) => Some(CertificateFiles { cert_file, key_file }),
+            (None, None) => None,
+            (Some(_), None) => return Err(fields.refuse("key_file", "the file of the key that belongs to cert_file")),
+            (None, Some(_)) => {
+                return Err(fields.refuse("cert_file", "the file of the certificate that belongs to key_file"));
+            }
+        },
+        server_name: fields.string("server_name")?,
+        insecure_skip_verify: fields.boolean("insecure_skip_verify")?,
+        authorization: authorization(&mut fields)?,
+        headers: headers(&mut fields)?,
+    };
+    fields.done(FIELDS)?;
+    if let Some(name) = &http.server_name
+        && !matches!(url::Host::parse(name), Ok(url::Host::Domain(_)))
+    {
+        return Err(ConfigError::new(fields.place("server_name"), name, "a DNS name"));
+    }
+    let has_tls = http.ca_file.is_some()
+        || http.client_certificate.is_some()
+        || http.server_name.is_some()
+        || http.insecure_skip_verify;
+    if has_tls && address.url.scheme() != "https" {
+        let expected = "a URL that starts with https://, as ca_file, cert_file, server_name and insecure_skip_verify \
+                        are about TLS";
+        return Err(ConfigError::new(fields.place("url"), &url, expected));
+    }
+    Ok(TargetConfig {
+        name,
+        kind: TargetKind::Added,
+        address,
+        http,
+    })
+}
+
+fn authorization(fields: &mut Fields) -> Result<Option<Authorization>, ConfigError> {
+    let token_file = fields.file("bearer_token_file")?;
+    let basic = fields.object("basic_auth", "an object with username and password_file")?;
+    match (token_file, basic) {
+        (None, None) => Ok(None),
+        (Some(token_file), None) => Ok(Some(Authorization::Bearer { token_file })),
+        (None, Some(mut basic)) => {
+            let username = basic.required("username")?;
+            if username.contains(':') {
+                return Err(ConfigError::new(
+                    basic.place("username"),
+                    &username,
+                    "a name without a colon",
+                ));
+            }
+            let password_file = basic.file("password_file")?;
+            basic.done("one of username and password_file")?;
+            Ok(Some(Authorization::Basic {
+                username,
+                password_file,
+            }))
+        }
+        (Some(_), Some(_)) => Err(fields.refuse("bearer_token_file", "one of basic_auth and bearer_token_file")),
+    }
+}
+
+fn headers(fields: &mut Fields) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
+    let Some(given) = fields.object("headers", "an object of names and values")? else {
+        return Ok(Vec::new());
+    };
+    let mut headers = Vec::new();
+    for (name, value) in given.map {
+        let place = format!("{}[{name}]", given.place);
+        let parsed: Option<HeaderName> = name.parse().ok();
+        let Some(parsed) = parsed else {
+            return Err(ConfigError::without_value(place, "the name of a header"));
+        };
+        if RESERVED_HEADERS.contains(&parsed.as_str()) {
+            let expected = "a header that is neither the sidecar's own nor the connection's; for Authorization there are \
+                            basic_auth and bearer_token_file";
+            return Err(ConfigError::without_value(place, expected));
+        }
+        let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+        let Some(mut value) = value else {
+            return Err(ConfigError::without_value(place, "a text that may stand in a header"));
+        };
+        value.set_sensitive(true);
+        headers.push((parsed, value));
+    }
+    Ok(headers)
+}
+
+/// The fields of a JSON object, each taken out as it is read.
+struct Fields {
+    /// Where the object stands.
+    place: String,
+    map: Map<String, Value>,
+}
+
+impl Fields {
+    fn new(place: String, value: Value, expected: &str) -> Result<Self, ConfigError> {
+        match value {
+            Value::Object(map) => Ok(Self { place, map }),
+            _ => Err(ConfigError::without_value(place, expected)),
+        }
+    }
+
+    fn place(&self, field: &str) -> String {
+        format!("{}.{field}", self.place)
+    }
+
+    fn refuse(&self, field: &str, expected: &str) -> ConfigError {
+        ConfigError::without_value(self.place(field), expected)
+    }
+
+    fn string(&mut self, field: &str) -> Result<Option<String>, ConfigError> {
+        match self.map.remove(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+            Some(_) => Err(self.refuse(field, "a text, not empty")),
+        }
+    }
+
+    fn required(&mut self, field: &str) -> Result<String, ConfigError> {
+        self.string(field)?
+            .ok_or_else(|| self.refuse(field, "a text, not empty"))
+    }
+
+    fn file(&mut self, field: &str) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(self.string(field)?.map(PathBuf::from))
+    }
+
+    fn boolean(&mut self, field: &str) -> Result<bool, ConfigError> {
+        match self.map.remove(field) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(value)) => Ok(value),
+            Some(_) => Err(self.refuse(field, "true or false")),
+        }
+    }
+
+    fn object(&mut self, field: &str, expected: &str) -> Result<Option<Self>, ConfigError> {
+        match self.map.remove(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => Self::new(self.place(field), value, expected).map(Some),
+        }
+    }
+
+    /// Refuses what nobody asked for.
+    fn done(&self, expected: &str) -> Result<(), ConfigError> {
+        match self.map.keys().next() {
+            None => Ok(()),
+            Some(unknown) => Err(self.refuse(unknown, expected)),
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! What each variable does, and what is said of a bad one.
+
+use super::*;
+
+fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::from_variables(variables.iter().copied())
+}
+
+/// The targets, each as the short list has it.
+fn shown(config: &Config) -> Vec<String> {
+    let targets = config.targets.iter();
+    targets
+        .map(|target| format!("{}={}", target.name, target.address))
+        .collect()
+}
+
+#[test]
+fn an_empty_environment_gives_the_documented_defaults() {
+    let config = config(&[]).unwrap();
+    assert_eq!(config.listen, Listen::All { port: 9088 });
+    assert_eq!(shown(&config), ["queue-proxy=http://localhost:9091/metrics"]);
+    assert!(config.labels.is_empty());
+    assert!(!config.label_queue_proxy);
+    assert!(config.filter.is_none());
+    assert_eq!(config.sample_limit, None);
+    assert!(config.self_metrics);
+    assert_eq!(config.security, Security::default());
+    assert_eq!(config.scrape_timeout, Duration::from_secs(10));
+    assert_eq!(config.scrape_timeout_offset, Duration::from_millis(500));
+    assert_eq!(config.max_body_bytes, 256 * 1024 * 1024);
+    assert_eq!(config.max_concurrent_scrapes.get(), 8);
+    assert_eq!(config.untyped, Untyped::Convert);
+    assert_eq!(config.compression, Compression::Auto);
+    assert_eq!(config.log.to_string(), "info");
+    assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn every_variable_is_read() {
+    let config = config(&[
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", "/stats?format=prometheus"),
+        ("SERVING_SERVICE", "iris"),
+        ("SERVING_CONFIGURATION", "iris-predictor"),
+        ("SERVING_REVISION", "iris-00001"),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", "9095"),
+        ("QPEXT_QUEUE_PROXY_METRICS_PATH", "/qp"),
+        ("QPEXT_BIND_ADDRESS", "::1"),
+        ("QPEXT_SCRAPE_TIMEOUT", "1m30s"),
+        ("QPEXT_SCRAPE_TIMEOUT_OFFSET", "250ms"),
+        ("QPEXT_MAX_BODY_BYTES", "1000"),
+        ("QPEXT_MAX_CONCURRENT_SCRAPES", "2"),
+        ("QPEXT_UNTYPED", "keep"),
+        ("QPEXT_COMPRESSION", "zstd"),
+        ("QPEXT_LOG", "warn,qpext=debug"),
+        ("QPEXT_LOG_FORMAT", "text"),
+        ("QPEXT_TARGETS", "agent=9089"),
+        ("QPEXT_SERVING_LABEL_NAMES", "kn_service, kn_configuration, kn_revision"),
+        ("QPEXT_EXTRA_LABELS", "team=ml, zone=eu"),
+        ("QPEXT_LABEL_QUEUE_PROXY", "true"),
+        ("QPEXT_KEEP_METRICS", "vllm:.*"),
+        ("QPEXT_DROP_METRICS", ".*_created"),
+        ("QPEXT_SAMPLE_LIMIT", "5000"),
+        ("QPEXT_SELF_METRICS", "false"),
+        ("QPEXT_TLS_CERT_FILE", "/tls/tls.crt"),
+        ("QPEXT_TLS_KEY_FILE", "/tls/tls.key"),
+        ("QPEXT_TLS_CLIENT_CA_FILE", "/tls/ca.crt"),
+        ("QPEXT_BEARER_TOKEN_FILE", "/token"),
+    ])
+    .unwrap();
+    assert_eq!(config.listen, Listen::One("[::1]:0".parse().unwrap()));
+    assert_eq!(
+        shown(&config),
+        [
+            "queue-proxy=http://localhost:9095/qp",
+            "app=http://localhost:8080/stats?format=prometheus",
+            "agent=http://localhost:9089/metrics",
+        ]
+    );
+    assert_eq!(
+        config.labels.to_string(),
+        r#"kn_service="iris",kn_configuration="iris-predictor",kn_revision="iris-00001",team="ml",zone="eu""#
+    );
+    assert!(config.label_queue_proxy);
+    assert!(config.filter.is_some());
+    assert_eq!(config.sample_limit.map(NonZeroU64::get), Some(5000));
+    assert!(!config.self_metrics);
+    let certificate = CertificateFiles {
+        cert_file: "/tls/tls.crt".into(),
+        key_file: "/tls/tls.key".into(),
+    };
+    let client_ca_file = Some("/tls/ca.crt".into());
+    assert_eq!(
+        config.security.tls,
+        Some(ServingTls {
+            certificate,
+            client_ca_file
+        })
+    );
+    assert_eq!(config.security.bearer_token_file, Some("/token".into()));
+    assert_eq!(config.scrape_timeout, Duration::from_secs(90));
+    assert_eq!(config.scrape_timeout_offset, Duration::from_millis(250));
+    assert_eq!(config.max_body_bytes, 1000);
+    assert_eq!(config.max_concurrent_scrapes.get(), 2);
+    assert_eq!(config.untyped, Untyped::Keep);
+    assert_eq!(config.compression, Compression::Zstd);
+    assert_eq!(config.log.to_string(), "qpext=debug,warn");
+    assert_eq!(config.log_format, LogFormat::Text);
+}
+
+#[test]
+fn serving_variables_fall_back_to_knatives_and_are_left_out_when_empty() {
+    let config = config(&[
+        ("SERVING_SERVICE", ""),
+        ("K_SERVICE", "from \"knative\""),
+        ("SERVING_CONFIGURATION", "from serving"),
+        ("K_CONFIGURATION", "from knative"),
+        ("SERVING_REVISION", ""),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", ""),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", ""),
+    ])
+    .unwrap();
+    assert_eq!(
+        config.labels.to_string(),
+        r#"service_name="from \"knative\"",configuration_name="from serving""#
+    );
+    assert_eq!(shown(&config), ["queue-proxy=http://localhost:9091/metrics"]);
+}
+
+#[test]
+fn an_empty_queue_proxy_port_turns_that_target_off() {
+    let app = ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080");
+    let config = config(&[("QPEXT_QUEUE_PROXY_METRICS_PORT", ""), app]).unwrap();
+    assert_eq!(shown(&config), ["app=http://localhost:8080/metrics"]);
+}
+
+#[test]
+fn a_bad_value_is_refused_with_the_variable_the_value_and_what_was_expected() {
+    for (variable, value, expected) in [
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", "65536", "a port"),
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", "", "a port"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "http", "a port"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "0", "a port"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "9088", "other than"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", "metrics", "a path"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", "/a b", "a path"),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", "9088", "other than"),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", "", "no target"),
+        ("QPEXT_QUEUE_PROXY_METRICS_PATH", "", "a path"),
+        ("QPEXT_BIND_ADDRESS", "localhost", "an IP address"),
+        ("QPEXT_SCRAPE_TIMEOUT", "10", "a duration"),
+        ("QPEXT_SCRAPE_TIMEOUT", "0s", "a duration"),
+        ("QPEXT_SCRAPE_TIMEOUT", "1s1m", "a duration"),
+        ("QPEXT_SCRAPE_TIMEOUT", "99999999999y", "a duration"),
+        ("QPEXT_SCRAPE_TIMEOUT_OFFSET", "-1s", "a duration"),
+        ("QPEXT_SCRAPE_TIMEOUT_OFFSET", "0.5s", "a duration"),
+        ("QPEXT_MAX_BODY_BYTES", "0", "a number of bytes"),
+        ("QPEXT_MAX_BODY_BYTES", "10MB", "a number of bytes"),
+        ("QPEXT_MAX_CONCURRENT_SCRAPES", "0", "a number"),
+        ("QPEXT_UNTYPED", "Convert", "convert, drop or keep"),
+        ("QPEXT_COMPRESSION", "br", "off, gzip, zstd or auto"),
+        ("QPEXT_COMPRESSION", "", "off, gzip, zstd or auto"),
+        (
+            "AGGREGATE_PROMETHEUS_METRICS_PORT",
+            "9091",
+            "other than the queue-proxy's",
+        ),
+        (
+            "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT",
+            "9091",
+            "other than the queue-proxy's",
+        ),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", "/a#b", "a path"),
+        ("QPEXT_LOG", "qpext=loud", "a tracing filter"),
+        ("QPEXT_LOG", "inof", "a tracing filter"),
+        ("QPEXT_LOG", "", "a tracing filter"),
+        ("QPEXT_LOG", "qpext=", "a tracing filter"),
+        ("QPEXT_LOG_FORMAT", "xml", "json or text"),
+        ("QPEXT_SERVING_LABEL_NAMES", "a,b", "three different label names"),
+        ("QPEXT_SERVING_LABEL_NAMES", "a,b,a", "three different label names"),
+        ("QPEXT_SERVING_LABEL_NAMES", "a,b,c-d", "three different label names"),
+        (
+            "QPEXT_SERVING_LABEL_NAMES",
+            "a,b,container_name",
+            "three different label names",
+        ),
+        ("QPEXT_EXTRA_LABELS", "team", "a list such as"),
+        ("QPEXT_EXTRA_LABELS", "team=ml,", "a list such as"),
+        ("QPEXT_EXTRA_LABELS", "team=ml,team=x", "a list such as"),
+        ("QPEXT_EXTRA_LABELS", "service_name=x", "from the serving labels'"),
+        ("QPEXT_EXTRA_LABELS", "le=1", "le and quantile"),
+        ("QPEXT_EXTRA_LABELS", "__address__=1", "two underscores"),
+        ("QPEXT_LABEL_QUEUE_PROXY", "yes", "true or false"),
+        ("QPEXT_SELF_METRICS", "", "true or false"),
+        ("QPEXT_KEEP_METRICS", "vllm:(", "unclosed group"),
+        ("QPEXT_DROP_METRICS", "", "matches none"),
+        ("QPEXT_SAMPLE_LIMIT", "-1", "a number of samples"),
+        ("QPEXT_TLS_CERT_FILE", "", "the path of a file"),
+        ("QPEXT_BEARER_TOKEN_FILE", "", "the path of a file"),
+        ("QPEXT_TARGETS", "agent", "name=address"),
+        ("QPEXT_TARGETS", "agent=", "a port"),
+        ("QPEXT_TARGETS", "agent=0", "a port"),
+        ("QPEXT_TARGETS", "agent=9089metrics", "a port"),
+        ("QPEXT_TARGETS", "Agent=9089", "a name of 1 to 63"),
+        ("QPEXT_TARGETS", "=9089", "a name of 1 to 63"),
+        ("QPEXT_TARGETS", "app=9089", "other than queue-proxy and app"),
+        ("QPEXT_TARGETS", "queue-proxy=9089", "other than queue-proxy and app"),
+        ("QPEXT_TARGETS", "a=ftp://localhost/", "http:// or https://"),
+        ("QPEXT_TARGETS", "a=http://x:0/", "a port from 1 to 65535"),
+        ("QPEXT_TARGETS", "a=http://x/#y", "a URL without #"),
+        ("QPEXT_TARGETS", "a=unix:side.sock", "a socket and a path"),
+        ("QPEXT_TARGETS", "a=unix:/side.sock:metrics", "a socket and a path"),
+    ] {
+        let error = config(&[(variable, value)]).expect_err(variable);
+        assert_eq!((&*error.variable, error.value.as_deref()), (variable, Some(value)));
+        assert!(error.expected.contains(expected), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!("{variable}={value:?}: expected {}", error.expected)
+        );
+    }
+}
+
+#[test]
+fn every_way_of_compressing_has_a_word() {
+    for (word, expected) in [
+        ("off", Compression::Off),
+        ("gzip", Compression::Gzip),
+        ("zstd", Compression::Zstd),
+        ("auto", Compression::Auto),
+    ] {
+        assert_eq!(config(&[("QPEXT_COMPRESSION", word)]).unwrap().compression, expected);
+    }
+}
+
+#[test]
+fn variables_that_are_named_like_ours_are_told() {
+    let config = config(&[("QPEXT_SCRAPE_TIMOUT", "1s"), ("PATH", "/bin"), ("QPEXT_LOG", "warn")]).unwrap();
+    assert_eq!(config.unknown_variables, ["QPEXT_SCRAPE_TIMOUT"]);
+}
+
+#[test]
+fn a_variable_in_lower_case_is_not_ours() {
+    let port = config(&[("K_SERVICE", "a"), ("k_service", "b")]).unwrap();
+    assert_eq!(port.labels.to_string(), r#"service_name="a""#);
+}
+
+#[test]
+fn durations_are_read_as_prometheus_writes_them() {
+    for (text, milliseconds) in [
+        ("500ms", 500),
+        ("10s", 10_000),
+        ("1m", 60_000),
+        ("1h30m", 5_400_000),
+        ("1d", 86_400_000),
+        ("1w", 604_800_000),
+        ("1y", 31_536_000_000),
+        ("1m5s10ms", 65_010),
+    ] {
+        assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+    }
+}
+
+#[test]
+fn targets_are_added_in_their_order_each_where_it_says() {
+    let list = "agent=9089, transformer=8081/prom?a=b, dcgm=http://127.0.0.1:9400, x=https://h/, s=unix:/run/s.sock, \
+                t=unix:/run/s.sock:/prom";
+    let read = config(&[
+        ("QPEXT_TARGETS", list),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080"),
+    ])
+    .unwrap();
+    assert_eq!(
+        shown(&read),
+        [
+            "queue-proxy=http://localhost:9091/metrics",
+            "app=http://localhost:8080/metrics",
+            "agent=http://localhost:9089/metrics",
+            "transformer=http://localhost:8081/prom?a=b",
+            "dcgm=http://127.0.0.1:9400/metrics",
+            "x=https://h/",
+            "s=unix:/run/s.sock:/metrics",
+            "t=unix:/run/s.sock:/prom",
+        ]
+    );
+    assert_eq!(read.targets[6].address.socket, Some("/run/s.sock".into()));
+    assert!(
+        config(&[("QPEXT_TARGETS", " ")]).is_ok_and(|config| config.targets.len() == 1),
+        "an empty list is none"
+    );
+}
+
+/// Every option of a target, in JSON.
+const EVERY_OPTION: &str = r#"[{"name": "a", "url": "https://10.0.0.1:9400/m", "ca_file": "/ca", "cert_file": "/cert",
+    "key_file": "/key", "server_name": "a.example", "insecure_skip_verify": true,
+    "basic_auth": {"username": "me", "password_file": "/password"}, "headers": {"X-Api-Key": "s3cret"}},
+    {"name": "b", "url": "unix:/run/b.sock", "bearer_token_file": "/token"}]"#;
+
+#[test]
+fn json_targets_have_the_options_of_prometheuss_http_client() {
+    let config = config(&[("QPEXT_TARGETS", EVERY_OPTION)]).unwrap();
+    let [_, a, b] = &config.targets[..] else {
+        panic!("{:?}", config.targets)
+    };
+    assert_eq!(a.http.ca_file, Some("/ca".into()));
+    let files = a.http.client_certificate.as_ref().unwrap();
+    assert_eq!((&files.cert_file, &files.key_file), (&"/cert".into(), &"/key".into()));
+    assert_eq!(a.http.server_name.as_deref(), Some("a.example"));
+    assert!(a.http.insecure_skip_verify);
+    let basic = Authorization::Basic {
+        username: "me".to_owned(),
+        password_file: Some("/password".into()),
+    };
+    assert_eq!(a.http.authorization, Some(basic));
+    assert_eq!(a.http.headers[0].0, "x-api-key");
+    assert_eq!(a.http.headers[0].1, "s3cret");
+    let token_file = "/token".into();
+    assert_eq!(b.http.authorization, Some(Authorization::Bearer { token_file }));
+    assert_eq!(b.address.to_string(), "unix:/run/b.sock:/metrics");
+}
+
+#[test]
+fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
+    let tls = r#""url":"https://h","#;
+    for (json, said) in [
+        (
+            r#"[{"name":"a"}"#,
+            "QPEXT_TARGETS, line 1, column 13: expected a JSON array of objects",
+        ),
+        (r#"["a=9089"]"#, "QPEXT_TARGETS[0]: expected an object"),
+        (
+            r#"[{"url":"9089"}]"#,
+            "QPEXT_TARGETS[0].name: expected a text, not empty",
+        ),
+        (
+            r#"[{"name":"A","url":"9089"}]"#,
+            "QPEXT_TARGETS[0].name=\"A\": expected a name of 1 to 63",
+        ),
+        (r#"[{"name":"a","url":9089}]"#, "QPEXT_TARGETS[a].url: expected a text"),
+        (
+            r#"[{"name":"a","url":"x"}]"#,
+            "QPEXT_TARGETS[a].url=\"x\": expected a port",
+        ),
+        (
+            r#"[{"name":"a","url":"1","tls":{}}]"#,
+            "QPEXT_TARGETS[a].tls: expected one of name, url, ca_file",
+        ),
+        (
+            r#"[{"name":"a","url":"1","ca_file":"/ca"}]"#,
+            "QPEXT_TARGETS[a].url=\"1\": expected a URL that starts with https",
+        ),
+        (
+            &format!(r#"[{{"name":"a",{tls}"cert_file":"/c"}}]"#),
+            "QPEXT_TARGETS[a].key_file: expected the file of the key",
+        ),
+        (
+            &format!(r#"[{{"name":"a",{tls}"key_file":"/c"}}]"#),
+            "QPEXT_TARGETS[a].cert_file: expected the file of the cert",
+        ),
+        (
+            &format!(r#"[{{"name":"a",{tls}"server_name":"1.2.3.4"}}]"#),
+            "server_name=\"1.2.3.4\": expected a DNS name",
+        ),
+        (
+            r#"[{"name":"a","url":"1","insecure_skip_verify":"no"}]"#,
+            "insecure_skip_verify: expected true or false",
+        ),
+        (
+            r#"[{"name":"a","url":"1","basic_auth":{}}]"#,
+            "QPEXT_TARGETS[a].basic_auth.username: expected",
+        ),
+        (
+            r#"[{"name":"a","url":"1","basic_auth":{"username":"u:v"}}]"#,
+            "expected a name without a colon",
+        ),
+        (
+            r#"[{"name":"a","url":"1","basic_auth":{"username":"u"},"bearer_token_file":"/t"}]"#,
+            "expected one of basic_auth and bearer_token_file",
+        ),
+        (
+            r#"[{"name":"a","url":"1","headers":{"Host":"x"}}]"#,
+            "QPEXT_TARGETS[a].headers[Host]: expected a header that",
+        ),
+        (
+            r#"[{"name":"a","url":"1"},{"name":"a","url":"2"}]"#,
+            "QPEXT_TARGETS[1].name=\"a\": expected a name that no other",
+        ),
+        (
+            r#"[{"name":"a","url":"1"},{"name":"b","url":"http://localhost:1/metrics"}]"#,
+            "QPEXT_TARGETS[b].url=\"http://localhost:1/metrics\": expected an address other than that of a",
+        ),
+    ] {
+        let error = config(&[("QPEXT_TARGETS", json)]).expect_err(json).to_string();
+        assert!(error.contains(said), "{json}\n{error}\n{said}");
+    }
+}
+
+#[test]
+fn no_secret_is_in_what_is_said_of_a_bad_target_or_of_a_good_one() {
+    let no_scheme = r#"[{"name":"a","url":"1","basic_auth":{"username":"u","password":"s3cret"}}]"#;
+    for list in [
+        "a=http://u:s3cret@localhost:1/metrics",
+        "a=ftp://u:s3cret@localhost:1/metrics",
+        "A=http://u:s3cret@localhost:1/metrics",
+        r#"[{"name":"a","url":"http://u:s3cret@h/"}]"#,
+        r#"[{"name":"a","url":"1","headers":"s3cret"}]"#,
+        r#"[{"name":"a","url":"1","headers":["s3cret"]}]"#,
+        r#"[{"name":"a","url":"1","headers":{"authorization":"s3cret"}}]"#,
+        r#"[{"name":"a","url":"1","headers":{"x":"s3cret\n"}}]"#,
+        r#"[{"name":"a","url":"1","basic_auth":"s3cret"}]"#,
+        r#"[{"name":"a","url":"1","bearer_token":"s3cret"}]"#,
+        r#"[{"name":"a","url":"1"} "s3cret"]"#,
+        no_scheme,
+    ] {
+        let error = config(&[("QPEXT_TARGETS", list)]).expect_err(list);
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error} {error:?}");
+    }
+    let config = config(&[("QPEXT_TARGETS", EVERY_OPTION)]).unwrap();
+    let masked = format!("{config:?} {:?}", config.in_force());
+    assert!(!masked.contains("s3cret"), "{masked}");
+    assert!(masked.contains("<secret>"), "{masked}");
+}
+
+#[test]
+fn a_target_that_is_the_sidecar_itself_is_refused() {
+    for (bind, url, is_itself) in [
+        (None, "http://localhost:9088/x", true),
+        (None, "http://pod.localhost:9088/x", true),
+        (None, "https://127.0.0.1:9088/", true),
+        (None, "http://127.7.7.7:9088/", true),
+        (None, "http://[::1]:9088/", true),
+        (None, "http://0.0.0.0:9088/", true),
+        (None, "http://203.0.113.1:9088/", false),
+        (None, "http://other:9088/", false),
+        (None, "http://localhost:9089/", false),
+        (Some("127.0.0.1"), "http://localhost:9088/", true),
+        (Some("127.0.0.1"), "http://127.0.0.2:9088/", false),
+        (Some("203.0.113.1"), "http://localhost:9088/", false),
+        (Some("::"), "http://127.0.0.1:9088/", true),
+    ] {
+        let list = format!("a={url}");
+        let mut variables = vec![("QPEXT_TARGETS", list.as_str())];
+        variables.extend(bind.map(|bind| ("QPEXT_BIND_ADDRESS", bind)));
+        let read = config(&variables);
+        assert_eq!(read.is_err(), is_itself, "{bind:?} {url} {read:?}");
+        if let Err(error) = read {
+            assert!(
+                error.to_string().contains("on which this sidecar itself serves"),
+                "{error}"
+            );
+        }
+    }
+    let free_port = config(&[("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"), ("QPEXT_TARGETS", "a=4321")]).unwrap();
+    assert!(free_port.check_served_at(4320).is_ok());
+    assert!(free_port.check_served_at(4321).is_err(), "it was not known before");
+}
+
+#[test]
+fn every_target_but_the_queue_proxy_and_the_app_is_labelled_with_its_name() {
+    let labels_of = |variables: &[(&str, &str)]| {
+        let app = ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080");
+        let usual = [app, ("QPEXT_TARGETS", "agent=9089"), ("SERVING_SERVICE", "iris")];
+        let config = config(&[variables, &usual].concat()).unwrap();
+        let targets = config.targets.iter();
+        targets
+            .map(|target| config.rules_of(target).labels.to_string())
+            .collect::<Vec<_>>()
+    };
+    let app = r#"service_name="iris""#;
+    let agent = r#"service_name="iris",container_name="agent""#;
+    assert_eq!(labels_of(&[]), ["", app, agent]);
+    let queue_proxy = r#"service_name="iris",container_name="queue-proxy""#;
+    assert_eq!(
+        labels_of(&[("QPEXT_LABEL_QUEUE_PROXY", "true")]),
+        [queue_proxy, app, agent]
+    );
+}
+
+#[test]
+fn tls_files_come_together() {
+    for (set, missing) in [
+        (&["QPEXT_TLS_CERT_FILE"][..], "QPEXT_TLS_KEY_FILE"),
+        (&["QPEXT_TLS_KEY_FILE"], "QPEXT_TLS_CERT_FILE"),
+        (&["QPEXT_TLS_CLIENT_CA_FILE"], "QPEXT_TLS_CERT_FILE"),
+    ] {
+        let variables: Vec<_> = set.iter().map(|name| (*name, "/file")).collect();
+        let error = config(&variables).expect_err(missing).to_string();
+        assert!(
+            error.starts_with(&format!("{missing}: expected the path of a file, because {}", set[0])),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn every_variable_is_in_the_list_for_help_and_every_one_of_ours_in_force() {
+    // One that is not in the list would be told as one that nobody knows; one that is not read, too.
+    let every: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+    let own = every.iter().filter(|name| name.starts_with("QPEXT_"));
+    let environment: BTreeMap<String, String> = own.map(|name| ((*name).to_owned(), String::new())).collect();
+    let read: Environment = envy::from_iter(environment).unwrap();
+    assert_eq!(unknown_variables(read.others), Vec::<String>::new());
+    let source = include_str!("mod.rs");
+    let fields = source
+        .split("struct Environment {")
+        .nth(1)
+        .unwrap()
+        .split("/// Every other")
+        .next()
+        .unwrap();
+    let fields: Vec<_> = fields
+        .lines()
+        .filter_map(|line| line.trim().split_once(": Option<String>"))
+        .collect();
+    assert_eq!(fields.len(), VARIABLES.len());
+    let config = config(&[]).unwrap();
+    let in_force: Vec<_> = config.in_force().into_iter().map(|(name, _)| name).collect();
+    let serving = |name: &&str| name.starts_with("SERVING_") || name.starts_with("K_");
+    for name in every.into_iter().filter(|name| !serving(name)) {
+        assert!(in_force.contains(&name), "{name}");
+    }
+}

@@ -1,0 +1,189 @@
+//! What the sidecar says of itself: a page for people, the same as JSON for programs, and who was tried for probes.
+//!
+//! In: the configuration and the targets' last states. Out: text. Whatever a target sent is a value here, never markup:
+//! the page is written by a library that escapes, and has neither scripts nor anything that is fetched.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::telemetry::{TargetState, time};
+
+/// What does not change while the sidecar runs.
+#[derive(Debug)]
+pub(super) struct About {
+    started: SystemTime,
+    /// Where each target is.
+    addresses: Vec<String>,
+    labels: String,
+    configuration: Vec<(&'static str, String)>,
+}
+
+/// What a browser may do with the page: show it, and nothing else.
+pub(super) const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --ink: #1c2128; --quiet: #57606a; --paper: #fff; --card: #f6f8fa; --line: #d0d7de;
+  --up: #116329; --down: #b3261e; --link: #0550ae }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --quiet: #9da7b3; --paper: #0d1117; --card: #161b22;
+  --line: #30363d; --up: #56d364; --down: #ff8f85; --link: #79b8ff } }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 1rem; max-width: 60rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink);
+  background: var(--paper) }
+h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem } h3 { font-size: 1rem; margin: 0 }
+a { color: var(--link) } nav a { margin-right: 1rem } p { margin: .25rem 0 } .quiet { color: var(--quiet) }
+article { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1px solid var(--line);
+  border-left: .4rem solid var(--quiet); border-radius: .4rem; overflow-wrap: anywhere }
+article.up { border-left-color: var(--up) } article.down { border-left-color: var(--down) }
+article header { display: flex; flex-wrap: wrap; gap: 0 .75rem; align-items: baseline }
+.up strong { color: var(--up) } .down strong, .error { color: var(--down) }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .5rem 1rem; margin: .5rem 0 0 }
+dt { font-size: .8rem; color: var(--quiet) } dd { margin: 0; font-variant-numeric: tabular-nums }
+code { font: .85rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere }
+table { width: 100%; border-collapse: collapse } td, th { padding: .3rem 0; text-align: left; vertical-align: top;
+  border-top: 1px solid var(--line); overflow-wrap: anywhere } th { font-weight: normal; padding-right: 1rem; width: 45% }
+@media (max-width: 40rem) { tr, th, td { display: block; width: auto } td { border: 0; padding-top: 0 } }
+";
+
+impl About {
+    pub(super) fn new(config: &Config) -> Self {
+        let targets = config.targets.iter();
+        Self {
+            started: SystemTime::now(),
+            addresses: targets.map(|target| target.address.to_string()).collect(),
+            labels: config.labels.to_string(),
+            configuration: config.in_force(),
+        }
+    }
+
+    /// The page.
+    pub(super) fn html(&self, states: &[TargetState], now: SystemTime) -> String {
+        let up = states.iter().filter(|state| state.is_up() == Some(true)).count();
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { "qpext: " (up) " of " (states.len()) " targets up" }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    header {
+                        h1 { "qpext " (env!("CARGO_PKG_VERSION")) }
+                        p.quiet { (up) " of " (states.len()) " targets up; serving for " (spell(since(self.started, now))) }
+                        nav {
+                            a href="/metrics" { "metrics" }
+                            a href="/status.json" { "status.json" }
+                            a href="/readyz" { "readyz" }
+                            a href="/healthz" { "healthz" }
+                        }
+                    }
+                    h2 { "Targets" }
+                    @for (state, address) in states.iter().zip(&self.addresses) { (card(state, address, now)) }
+                    h2 { "Labels added" }
+                    p { @if self.labels.is_empty() { span.quiet { "none" } } @else { code { (self.labels) } } }
+                    h2 { "Configuration in force" }
+                    table {
+                        @for (name, value) in &self.configuration {
+                            tr {
+                                th scope="row" { code { (name) } }
+                                td { @if value.is_empty() { span.quiet { "none" } } @else { code { (value) } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        .into_string()
+    }
+
+    /// The same as JSON. Times are RFC 3339, durations seconds.
+    pub(super) fn json(&self, states: &[TargetState]) -> Value {
+        let targets = states.iter().zip(&self.addresses);
+        let targets: Vec<Value> = targets.map(|(state, address)| state.to_json(address)).collect();
+        let configuration = self.configuration.iter();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": time(self.started),
+            "targets": targets,
+            "labels": self.labels,
+            "configuration": configuration.map(|(name, value)| ((*name).to_owned(), json!(value)))
+                .collect::<serde_json::Map<_, _>>(),
+        })
+    }
+}
+
+/// Each target's state in a line.
+pub(super) fn readiness(states: &[TargetState]) -> String {
+    let mut text = String::new();
+    for state in states {
+        write!(text, "{}: {}", state.name, state.word()).expect("a String takes any text");
+        if let Some((_, outcome)) = &state.last
+            && let Err(error) = &outcome.result
+        {
+            write!(text, ": {error}").expect("a String takes any text");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn card(state: &TargetState, address: &str, now: SystemTime) -> Markup {
+    let word = state.word();
+    html! {
+        article class=(word) {
+            header {
+                h3 { (state.name) }
+                strong { (word) }
+                @if let Some(at) = state.since { span.quiet { "for " (spell(since(at, now))) } }
+                code.quiet { (address) }
+            }
+            @if let Some((at, outcome)) = &state.last {
+                @if let Err(error) = &outcome.result { p.error { (error) } }
+                dl {
+                    (fact("Last scrape", &format!("{} ago", spell(since(*at, now)))))
+                    (fact("Took", &format!("{:.3} s", outcome.duration.as_secs_f64())))
+                    (fact("Samples", &outcome.counts.samples.to_string()))
+                    (fact("Bytes", &outcome.body_bytes.to_string()))
+                    (fact("Format", &outcome.format.map_or("none".to_owned(), |format| format.to_string())))
+                    (fact("Lines dropped", &outcome.counts.dropped_in_words()))
+                }
+            }
+            @if let Some((at, offence)) = &state.last_offence {
+                p {
+                    "Line " (offence.line) " was dropped as " (offence.reason.as_str()) " " (spell(since(*at, now))) " ago: "
+                    code { (offence.text) }
+                }
+            }
+            @if let Some((at, error)) = &state.last_failure && state.is_up() == Some(true) {
+                p.quiet { "Last failure " (spell(since(*at, now))) " ago: " (error) }
+            }
+        }
+    }
+}
+
+fn fact(name: &str, value: &str) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
+}
+
+/// The clock may have been set back since.
+fn since(at: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(at).unwrap_or_default()
+}
+
+/// A duration in its two largest units, in whole seconds.
+fn spell(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}

@@ -1,0 +1,128 @@
+//! The metrics of the sidecar itself, by Prometheus's conventions, rendered by its own client library.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Outcome, Telemetry};
+
+/// What tells one target's series from another's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfTarget {
+    target: Arc<str>,
+}
+
+/// The same, and why something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfTargetAndReason {
+    target: Arc<str>,
+    reason: &'static str,
+}
+
+impl OfTarget {
+    pub(super) fn new(target: &str) -> Self {
+        Self { target: target.into() }
+    }
+
+    pub(super) fn because(&self, reason: &'static str) -> OfTargetAndReason {
+        OfTargetAndReason {
+            target: Arc::clone(&self.target),
+            reason,
+        }
+    }
+}
+
+/// The gauges of one scrape, in the order of the targets. What is not over has none.
+#[derive(Debug)]
+struct OfScrape(Vec<(OfTarget, Outcome)>);
+
+impl OfScrape {
+    fn encode_gauge<N>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, unit, help): (&str, Option<&Unit>, &str),
+        value: impl Fn(&Outcome) -> N,
+    ) -> fmt::Result
+    where
+        ConstGauge<N>: EncodeMetric,
+    {
+        let mut gauge = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (label, outcome) in &self.0 {
+            ConstGauge::new(value(outcome)).encode(gauge.encode_family(label)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for OfScrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_gauge(
+            &mut encoder,
+            ("qpext_target_up", None, "Whether the target was scraped to its end."),
+            |outcome| u64::from(outcome.result.is_ok()),
+        )?;
+        self.encode_gauge(
+            &mut encoder,
+            (
+                "qpext_target_scrape_duration",
+                Some(&Unit::Seconds),
+                "How long the target took: until its head, and from its body's turn to its end.",
+            ),
+            |outcome| outcome.duration.as_secs_f64(),
+        )?;
+        self.encode_gauge(
+            &mut encoder,
+            ("qpext_target_samples", None, "Samples of the target in this answer."),
+            |outcome| outcome.counts.samples,
+        )?;
+        self.encode_gauge(
+            &mut encoder,
+            (
+                "qpext_target_body",
+                Some(&Unit::Bytes),
+                "Bytes that the target sent, decoded.",
+            ),
+            |outcome| outcome.body_bytes,
+        )
+    }
+}
+
+/// Renders everything, the gauges from what came of one scrape.
+pub(super) fn exposition(telemetry: &Telemetry, labels: Vec<OfTarget>, outcomes: Vec<Option<Outcome>>) -> String {
+    let mut registry = Registry::default();
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("qpext_build", "Which sidecar this is", build);
+    let outcomes = labels.into_iter().zip(outcomes);
+    let outcomes = outcomes.filter_map(|(label, outcome)| Some((label, outcome?)));
+    registry.register_collector(Box::new(OfScrape(outcomes.collect())));
+    registry.register(
+        "qpext_scrapes",
+        "Scrapes of the pod that began",
+        telemetry.scrapes.clone(),
+    );
+    registry.register(
+        "qpext_scrape_failures",
+        "Scrapes of the target that failed",
+        telemetry.failures.clone(),
+    );
+    registry.register(
+        "qpext_dropped_lines",
+        "Lines of the target that are not in the answers",
+        telemetry.dropped_lines.clone(),
+    );
+    registry.register(
+        "qpext_family_conflicts",
+        "Metric families to which two targets gave two types in one scrape",
+        telemetry.family_conflicts.clone(),
+    );
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("a String takes any text");
+    text
+}
