@@ -65,6 +65,8 @@
 
 pub mod aggregate;
 pub mod budget;
+pub mod check;
+pub mod cli;
 pub mod config;
 pub mod exposition;
 pub mod negotiation;

@@ -4,7 +4,10 @@ use std::io::{self, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
 
+use clap::Parser as _;
 use qpext::aggregate::Aggregator;
+use qpext::check;
+use qpext::cli::{Arguments, CheckFormat, Command};
 use qpext::config::{Config, ConfigError, Listen, LogFormat, TargetKind};
 use qpext::server::{self, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,32 +24,36 @@ const LOG_LINES: usize = 1000;
 /// A bad configuration (`EX_USAGE` in `sysexits.h`).
 const USAGE: u8 = 64;
 
-/// It cannot serve.
+/// It cannot serve, or `check` found something.
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    if let Some(argument) = std::env::args_os().nth(1) {
-        return fail(
-            USAGE,
-            &format!("unexpected argument {argument:?}: expected none, the environment configures it"),
-        );
-    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => return help(&answer),
+    };
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => return fail(USAGE, &error.to_string()),
     };
-    let _log = init_log(&config);
     // One thread: a sidecar must not take the processor from the model beside it.
-    let ended = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build()
-        .map_err(|error| Ended::from(format!("cannot start the runtime: {error}")))
-        .and_then(|runtime| runtime.block_on(run(&config)));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Ended { status, why }) => fail(status, &why),
-    }
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILURE, &format!("cannot start the runtime: {error}")),
+    };
+    let ended = match arguments.command {
+        None => {
+            let _log = init_log(&config);
+            runtime.block_on(run(&config)).map(|()| ExitCode::SUCCESS)
+        }
+        // What would be logged is in the report.
+        Some(Command::Check { format }) => runtime.block_on(check(&config, format)),
+    };
+    ended.unwrap_or_else(|Ended { status, why }| fail(status, &why))
 }
 
 /// Why the process ends, and with which status.
@@ -70,8 +77,40 @@ impl From<ConfigError> for Ended {
     }
 }
 
+/// Answers who asks for help or the version; says in one line what is wrong with a command line.
+fn help(answer: &clap::Error) -> ExitCode {
+    if !answer.use_stderr() {
+        // Where standard output is closed, nobody is there to be told.
+        let _ = answer.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = answer.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    fail(USAGE, &format!("{}; see --help", first.trim_start_matches("error: ")))
+}
+
+async fn check(config: &Config, format: CheckFormat) -> Result<ExitCode, Ended> {
+    let report = check::check(config).await.map_err(|error| cannot_set_up(&error))?;
+    let text = match format {
+        CheckFormat::Table => report.to_table(),
+        CheckFormat::Json => format!("{:#}\n", report.to_json()),
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    Ok(if report.has_findings() {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn cannot_set_up(error: &reqwest::Error) -> String {
+    format!("cannot set up the HTTP client: {error}")
+}
+
 async fn run(config: &Config) -> Result<(), Ended> {
-    let aggregator = Aggregator::new(config).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
+    let aggregator = Aggregator::new(config).map_err(|error| cannot_set_up(&error))?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let listener = server::bind(config.listen).map_err(|error| cannot_bind(config.listen, &error))?;
     let address = listener

@@ -6,9 +6,10 @@
 //! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
 //! * `targets`, `formats`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted
 //!   clients, on real sockets.
-//! * `pod`, `status`: many targets, what the sidecar says of them, and its own metrics.
+//! * `pod`, `check`, `status`: many targets, what the sidecar says of them, and its own metrics.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
+mod check;
 mod clients;
 mod compression;
 mod corpus;

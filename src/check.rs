@@ -1,0 +1,259 @@
+//! `qpext check`: one scrape, and what there is to say of it.
+//!
+//! In: the configuration. Out: a [`Report`] for people or programs. It runs where there is no shell and nothing else to
+//! look with, so it says everything that a scraper's side of it would not.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::future::poll_fn;
+
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Map, Value, json};
+
+use crate::aggregate::Aggregator;
+use crate::config::Config;
+use crate::exposition::{Remark, RemarkKind, ReviewOpenMetrics, ReviewText};
+use crate::telemetry::TargetState;
+
+/// What Prometheus asks for by default, except that text is read, where there is a choice, as what all targets speak.
+const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
+    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+     text/plain;version=0.0.4;q=0.3",
+);
+
+/// What came of one scrape.
+#[derive(Debug)]
+pub struct Report {
+    /// Each target's state, and where the target is.
+    targets: Vec<(TargetState, String)>,
+    /// Families to which two targets gave two types.
+    conflicts: u64,
+    /// The content type of the answer; none if there was none.
+    content_type: Option<String>,
+    /// The bytes of the answer.
+    bytes: u64,
+    remarks: Vec<Remark>,
+    /// How many remarks of each kind there would be.
+    counts: HashMap<RemarkKind, u64>,
+}
+
+/// A review in the format of the answer.
+enum Review {
+    Text(ReviewText),
+    OpenMetrics(ReviewOpenMetrics),
+}
+
+/// Scrapes once.
+///
+/// # Errors
+///
+/// The HTTP client cannot be set up.
+pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
+    let aggregator = Aggregator::new(config)?;
+    let headers = HeaderMap::from_iter([(ACCEPT, AS_PROMETHEUS)]);
+    let mut report = Report {
+        targets: Vec::new(),
+        conflicts: 0,
+        content_type: None,
+        bytes: 0,
+        remarks: Vec::new(),
+        counts: HashMap::new(),
+    };
+    // How each target failed, its state tells.
+    if let Ok(mut answer) = aggregator.scrape(&headers).await {
+        let content_type = String::from_utf8_lossy(answer.content_type().as_bytes()).into_owned();
+        let mut review = if content_type.starts_with("application/openmetrics-text") {
+            Review::OpenMetrics(ReviewOpenMetrics::default())
+        } else {
+            Review::Text(ReviewText::default())
+        };
+        report.content_type = Some(content_type);
+        while let Some(piece) = poll_fn(|cx| answer.poll_piece(cx)).await {
+            report.bytes += piece.len() as u64;
+            match &mut review {
+                Review::Text(review) => review.push(&piece),
+                Review::OpenMetrics(review) => review.push(&piece),
+            }
+        }
+        (report.remarks, report.counts) = match review {
+            Review::Text(review) => review.finish(),
+            Review::OpenMetrics(review) => review.finish(),
+        };
+    }
+    let addresses = config.targets.iter().map(|target| target.address.to_string());
+    report.targets = aggregator.telemetry().states().into_iter().zip(addresses).collect();
+    report.conflicts = aggregator.telemetry().conflicts();
+    Ok(report)
+}
+
+impl Report {
+    /// Whether there is something to be mended: a target that is down, lines that had to be dropped, and whatever a
+    /// reader may refuse or lose.
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        self.findings() > 0
+    }
+
+    fn findings(&self) -> usize {
+        let targets = self.targets.iter();
+        let down = targets.clone().filter(|(state, _)| state.is_up() != Some(true)).count();
+        let dropping = targets.filter(|(state, _)| lost(state) > 0).count();
+        let remarks = self.counts.keys().filter(|kind| kind.is_finding()).count();
+        down + dropping + remarks + usize::from(self.conflicts > 0)
+    }
+
+    /// The report as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let targets = self.targets.iter();
+        let remarks = self.remarks.iter().map(|remark| {
+            json!({
+                "kind": remark.kind.as_str(),
+                "is_finding": remark.kind.is_finding(),
+                "line": remark.line,
+                "earlier_line": remark.earlier,
+                "text": remark.text,
+            })
+        });
+        let counts = RemarkKind::ALL.iter();
+        let counts = counts.map(|kind| (kind.as_str().to_owned(), json!(self.counts.get(kind).unwrap_or(&0))));
+        json!({
+            "findings": self.findings(),
+            "targets": targets.map(|(state, address)| state.to_json(address)).collect::<Vec<_>>(),
+            "answer": {"content_type": self.content_type, "bytes": self.bytes},
+            "family_conflicts": self.conflicts,
+            "remarks": remarks.collect::<Vec<_>>(),
+            "remark_counts": counts.collect::<Map<_, _>>(),
+        })
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn to_table(&self) -> String {
+        let mut rows = vec![["TARGET", "STATE", "FORMAT", "SECONDS", "SAMPLES", "BYTES", "DROPPED"].map(str::to_owned)];
+        rows.extend(self.targets.iter().map(|(state, _)| row(state)));
+        let mut text = String::new();
+        for row in &rows {
+            let cells = row.iter().enumerate().map(|(column, cell)| {
+                let width = rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+                format!("{cell:width$}")
+            });
+            text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            text.push('\n');
+        }
+        text.push('\n');
+        for (state, address) in &self.targets {
+            say_of_target(state, address, &mut text);
+        }
+        if self.conflicts > 0 {
+            let conflicts = self.conflicts;
+            say(
+                &mut text,
+                format_args!("metric families with one type in one target and another in another: {conflicts}"),
+            );
+        }
+        self.say_remarks(&mut text);
+        match (&self.content_type, self.findings()) {
+            (None, _) => text.push_str("no answer: a scraper would get 503\n"),
+            (Some(content_type), findings) => {
+                say(&mut text, format_args!("{} bytes of {content_type}", self.bytes));
+                match findings {
+                    0 => text.push_str("nothing to be mended\n"),
+                    1 => text.push_str("1 finding\n"),
+                    findings => say(&mut text, format_args!("{findings} findings")),
+                }
+            }
+        }
+        text
+    }
+
+    fn say_remarks(&self, text: &mut String) {
+        for kind in RemarkKind::ALL {
+            let Some(count) = self.counts.get(&kind) else { continue };
+            let title = match kind {
+                RemarkKind::Unreadable => "lines that Prometheus does not read, so that the scrape is lost",
+                RemarkKind::DuplicateSeries => {
+                    "samples of a series that the answer already has, of which Prometheus keeps one"
+                }
+                RemarkKind::SecondMetadata => "metadata that the answer already has, which strict readers reject",
+                RemarkKind::LateType => "types behind samples of their families, which strict readers reject",
+                RemarkKind::NoInfBucket => "histograms without a bucket for +Inf, which strict readers reject",
+                RemarkKind::SplitFamily => "families in two places, which text allows and OpenMetrics does not",
+            };
+            say(text, format_args!("{title}: {count}"));
+            let of_kind = self.remarks.iter().filter(|remark| remark.kind == kind);
+            let mut shown = 0;
+            for remark in of_kind {
+                shown += 1;
+                let earlier = remark
+                    .earlier
+                    .map_or(String::new(), |line| format!(", first in line {line}"));
+                say(
+                    text,
+                    format_args!("  line {}: {}{earlier}", remark.line, printable(&remark.text)),
+                );
+            }
+            if *count > shown {
+                say(text, format_args!("  and {} more", count - shown));
+            }
+        }
+    }
+}
+
+/// Lines that were dropped although nobody asked for it.
+fn lost(state: &TargetState) -> u64 {
+    state.last.as_ref().map_or(0, |(_, outcome)| outcome.counts.lost())
+}
+
+fn row(state: &TargetState) -> [String; 7] {
+    let none = || "-".to_owned();
+    let Some((_, outcome)) = &state.last else {
+        return [
+            state.name.clone(),
+            state.word().to_owned(),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+        ];
+    };
+    [
+        state.name.clone(),
+        state.word().to_owned(),
+        outcome.format.map_or_else(none, |format| format.to_string()),
+        format!("{:.3}", outcome.duration.as_secs_f64()),
+        outcome.counts.samples.to_string(),
+        outcome.body_bytes.to_string(),
+        outcome.counts.dropped_in_words(),
+    ]
+}
+
+fn say_of_target(state: &TargetState, address: &str, text: &mut String) {
+    let Some((_, outcome)) = &state.last else { return };
+    if let Err(error) = &outcome.result {
+        say(text, format_args!("{} ({address}) {error}", state.name));
+    }
+    if let Some(offence) = &outcome.offence {
+        let (line, reason) = (offence.line, offence.reason.as_str());
+        let shown = printable(&offence.text);
+        say(
+            text,
+            format_args!("{}: line {line} is the first dropped, as {reason}: {shown}", state.name),
+        );
+    }
+}
+
+/// A text of a target's without what a terminal would take for orders.
+fn printable(text: &str) -> String {
+    let characters = text.chars().map(|character| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    });
+    characters.collect()
+}
+
+fn say(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a String takes any text");
+}

@@ -1,0 +1,53 @@
+//! The command line: what is to be done. What it is done with, the environment says.
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::VARIABLES;
+
+/// The command line, as clap reads it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "qpext", version, about = "One Prometheus endpoint for a Knative or KServe pod.", long_about = ABOUT)]
+#[command(after_help = variables(), disable_help_subcommand = true, max_term_width = 100)]
+pub struct Arguments {
+    /// What is to be done; to serve, if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const ABOUT: &str = "One Prometheus endpoint for a Knative or KServe pod: scrapes the queue-proxy and the pod's \
+                     containers at once, and serves what they say at /metrics.\n\nWithout a command it serves, until \
+                     SIGTERM or SIGINT. Environment variables configure it.";
+
+/// Anything but to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Scrape once and say what came of it: each target's state, what was dropped and why, duplicate series.
+    ///
+    /// Ends with status 0, with 1 if there is something to be mended, and with 64 if the configuration is bad.
+    Check {
+        /// How it is said.
+        #[arg(long, value_enum, default_value_t)]
+        format: CheckFormat,
+    },
+}
+
+/// How `check` says what it found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// A table, for people.
+    #[default]
+    Table,
+    /// One JSON object, for programs.
+    Json,
+}
+
+/// Every variable, its default and what it does.
+fn variables() -> String {
+    let mut text = String::from("Environment variables:\n");
+    for variable in &VARIABLES {
+        text.push_str(&format!("  {} [default: {}]\n", variable.name, variable.default));
+        text.push_str(&format!("      {}\n", variable.about));
+    }
+    text.push_str("\nExit status: 0, 1 if it cannot serve, 64 if the command line or a variable is bad.");
+    text
+}
