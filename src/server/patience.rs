@@ -273,12 +273,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         self.stream.is_write_vectored()
     }
 
+    /// A stream that encrypts has taken bytes that the client has not: they wait here, and at the end in a shutdown.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut_down = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.written(shut_down, cx)
     }
 }
 
@@ -315,7 +318,7 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, duplex};
 
     use super::*;
 
@@ -353,6 +356,19 @@ mod tests {
         let after = fails_after(async { stream.write_all(&[0; 100]).await.unwrap_err() }).await;
         assert_eq!(after.as_secs(), 10);
         drop(served);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_must_read_what_a_stream_holds_for_it_too() {
+        let (near, _far) = duplex(64);
+        let client = Arc::new(Client::new());
+        let _served = client.serve();
+        let mut stream = Patient::new(BufWriter::new(near), client);
+        stream.write_all(&[0; 100]).await.unwrap();
+        let after = fails_after(async { stream.flush().await.unwrap_err() }).await;
+        assert_eq!(after.as_secs(), 10);
+        let after = fails_after(async { stream.shutdown().await.unwrap_err() }).await;
+        assert_eq!(after.as_secs(), 0, "it has waited long enough");
     }
 
     #[tokio::test(start_paused = true)]
