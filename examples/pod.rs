@@ -111,7 +111,8 @@ async fn run(ports: Ports) -> Result<(), String> {
     tokio::spawn(stand_in(queue_proxy, queue_proxy_body));
     tokio::spawn(stand_in(app, app_body));
     say(&what_to_try(pod_port, queue_proxy_port, app_port));
-    server::serve(pod, aggregator, Settings::new(&config), stop).await;
+    let settings = Settings::new(&config).map_err(|error| error.to_string())?;
+    server::serve(pod, aggregator, settings, stop).await;
     Ok(())
 }
 

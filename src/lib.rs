@@ -55,7 +55,7 @@
 //! ])?;
 //! let listener = server::bind(config.listen)?;
 //! let aggregator = Aggregator::new(&config)?;
-//! server::serve(listener, aggregator, Settings::new(&config), std::future::pending()).await;
+//! server::serve(listener, aggregator, Settings::new(&config)?, std::future::pending()).await;
 //! # Ok(())
 //! # }
 //! ```

@@ -110,6 +110,7 @@ fn cannot_set_up(error: &reqwest::Error) -> String {
 }
 
 async fn run(config: &Config) -> Result<(), Ended> {
+    let settings = Settings::new(config)?;
     let aggregator = Aggregator::new(config).map_err(|error| cannot_set_up(&error))?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let listener = server::bind(config.listen).map_err(|error| cannot_bind(config.listen, &error))?;
@@ -135,13 +136,14 @@ async fn run(config: &Config) -> Result<(), Ended> {
     info!(
         %address,
         port = address.port(),
+        tls = config.security.tls.is_some(),
         version = env!("CARGO_PKG_VERSION"),
         targets = targets.join(" "),
         labels = %config.labels,
         "serving /metrics"
     );
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = pin!(server::serve(listener, aggregator, Settings::new(config), async {
+    let mut serving = pin!(server::serve(listener, aggregator, settings, async {
         // Told or dropped, it is time to stop.
         let _ = stopped.await;
     }));

@@ -4,9 +4,13 @@
 //! scrapes finish. A client that is idle, slow or gone costs nobody else anything.
 
 mod admission;
+mod auth;
 mod compression;
+mod files;
 mod patience;
+mod seldom;
 mod status;
+mod tls;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -33,17 +37,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
 use crate::aggregate::{Aggregator, Failure};
-use crate::config::{Compression, Config, Listen};
+use crate::config::{Compression, Config, ConfigError, Listen};
 use admission::{Admission, Ticket};
+use auth::{Access, Refusal};
 use compression::{Outgoing, Wish};
-use patience::{Client, Patient, Phase, Served};
+use patience::{Client, HEAD_TIMEOUT, Patient, Phase, Served};
 use status::About;
+use tls::{Peer, Tls};
 
 /// Connections that wait to be accepted; as tokio and Go have it.
 const BACKLOG: i32 = 1024;
@@ -117,17 +124,22 @@ pub struct Settings {
     max_concurrent_scrapes: NonZeroUsize,
     compression: Compression,
     about: About,
+    access: Access,
 }
 
 impl Settings {
-    /// Takes what concerns this room from the configuration.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        Self {
+    /// Takes what concerns this room from the configuration, and reads the files that it names.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or does not hold what it should.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self {
             max_concurrent_scrapes: config.max_concurrent_scrapes,
             compression: config.compression,
+            access: Access::open(&config.security)?,
             about: About::new(config),
-        }
+        })
     }
 }
 
@@ -139,6 +151,7 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
         compression: settings.compression,
         about: Arc::new(settings.about),
         has_tried: Arc::default(),
+        access: Arc::new(settings.access),
     };
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -202,17 +215,60 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 /// Serves one client until it leaves, is put out, or the server stops and it has had its answer.
-async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, mut stopped: watch::Receiver<()>) {
+async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, stopped: watch::Receiver<()>) {
     let is_set = stream
         .set_nodelay(true)
         .and_then(|()| SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER));
     if let Err(error) = is_set {
         return debug!(%error, "a client left at once");
     }
-    let stream = TokioIo::new(Patient::new(stream, Arc::clone(&client)));
+    let served = async {
+        match &service.access.tls {
+            None => requests(stream, Peer::default(), &client, &service, stopped).await,
+            Some(tls) => {
+                if let Some((stream, peer)) = handshake(stream, tls, stopped.clone()).await {
+                    requests(stream, peer, &client, &service, stopped).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        () = client.is_put_out() => {
+            warn!("a client that was quiet, or did not read its answer, was put out for another");
+        }
+    }
+}
+
+/// A new client's handshake, for which it has as long as for a request's head, and which nobody waits for when the server
+/// stops.
+async fn handshake(
+    stream: TcpStream,
+    tls: &Tls,
+    mut stopped: watch::Receiver<()>,
+) -> Option<(impl AsyncRead + AsyncWrite + Unpin, Peer)> {
+    let secured = tokio::select! {
+        secured = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)) => secured,
+        _ = stopped.changed() => return None,
+    };
+    let secured = secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    secured
+        .inspect_err(|error| debug!(%error, "a client's handshake came to nothing"))
+        .ok()
+}
+
+/// Serves a client's requests.
+async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Peer,
+    client: &Arc<Client>,
+    service: &Service,
+    mut stopped: watch::Receiver<()>,
+) {
+    let stream = TokioIo::new(Patient::new(stream, Arc::clone(client)));
     let serve = service_fn(|request| {
-        let (service, client) = (service.clone(), Arc::clone(&client));
-        async move { Ok::<_, Infallible>(service.answer(request, client).await) }
+        let answer = service.answer(request, client, &peer);
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let mut serving = pin!(
         http1::Builder::new()
@@ -228,9 +284,6 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, mu
                     debug!(%error, "a client's connection broke off");
                 }
                 return;
-            }
-            () = client.is_put_out() => {
-                return warn!("a client that was quiet, or did not read its answer, was put out for another");
             }
             _ = stopped.changed(), if !stopping => {
                 if matches!(client.phase(), Phase::SendingHead(_)) {
@@ -251,13 +304,17 @@ struct Service {
     about: Arc<About>,
     /// The targets are being tried, or were, because somebody asked who is ready.
     has_tried: Arc<AtomicBool>,
+    access: Arc<Access>,
 }
 
 impl Service {
-    async fn answer(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<ServedBody> {
+    async fn answer(&self, request: Request<Incoming>, client: &Arc<Client>, peer: &Peer) -> Response<ServedBody> {
         let served = client.serve();
         let is_scrape = request.uri().path() == "/metrics";
-        let mut response = self.route(request, client).await;
+        let mut response = match self.check(&request, peer) {
+            Ok(()) => self.route(request, client).await,
+            Err(refusal) => self.access.refuse(&refusal),
+        };
         if is_scrape {
             response.headers_mut().insert(VARY, SCRAPE_VARIES);
         }
@@ -267,7 +324,16 @@ impl Service {
         })
     }
 
-    async fn route(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Content> {
+    /// Whether a request may be answered: before anything is known about its path, so that a stranger learns nothing. The
+    /// kubelet, which asks how the process is, has neither token nor certificate.
+    fn check(&self, request: &Request<Incoming>, peer: &Peer) -> Result<(), Refusal> {
+        match request.uri().path() {
+            "/healthz" => Ok(()),
+            _ => self.access.check(request.headers(), peer),
+        }
+    }
+
+    async fn route(&self, request: Request<Incoming>, client: &Arc<Client>) -> Response<Content> {
         let path = request.uri().path();
         if !PATHS.contains(&path) {
             return plain(StatusCode::NOT_FOUND, format!("expected one of {}\n", PATHS.join(", ")));
@@ -322,8 +388,8 @@ impl Service {
         response
     }
 
-    async fn scrape(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Content> {
-        let Some(ticket) = self.admission.enter(client) else {
+    async fn scrape(&self, request: Request<Incoming>, client: &Arc<Client>) -> Response<Content> {
+        let Some(ticket) = self.admission.enter(Arc::clone(client)) else {
             warn!("a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running");
             let text = "as many scrapes as QPEXT_MAX_CONCURRENT_SCRAPES allows are running\n";
             let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);

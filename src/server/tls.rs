@@ -1,0 +1,273 @@
+//! TLS for those who scrape, and what their certificates are worth.
+//!
+//! In: the files of the configuration, and a client's connection. Out: the connection decrypted, and the client as its
+//! certificate shows it. A certificate that is missing or wrong does not end the handshake: a kubelet has none and asks
+//! for `/healthz` only, and whoever holds a wrong one is told so by a 401 instead of an alert that few programs put into
+//! words. So a handshake proves only that the client holds its certificate's key; whether the certificate leads to the
+//! authority is asked when something is asked for that needs it.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{
+    self, CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::files::{Named, Unfit, Watched};
+use super::lock;
+use crate::config::{ConfigError, ServingTls};
+
+/// Bytes of the certificates that a client shows. They are kept as long as its connection, and have some kilobytes.
+const MAX_SHOWN: usize = 16 << 10;
+
+/// How long a verdict on a client's certificate holds: a connection may be kept longer than the certificate is valid.
+const VERDICT_HOLDS: Duration = Duration::from_secs(60);
+
+/// How connections are secured.
+#[derive(Debug)]
+pub(super) struct Tls {
+    config: Arc<ServerConfig>,
+    authority: Option<Watched<Authority, 1>>,
+}
+
+/// What a client's certificate must lead to.
+type Authority = Arc<dyn ClientCertVerifier>;
+
+/// A client as its handshake showed it.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// Its certificate first; none if it showed none, or was not asked.
+    chain: Vec<CertificateDer<'static>>,
+    verdict: Mutex<Option<Verdict>>,
+}
+
+/// What its certificate was found to be.
+#[derive(Debug)]
+struct Verdict {
+    authority: Arc<Authority>,
+    made: Instant,
+    found: Result<(), CertificateRefused>,
+}
+
+/// Why a client's certificate is not good enough.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum CertificateRefused {
+    #[error("it has no certificate")]
+    Missing,
+    #[error("its certificate is refused: {0}")]
+    Wrong(rustls::Error),
+}
+
+impl Tls {
+    /// Reads the files.
+    pub(super) fn open(settings: &ServingTls) -> Result<Self, ConfigError> {
+        let certificate = Named {
+            variable: "QPEXT_TLS_CERT_FILE",
+            path: settings.certificate.cert_file.clone(),
+        };
+        let key = Named {
+            variable: "QPEXT_TLS_KEY_FILE",
+            path: settings.certificate.key_file.clone(),
+        };
+        let identity = Watched::open([certificate, key], read_identity)?;
+        let authority = settings.client_ca_file.as_ref().map(|path| {
+            let file = Named {
+                variable: "QPEXT_TLS_CLIENT_CA_FILE",
+                path: path.clone(),
+            };
+            Watched::open([file], read_authority)
+        });
+        let authority = authority.transpose()?;
+        Ok(Self {
+            config: Arc::new(server_config(identity, authority.is_some())),
+            authority,
+        })
+    }
+
+    /// Does the handshake. It has no end by itself.
+    pub(super) async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Peer)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
+        let (_, connection) = stream.get_ref();
+        let chain = connection.peer_certificates().unwrap_or_default().to_vec();
+        let peer = Peer {
+            chain,
+            verdict: Mutex::default(),
+        };
+        Ok((stream, peer))
+    }
+
+    /// Whether a client must have a certificate.
+    pub(super) fn asks_for_certificate(&self) -> bool {
+        self.authority.is_some()
+    }
+
+    /// Whether this client's certificate is as good as it must be.
+    pub(super) fn check(&self, peer: &Peer) -> Result<(), CertificateRefused> {
+        match &self.authority {
+            Some(authority) => peer.check(&authority.current()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Peer {
+    fn check(&self, authority: &Arc<Authority>) -> Result<(), CertificateRefused> {
+        let mut verdict = lock(&self.verdict);
+        if let Some(verdict) = &*verdict
+            && Arc::ptr_eq(&verdict.authority, authority)
+            && verdict.made.elapsed() < VERDICT_HOLDS
+        {
+            return verdict.found.clone();
+        }
+        let found = match self.chain.split_first() {
+            None => Err(CertificateRefused::Missing),
+            Some((own, others)) => authority
+                .verify_client_cert(own, others, UnixTime::now())
+                .map(|_| ())
+                .map_err(CertificateRefused::Wrong),
+        };
+        *verdict = Some(Verdict {
+            authority: Arc::clone(authority),
+            made: Instant::now(),
+            found: found.clone(),
+        });
+        found
+    }
+}
+
+fn server_config(identity: Watched<Arc<CertifiedKey>, 2>, asks_for_certificate: bool) -> ServerConfig {
+    let provider = provider();
+    let verifier = Arc::new(HoldsItsKey(Arc::clone(&provider)));
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("ring has cipher suites for both");
+    let builder = match asks_for_certificate {
+        true => builder.with_client_cert_verifier(verifier),
+        false => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Identity(identity)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A scraper keeps its connection, so that a session taken up again would save next to nothing, and cost memory for
+    // each that ends.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config
+}
+
+/// The one provider, given wherever one is needed: which one a process has by default is not for a library to say.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The sidecar's own certificate, the newest at each handshake.
+#[derive(Debug)]
+struct Identity(Watched<Arc<CertifiedKey>, 2>);
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.current()))
+    }
+}
+
+/// Lets every client through the handshake that holds the key of the certificate it shows, and those that show none.
+#[derive(Debug)]
+struct HoldsItsKey(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for HoldsItsKey {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: a client with a certificate shows it, and the authority's name is no stranger's business.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let shown: usize = others.iter().chain([own]).map(|certificate| certificate.len()).sum();
+        if shown > MAX_SHOWN {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn read_identity([certificate, key]: &[Vec<u8>; 2]) -> Result<Arc<CertifiedKey>, Unfit> {
+    let chain = read_certificates(certificate)?;
+    // What the readers say is left out: it may quote the file.
+    let Ok(key) = PrivateKeyDer::from_pem_slice(key) else {
+        return Err((1, "a private key in PEM".to_owned()));
+    };
+    let identity = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => (1, "the key that belongs to QPEXT_TLS_CERT_FILE".to_owned()),
+        rustls::Error::InvalidCertificate(_) => (0, A_CERTIFICATE.to_owned()),
+        _ => (1, "a private key of a usual kind: ECDSA, Ed25519 or RSA".to_owned()),
+    })?;
+    Ok(Arc::new(identity))
+}
+
+fn read_authority([file]: &[Vec<u8>; 1]) -> Result<Authority, Unfit> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(file)? {
+        roots.add(certificate).map_err(|_| (0, A_CERTIFICATE.to_owned()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|_| (0, A_CERTIFICATE.to_owned()))?;
+    Ok(verifier)
+}
+
+const A_CERTIFICATE: &str = "a certificate in PEM";
+
+/// The certificates of the first file, at least one.
+fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unfit> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.unwrap_or_default();
+    if certificates.is_empty() {
+        return Err((0, A_CERTIFICATE.to_owned()));
+    }
+    Ok(certificates)
+}
