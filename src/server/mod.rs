@@ -49,6 +49,7 @@ use admission::{Admission, Ticket};
 use auth::{Access, Refusal};
 use compression::{Outgoing, Wish};
 use patience::{Client, HEAD_TIMEOUT, Patient, Phase, Served};
+use seldom::Seldom;
 use status::About;
 use tls::{Peer, Tls};
 
@@ -152,6 +153,7 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
         about: Arc::new(settings.about),
         has_tried: Arc::default(),
         access: Arc::new(settings.access),
+        crowding: Arc::default(),
     };
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -163,7 +165,7 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    if let Some(client) = clients.let_in() {
+                    if let Some(client) = clients.let_in(&service.crowding) {
                         connections.spawn(connection(stream, client, service.clone(), stopped.clone()));
                     }
                 }
@@ -187,7 +189,7 @@ struct Clients(Vec<Arc<Client>>);
 
 impl Clients {
     /// A new client, for whom the quietest may have to leave; `None` if every other one is being served.
-    fn let_in(&mut self) -> Option<Arc<Client>> {
+    fn let_in(&mut self, crowding: &Crowding) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.
         self.0.retain(|client| Arc::strong_count(client) > 1);
         if self.0.len() >= MAX_CONNECTIONS {
@@ -196,7 +198,12 @@ impl Clients {
                 .filter_map(|(index, client)| Some((client.quiet_since()?, index)))
                 .min();
             let Some((_, index)) = quietest else {
-                warn!("a client was turned away: {MAX_CONNECTIONS} others are being served");
+                if let Some(times) = crowding.turned_away.happened() {
+                    warn!(
+                        times,
+                        "a client was turned away: {MAX_CONNECTIONS} others are being served"
+                    );
+                }
                 return None;
             };
             self.0.swap_remove(index).put_out();
@@ -205,6 +212,14 @@ impl Clients {
         self.0.push(Arc::clone(&client));
         Some(client)
     }
+}
+
+/// What happens where there are more clients than room.
+#[derive(Debug, Default)]
+struct Crowding {
+    turned_away: Seldom,
+    put_out: Seldom,
+    no_place: Seldom,
 }
 
 /// A connection that panicked costs its own scrape only.
@@ -235,7 +250,9 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, st
     tokio::select! {
         () = served => {}
         () = client.is_put_out() => {
-            warn!("a client that was quiet, or did not read its answer, was put out for another");
+            if let Some(times) = service.crowding.put_out.happened() {
+                warn!(times, "a client that was quiet, or did not read its answer, was put out for another");
+            }
         }
     }
 }
@@ -305,6 +322,7 @@ struct Service {
     /// The targets are being tried, or were, because somebody asked who is ready.
     has_tried: Arc<AtomicBool>,
     access: Arc<Access>,
+    crowding: Arc<Crowding>,
 }
 
 impl Service {
@@ -390,7 +408,12 @@ impl Service {
 
     async fn scrape(&self, request: Request<Incoming>, client: &Arc<Client>) -> Response<Content> {
         let Some(ticket) = self.admission.enter(Arc::clone(client)) else {
-            warn!("a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running");
+            if let Some(times) = self.crowding.no_place.happened() {
+                warn!(
+                    times,
+                    "a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running"
+                );
+            }
             let text = "as many scrapes as QPEXT_MAX_CONCURRENT_SCRAPES allows are running\n";
             let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
             response
