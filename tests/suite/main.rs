@@ -4,8 +4,8 @@
 //! * `protobuf`, `protobuf_properties`: the same for bodies of protobuf messages.
 //! * `to_protobuf`, `to_protobuf_properties`: text and OpenMetrics that go out as such messages.
 //! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
-//! * `targets`, `formats`, `clients`, `compression`, `process`: the real binary between scripted targets and scripted
-//!   clients, on real sockets.
+//! * `targets`, `formats`, `clients`, `serving`, `compression`, `process`: the real binary between scripted targets and
+//!   scripted clients, on real sockets.
 //! * `pod`, `check`, `status`: many targets, what the sidecar says of them, and its own metrics.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
@@ -24,6 +24,7 @@ mod prometheus;
 mod properties;
 mod protobuf;
 mod protobuf_properties;
+mod serving;
 mod status;
 mod support;
 mod targets;

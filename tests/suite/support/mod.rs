@@ -2,6 +2,7 @@
 //! format.
 
 pub mod bodies;
+pub mod certificates;
 pub mod open_metrics;
 pub mod prometheus;
 pub mod protobuf;
