@@ -12,6 +12,8 @@ mod seldom;
 mod status;
 mod tls;
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::Future;
@@ -56,7 +58,7 @@ use tls::{Peer, Tls};
 /// Connections that wait to be accepted; as tokio and Go have it.
 const BACKLOG: i32 = 1024;
 
-/// Connections that are open at once; the one that has been quiet longest makes room for one more. A pod has a handful
+/// Connections that are open at once; a quiet one of where most come from makes room for one more. A pod has a handful
 /// of scrapers, and each connection costs a file descriptor and some kilobytes.
 const MAX_CONNECTIONS: usize = 256;
 
@@ -164,8 +166,8 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
             () = &mut stop => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    if let Some(client) = clients.let_in(&service.crowding) {
+                Ok((stream, address)) => {
+                    if let Some(client) = clients.let_in(Origin::of(address), &service.crowding) {
                         connections.spawn(connection(stream, client, service.clone(), stopped.clone()));
                     }
                 }
@@ -183,21 +185,17 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
     }
 }
 
-/// The clients that are connected.
+/// The clients that are connected, and where from.
 #[derive(Debug, Default)]
-struct Clients(Vec<Arc<Client>>);
+struct Clients(Vec<(Origin, Arc<Client>)>);
 
 impl Clients {
-    /// A new client, for whom the quietest may have to leave; `None` if every other one is being served.
-    fn let_in(&mut self, crowding: &Crowding) -> Option<Arc<Client>> {
+    /// A new client, for whom another may have to leave; `None` if every other one is being served.
+    fn let_in(&mut self, origin: Origin, crowding: &Crowding) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.
-        self.0.retain(|client| Arc::strong_count(client) > 1);
+        self.0.retain(|(_, client)| Arc::strong_count(client) > 1);
         if self.0.len() >= MAX_CONNECTIONS {
-            let quiet = self.0.iter().enumerate();
-            let quietest = quiet
-                .filter_map(|(index, client)| Some((client.quiet_since()?, index)))
-                .min();
-            let Some((_, index)) = quietest else {
+            let Some(index) = self.most_dispensable() else {
                 if let Some(times) = crowding.turned_away.happened() {
                     warn!(
                         times,
@@ -206,11 +204,39 @@ impl Clients {
                 }
                 return None;
             };
-            self.0.swap_remove(index).put_out();
+            self.0.swap_remove(index).1.put_out();
         }
         let client = Arc::new(Client::new());
-        self.0.push(Arc::clone(&client));
+        self.0.push((origin, Arc::clone(&client)));
         Some(client)
+    }
+
+    /// The one that is quiet, of where most come from; of those, the one that has been quiet longest. So whoever opens
+    /// many connections loses its own, never a scraper's.
+    fn most_dispensable(&self) -> Option<usize> {
+        let mut crowds: HashMap<Origin, usize> = HashMap::new();
+        for (origin, _) in &self.0 {
+            *crowds.entry(*origin).or_default() += 1;
+        }
+        let quiet = self.0.iter().enumerate().filter_map(|(index, (origin, client))| {
+            let since = client.quiet_since()?;
+            Some((Reverse(crowds[origin]), since, index))
+        });
+        quiet.min().map(|(_, _, index)| index)
+    }
+}
+
+/// Where a client comes from: its address, of which the first half is one network's in IPv6, where a single machine may
+/// have any number of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Origin(IpAddr);
+
+impl Origin {
+    fn of(address: SocketAddr) -> Self {
+        Self(match address.ip().to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address => address,
+        })
     }
 }
 
@@ -514,5 +540,22 @@ impl Body for ServedBody {
             Content::Scraped { .. } => SizeHint::default(),
             Content::Text(text) => text.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(address: &str) -> Origin {
+        Origin::of(SocketAddr::new(address.parse().unwrap(), 1))
+    }
+
+    #[test]
+    fn a_machine_is_one_origin_however_it_is_written_and_however_many_addresses_it_has() {
+        assert_eq!(origin("10.0.0.1"), origin("::ffff:10.0.0.1"));
+        assert_ne!(origin("10.0.0.1"), origin("10.0.0.2"));
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
     }
 }

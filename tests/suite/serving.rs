@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
@@ -742,6 +742,27 @@ async fn two_thousand_connections_of_one_client_keep_no_scraper_out() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     assert_eq!(scraper.get(pod.port(), "/metrics", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_neighbour_that_needs_room_loses_its_own_connections() {
+    let app = Stub::text(APP_TEXT).await;
+    let pod = Pod::start(&app, Asks::default(), &[]).await;
+    // They were there first, and have been quiet longest: one that has had its answer, and one inside its handshake.
+    let mut kept = pod.scraper().connect(pod.port()).await;
+    assert_eq!(kept.get("/metrics", &[]).await.unwrap().status, 200);
+    let begun = TcpStream::connect(("127.0.0.1", pod.port())).await.unwrap();
+    let mut neighbours = Vec::new();
+    for _ in 0..600 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let address = format!("127.0.0.1:{}", pod.port()).parse().unwrap();
+        neighbours.push(socket.connect(address).await.unwrap());
+    }
+    // One of its own had to leave, so all were let in by now.
+    let _ = neighbours[300].read(&mut [0]).await;
+    assert_eq!(kept.get("/metrics", &[]).await.unwrap().status, 200);
+    pod.scraper().secure(begun).await.unwrap();
 }
 
 #[tokio::test]
