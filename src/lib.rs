@@ -69,6 +69,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod exposition;
+mod files;
 pub mod negotiation;
 pub mod scrape;
 pub mod server;

@@ -131,7 +131,7 @@ async fn run(config: &Config) -> Result<(), Ended> {
     }
     let targets: Vec<String> = aggregator
         .targets()
-        .map(|target| format!("{}={}", target.name, target.url))
+        .map(|target| format!("{}={}", target.name, target.address))
         .collect();
     info!(
         %address,

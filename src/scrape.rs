@@ -3,12 +3,13 @@
 //! In: a [`Target`] and what the scraper asked. Out: a [`TargetBody`], or a [`ScrapeError`] that says in the operator's
 //! words what the target did and what was expected of it. Nothing of the body is held here, but what decoding needs.
 
+mod client;
 mod decode;
+mod tls;
 
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,12 +18,14 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url};
 use tokio::time::Instant;
 
 use crate::budget::{Budget, TIMEOUT_HEADER};
+use crate::config::{Address, HttpOptions};
 use crate::exposition::Format;
 use crate::negotiation::format_of;
+use client::{Access, KEPT_CONNECTIONS};
 use decode::{Coding, Decoder};
 
 /// What is sent for a scraper that does not say who it is.
@@ -31,35 +34,61 @@ const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", e
 /// Redirects that are followed. Starlette sends one, from `/metrics` to `/metrics/`.
 const MAX_REDIRECTS: usize = 3;
 
-/// Connections that are kept to each target: two Prometheus servers often scrape one pod.
-const KEPT_CONNECTIONS: usize = 2;
-
-/// How long an unused connection is kept: longer than any usual scrape interval.
-const KEPT_FOR: Duration = Duration::from_secs(300);
-
 /// Longest piece of a target's own words in an error, in characters.
 const QUOTED_CHARACTERS: usize = 100;
 
 /// Something to scrape.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Target {
     /// Its name in logs and errors.
     pub name: String,
     /// Where it is.
-    pub url: Url,
+    pub address: Address,
     /// The size at which its body is cut, in bytes; of a compressed one, decoded.
     pub max_body_bytes: u64,
+    access: Access,
+}
+
+impl Target {
+    /// A target that no file has been read for, and no connection made.
+    ///
+    /// # Errors
+    ///
+    /// Its HTTP client cannot be set up.
+    pub fn new(
+        name: String,
+        address: Address,
+        http: &HttpOptions,
+        max_body_bytes: u64,
+    ) -> Result<Self, reqwest::Error> {
+        let access = Access::new(&address, http)?;
+        Ok(Self {
+            name,
+            address,
+            max_body_bytes,
+            access,
+        })
+    }
 }
 
 /// How a target failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScrapeError {
+    /// A file without which it cannot be asked is not there, or of no use.
+    #[error("cannot be asked: {0}")]
+    File(String),
     /// The request came to nothing.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    /// TLS came to nothing.
+    #[error("cannot be reached by TLS: {0}")]
+    Tls(String),
     /// The answer is none of ours to follow.
     #[error("redirects to {0:?}, which is not the same host and port")]
     Redirect(String),
+    /// Each answer leads to another.
+    #[error("answered with more than {MAX_REDIRECTS} redirects")]
+    Redirects,
     /// The answer is no success.
     #[error("answered {0}, expected 200 OK")]
     Status(StatusCode),
@@ -94,8 +123,10 @@ impl ScrapeError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::File(_) => "file",
             Self::Unreachable(_) => "unreachable",
-            Self::Redirect(_) => "redirect",
+            Self::Tls(_) => "tls",
+            Self::Redirect(_) | Self::Redirects => "redirect",
             Self::Status(_) => "status",
             Self::ContentType(_) => "content_type",
             Self::ContentEncoding(_) => "content_encoding",
@@ -150,9 +181,10 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Scrapes targets over connections that it keeps.
+/// Scrapes targets over connections that are kept.
 #[derive(Debug, Clone)]
 pub struct Scraper {
+    /// The client of all targets that have none of their own.
     client: Client,
 }
 
@@ -163,16 +195,7 @@ impl Scraper {
     ///
     /// The HTTP client cannot be set up.
     pub fn new() -> Result<Self, reqwest::Error> {
-        let localhost: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
-        let client = Client::builder()
-            .no_proxy()
-            .referer(false)
-            .redirect(redirect::Policy::custom(follow))
-            // Whichever answers, without asking a resolver: the image need not have an /etc/hosts.
-            .resolve_to_addrs("localhost", &localhost)
-            .pool_max_idle_per_host(KEPT_CONNECTIONS)
-            .pool_idle_timeout(KEPT_FOR)
-            .build()?;
+        let client = client::shared()?;
         Ok(Self { client })
     }
 
@@ -190,8 +213,7 @@ impl Scraper {
     ) -> Result<Scraped, ScrapeError> {
         let response = tokio::time::timeout_at(budget.heads_by(), self.ask(target, accept, user_agent, budget))
             .await
-            .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))?
-            .map_err(|error| ScrapeError::Unreachable(root_cause(&error)))?;
+            .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))??;
         let headers = response.headers();
         let format = check_head(response.status(), headers)?;
         let coding = Coding::of(headers)?;
@@ -222,26 +244,39 @@ impl Scraper {
         accept: HeaderValue,
         user_agent: Option<HeaderValue>,
         budget: Budget,
-    ) -> Result<reqwest::Response, reqwest::Error> {
+    ) -> Result<Response, ScrapeError> {
+        let session = target.access.open(&target.name, &self.client);
+        let session = session.map_err(|error| ScrapeError::File(error.to_string()))?;
         let user_agent = user_agent.unwrap_or(OWN_USER_AGENT);
+        let mut url = target.address.url.clone();
         let mut kept = KEPT_CONNECTIONS;
+        let mut redirects = 0;
         loop {
             let left = budget.heads_by().saturating_duration_since(Instant::now());
-            let answer = self
-                .client
-                .get(target.url.clone())
+            let answer = session
+                .get(&url)
                 .header(ACCEPT, &accept)
                 .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
                 .header(USER_AGENT, &user_agent)
                 .header(TIMEOUT_HEADER, format!("{:.3}", left.as_secs_f64()))
                 .send()
                 .await;
-            match answer {
+            let response = match answer {
                 // A server may close a kept connection in the moment in which it is used again; asking anew is
                 // what keeps that from being a lost scrape. Each kept connection may be as old.
-                Err(error) if kept > 0 && broke_off(&error) => kept -= 1,
-                answer => return answer,
+                Err(error) if kept > 0 && broke_off(&error) => {
+                    kept -= 1;
+                    continue;
+                }
+                Err(error) => return Err(unreachable(&error)),
+                Ok(response) => response,
+            };
+            match redirect(&response, &url) {
+                None => return Ok(response),
+                Some(_) if redirects == MAX_REDIRECTS => return Err(ScrapeError::Redirects),
+                Some(within) => url = within,
             }
+            redirects += 1;
         }
     }
 }
@@ -289,39 +324,45 @@ fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Resu
     }
 }
 
-/// Follows a redirect within the target; any other is handed back as the answer it is.
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let first = &attempt.previous()[0];
-    let url = attempt.url();
-    let same = url.scheme() == first.scheme()
-        && url.host() == first.host()
-        && url.port_or_known_default() == first.port_or_known_default();
-    if !same {
-        attempt.stop()
-    } else if attempt.previous().len() > MAX_REDIRECTS {
-        attempt.error(format!("more than {MAX_REDIRECTS} redirects"))
-    } else {
-        attempt.follow()
+/// Where an answer to `url` redirects within the target. Any other redirect is an answer like others: the target's
+/// credentials are nobody else's.
+fn redirect(response: &Response, url: &Url) -> Option<Url> {
+    use StatusCode as Code;
+
+    if !matches!(
+        response.status(),
+        Code::MOVED_PERMANENTLY | Code::FOUND | Code::SEE_OTHER | Code::TEMPORARY_REDIRECT | Code::PERMANENT_REDIRECT
+    ) {
+        return None;
+    }
+    let location = std::str::from_utf8(response.headers().get(LOCATION)?.as_bytes()).ok()?;
+    let to = url.join(location).ok()?;
+    (to.origin() == url.origin() && to.username().is_empty() && to.password().is_none()).then_some(to)
+}
+
+/// What kept a request from being answered.
+fn unreachable(error: &reqwest::Error) -> ScrapeError {
+    let tls = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(error) => ScrapeError::Tls(tls::describe(error)),
+        None => ScrapeError::Unreachable(root_cause(error)),
     }
 }
 
 /// Whether the connection ended before an answer came.
 fn broke_off(error: &reqwest::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    // The end of a TLS connection that its server did not announce is unexpected.
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
 
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<hyper::Error>()
-            && (error.is_incomplete_message() || error.is_canceled())
-        {
-            return true;
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
-        }
-        cause = error.source();
-    }
-    false
+    causes(error).any(|cause| {
+        let hyper = cause.downcast_ref::<hyper::Error>();
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        hyper.is_some_and(|error| error.is_incomplete_message() || error.is_canceled())
+            || matches!(
+                io,
+                Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+            )
+    }) && !causes(error).any(|cause| cause.is::<rustls::Error>())
 }
 
 fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeError> {
@@ -343,10 +384,17 @@ fn quote(value: &[u8]) -> String {
 }
 
 /// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().unwrap_or(error).to_string()
+}
+
+/// An error and what it was caused by, one behind the other.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An I/O error that holds another passes that over as its source, and names the one behind.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(held) => Some(held as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
 }

@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue};
-use reqwest::Url;
 
 use crate::budget::{Budget, scraper_timeout};
-use crate::config::{Config, TargetConfig};
+use crate::config::{Address, Config, TargetConfig};
 use crate::exposition::{Rules, Untyped};
 use crate::negotiation::Accepted;
 use crate::scrape::{ScrapeError, Scraper, Target};
@@ -58,12 +57,12 @@ pub struct Aggregator {
 
 /// A target and how it failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{target} ({url}) {error}")]
+#[error("{target} ({address}) {error}")]
 pub struct Failure {
     /// The target's name.
     pub target: String,
     /// Where it is.
-    pub url: Url,
+    pub address: Address,
     /// What it did.
     pub error: ScrapeError,
 }
@@ -76,22 +75,18 @@ impl Aggregator {
     /// The HTTP client cannot be set up.
     pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
         let plan = |configured: &TargetConfig| {
-            let target = Target {
-                name: configured.name.clone(),
-                url: configured.address.url.clone(),
-                max_body_bytes: config.max_body_bytes,
-            };
-            Arc::new(Plan {
-                target,
+            let (name, address) = (configured.name.clone(), configured.address.clone());
+            Ok(Arc::new(Plan {
+                target: Target::new(name, address, &configured.http, config.max_body_bytes)?,
                 is_verbatim: config.is_verbatim(configured),
                 rules: config.rules_of(configured),
-            })
+            }))
         };
         let names = config.targets.iter().map(|target| target.name.as_str());
         let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
         Ok(Self {
             scraper: Scraper::new()?,
-            plans: config.targets.iter().map(plan).collect(),
+            plans: config.targets.iter().map(plan).collect::<Result<_, _>>()?,
             timeout: config.scrape_timeout,
             offset: config.scrape_timeout_offset,
             telemetry: Arc::new(Telemetry::new(names)),

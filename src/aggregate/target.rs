@@ -132,7 +132,7 @@ impl TargetScrape {
     }
 
     fn log(&self, outcome: &Outcome, change: Option<Change>) {
-        let (name, url) = (self.plan.target.name.as_str(), &self.plan.target.url);
+        let (name, url) = (self.plan.target.name.as_str(), &self.plan.target.address);
         let samples = outcome.counts.samples;
         let milliseconds = outcome.duration.as_millis() as u64;
         match (&outcome.result, change) {
@@ -158,7 +158,7 @@ impl TargetScrape {
         let error = self.outcome()?.result.as_ref().err()?;
         Some(Failure {
             target: self.plan.target.name.clone(),
-            url: self.plan.target.url.clone(),
+            address: self.plan.target.address.clone(),
             error: error.clone(),
         })
     }

@@ -7,6 +7,7 @@
 //! * `targets`, `formats`, `clients`, `serving`, `compression`, `process`: the real binary between scripted targets and
 //!   scripted clients, on real sockets.
 //! * `pod`, `check`, `status`: many targets, what the sidecar says of them, and its own metrics.
+//! * `protected`: targets behind TLS, credentials and Unix sockets, and files that are rotated while scrapes run.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
 mod check;
@@ -22,6 +23,7 @@ mod pod;
 mod process;
 mod prometheus;
 mod properties;
+mod protected;
 mod protobuf;
 mod protobuf_properties;
 mod serving;

@@ -390,7 +390,7 @@ async fn assert_scraped(bodies: Vec<Scraped>) {
     let targets: String = (0..bodies.len())
         .map(|index| {
             let labels = format!("{{__metrics_path__: '/{index}', body: '{index}'}}");
-            format!("  - {{targets: ['{}'], labels: {labels}}}\n", stub.address)
+            format!("  - {{targets: ['{}'], labels: {labels}}}\n", stub.address())
         })
         .collect();
     // Slower than the default, so that hundreds of targets are no load. A made-up time far ahead, which 2.42 does not

@@ -3,12 +3,14 @@
 
 pub mod bodies;
 pub mod certificates;
+pub mod directory;
 pub mod open_metrics;
 pub mod prometheus;
 pub mod protobuf;
 pub mod reader;
 pub mod sidecar;
 pub mod stub;
+pub mod tls;
 
 use qpext::exposition::{
     Counts, End, Engine, Families, LabelSet, Names, OpenMetricsToText, Relabel, RelabelOpenMetrics, Rules, Untyped,

@@ -170,7 +170,12 @@ pub async fn scrape_patiently(url: &str, says_seconds: f64, waits_seconds: f64) 
 
 /// A plain HTTP client.
 pub fn client() -> Client {
-    Client::builder().no_proxy().build().expect("a client needs nothing")
+    Client::builder()
+        .no_proxy()
+        // There is no provider that it could take by itself.
+        .tls_backend_preconfigured(super::tls::client())
+        .build()
+        .expect("a client needs nothing")
 }
 
 /// Runs the program to its end with these variables: its exit status and what it said.

@@ -1,14 +1,18 @@
-//! The one stub target: a scripted HTTP server on a real socket, which can do everything a bad target does.
+//! The one stub target: a scripted HTTP server on a real socket, which can do everything a bad target does, over TCP, TLS
+//! or a Unix socket.
 
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+
+use super::tls::{Shown, TlsServerStream, shake_hands};
 
 /// What the stub does with a connection, one step after the other.
 #[derive(Debug, Clone)]
@@ -39,6 +43,13 @@ const DRIP: Duration = Duration::from_millis(1);
 pub enum Event {
     /// A connection was accepted.
     Connected,
+    /// A client was shown the certificate, and took it.
+    Handshake {
+        /// The name that it asked for.
+        server_name: Option<String>,
+        /// The certificate that it showed, in DER.
+        certificate: Option<Vec<u8>>,
+    },
     /// A request's head came; it is given whole.
     Request(String),
     /// Every step of an answer was done: the client's side has taken it, or the sockets between hold it.
@@ -49,7 +60,7 @@ pub enum Event {
 
 /// A running stub. Dropped, it stops.
 pub struct Stub {
-    pub address: SocketAddr,
+    address: Option<SocketAddr>,
     events: mpsc::UnboundedReceiver<Event>,
     server: JoinHandle<()>,
 }
@@ -58,6 +69,13 @@ impl Drop for Stub {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+/// What a stub listens on.
+enum Listener {
+    Tcp(TcpListener),
+    Tls(TcpListener, Shown),
+    Unix(UnixListener),
 }
 
 impl Stub {
@@ -78,18 +96,66 @@ impl Stub {
 
     /// As [`Self::route`], at this address.
     pub async fn route_at(address: IpAddr, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        Self::listen(Listener::Tcp(bind(address).await), answer)
+    }
+
+    /// As [`Self::route`], over TLS with what is shown at the time.
+    pub async fn route_tls(shown: &Shown, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::listen(
+            Listener::Tls(bind(Ipv4Addr::LOCALHOST.into()).await, shown.clone()),
+            answer,
+        )
+    }
+
+    /// Answers every request over TLS with this text.
+    pub async fn text_tls(shown: &Shown, body: &str) -> Self {
+        let body = body.to_owned();
+        Self::route_tls(shown, move |_| vec![ok(body.as_bytes())]).await
+    }
+
+    /// As [`Self::route`], on a Unix socket.
+    pub fn route_unix(path: &Path, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        let listener = UnixListener::bind(path).expect("a free path");
+        Self::listen(Listener::Unix(listener), answer)
+    }
+
+    fn listen(listener: Listener, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        let address = match &listener {
+            Listener::Tcp(listener) | Listener::Tls(listener, _) => Some(listener.local_addr().expect("it is bound")),
+            Listener::Unix(_) => None,
+        };
         let (sender, events) = mpsc::unbounded_channel();
         let answer = Arc::new(answer);
         let server = tokio::spawn(async move {
             // Dropped with the stub, it ends every connection.
             let mut connections = JoinSet::new();
             loop {
-                let (stream, _) = listener.accept().await.expect("a connection");
-                stream.set_nodelay(true).expect("a TCP socket");
-                let _ = sender.send(Event::Connected);
-                connections.spawn(connection(stream, Arc::clone(&answer), sender.clone()));
+                let (answer, sender) = (Arc::clone(&answer), sender.clone());
+                match &listener {
+                    Listener::Tcp(listener) => {
+                        let stream = accept(listener).await;
+                        let _ = sender.send(Event::Connected);
+                        connections.spawn(connection(stream, answer, sender));
+                    }
+                    Listener::Tls(listener, shown) => {
+                        let (stream, shown) = (accept(listener).await, shown.clone());
+                        let _ = sender.send(Event::Connected);
+                        connections.spawn(async move {
+                            match shake_hands(stream, &shown).await {
+                                None => drop(sender.send(Event::Gone)),
+                                Some((stream, handshake)) => {
+                                    let _ = sender.send(handshake);
+                                    connection(stream, answer, sender).await;
+                                }
+                            }
+                        });
+                    }
+                    Listener::Unix(listener) => {
+                        let (stream, _) = listener.accept().await.expect("a connection");
+                        let _ = sender.send(Event::Connected);
+                        connections.spawn(connection(stream, answer, sender));
+                    }
+                }
             }
         });
         Self {
@@ -99,8 +165,12 @@ impl Stub {
         }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address.expect("it is not on a Unix socket")
+    }
+
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.address().port()
     }
 
     /// The next thing that happens.
@@ -128,8 +198,43 @@ impl Stub {
     }
 }
 
-async fn connection<A>(mut stream: TcpStream, answer: Arc<A>, events: mpsc::UnboundedSender<Event>)
+async fn bind(address: IpAddr) -> TcpListener {
+    TcpListener::bind((address, 0)).await.expect("a free port")
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().await.expect("a connection");
+    stream.set_nodelay(true).expect("a TCP socket");
+    stream
+}
+
+/// A connection, of whatever kind.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Makes its end a reset.
+    fn end_with_reset(&self);
+}
+
+impl Wire for TcpStream {
+    fn end_with_reset(&self) {
+        self.set_zero_linger().expect("a TCP socket");
+    }
+}
+
+impl Wire for TlsServerStream {
+    fn end_with_reset(&self) {
+        self.get_ref().0.end_with_reset();
+    }
+}
+
+impl Wire for UnixStream {
+    fn end_with_reset(&self) {
+        panic!("a Unix socket knows no resets");
+    }
+}
+
+async fn connection<S, A>(mut stream: S, answer: Arc<A>, events: mpsc::UnboundedSender<Event>)
 where
+    S: Wire,
     A: Fn(&str) -> Vec<Step> + Send + Sync + 'static,
 {
     while let Some(head) = read_head(&mut stream).await {
@@ -147,9 +252,9 @@ where
 }
 
 /// Does one step; `false` if the connection is over.
-async fn perform(step: Step, stream: &mut TcpStream) -> bool {
+async fn perform(step: Step, stream: &mut impl Wire) -> bool {
     match step {
-        Step::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
+        Step::Send(bytes) => stream.write_all(&bytes).await.is_ok() && stream.flush().await.is_ok(),
         Step::Dribble(bytes) => {
             for byte in bytes {
                 if stream.write_all(&[byte]).await.is_err() {
@@ -182,14 +287,14 @@ async fn perform(step: Step, stream: &mut TcpStream) -> bool {
         }
         Step::Close => false,
         Step::Reset => {
-            stream.set_zero_linger().expect("a TCP socket");
+            stream.end_with_reset();
             false
         }
     }
 }
 
 /// The next request's head, or `None` if the client leaves.
-async fn read_head(stream: &mut TcpStream) -> Option<String> {
+async fn read_head(stream: &mut impl Wire) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);

@@ -1,0 +1,268 @@
+//! How a target is reached: which HTTP client asks it, and what it is sent besides the scrape's own headers.
+//!
+//! In: a target's address and options. Out: for each scrape a [`Session`], for which the target's files are read again.
+//! Targets without TLS or a socket share one client; the others have one of their own, which is built anew when the
+//! certificates change.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderValue};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Url, redirect};
+use tracing::{info, warn};
+use url::Host;
+
+use super::root_cause;
+use super::tls::{TlsFiles, no_tls};
+use crate::config::{Address, Authorization, HttpOptions};
+use crate::files::{FileError, LastGood, News, WatchedFile};
+
+/// Connections that are kept to each target: two Prometheus servers often scrape one pod.
+pub(super) const KEPT_CONNECTIONS: usize = 2;
+
+/// How long an unused connection is kept: longer than any usual scrape interval.
+const KEPT_FOR: Duration = Duration::from_secs(300);
+
+/// `localhost`, without asking a resolver: the image need not have an /etc/hosts. Whichever answers is used.
+const LOCALHOST: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
+];
+
+/// The client of all targets that need no other.
+pub(super) fn shared() -> Result<Client, reqwest::Error> {
+    plain().build()
+}
+
+fn plain() -> ClientBuilder {
+    // Left to itself, the builder would look for a cryptography provider of the process's own.
+    builder().tls_backend_preconfigured(no_tls())
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .resolve_to_addrs("localhost", &LOCALHOST)
+        .pool_max_idle_per_host(KEPT_CONNECTIONS)
+        .pool_idle_timeout(KEPT_FOR)
+}
+
+/// How a target is reached.
+#[derive(Debug)]
+pub(super) struct Access {
+    client: OwnClient,
+    server_name: Option<String>,
+    /// The headers that do not change.
+    headers: HeaderMap,
+    credentials: Option<Mutex<Credentials>>,
+}
+
+/// A target's own client, if it has one.
+#[derive(Debug)]
+enum OwnClient {
+    None,
+    Socket(Client),
+    Tls(Box<Mutex<TlsClient>>),
+}
+
+#[derive(Debug)]
+struct TlsClient {
+    files: TlsFiles,
+    /// The host that is connected to, where URLs have the server's name instead.
+    host: Option<Host>,
+    client: LastGood<Client>,
+}
+
+/// What authorizes a scrape and stands in a file.
+#[derive(Debug)]
+struct Credentials {
+    /// The user whose password it is; without, it is a token.
+    username: Option<String>,
+    file: WatchedFile,
+    header: LastGood<HeaderValue>,
+}
+
+/// What one scrape is made with.
+pub(super) struct Session<'a> {
+    client: Client,
+    headers: HeaderMap,
+    server_name: Option<&'a str>,
+}
+
+impl Access {
+    pub(super) fn new(address: &Address, http: &HttpOptions) -> Result<Self, reqwest::Error> {
+        let client = match &address.socket {
+            Some(path) => OwnClient::Socket(plain().unix_socket(path.as_path()).build()?),
+            None if address.url.scheme() == "https" => {
+                OwnClient::Tls(Box::new(Mutex::new(TlsClient::new(address, http))))
+            }
+            None => OwnClient::None,
+        };
+        let mut headers: HeaderMap = http.headers.iter().cloned().collect();
+        if http.server_name.is_some() {
+            // The name is for TLS alone, as in Go.
+            let authority = &address.url[url::Position::BeforeHost..url::Position::AfterPort];
+            headers.insert(HOST, authority.parse().expect("a URL's host may stand in a header"));
+        }
+        let mut credentials = None;
+        match &http.authorization {
+            None => {}
+            Some(Authorization::Basic {
+                username,
+                password_file: None,
+            }) => {
+                headers.insert(AUTHORIZATION, basic(username, b""));
+            }
+            Some(Authorization::Basic {
+                username,
+                password_file: Some(path),
+            }) => {
+                let file = WatchedFile::new("password_file", path);
+                credentials = Some(Credentials::new(Some(username.clone()), file));
+            }
+            Some(Authorization::Bearer { token_file }) => {
+                credentials = Some(Credentials::new(
+                    None,
+                    WatchedFile::new("bearer_token_file", token_file),
+                ));
+            }
+        }
+        Ok(Self {
+            client,
+            server_name: http.server_name.clone(),
+            headers,
+            credentials: credentials.map(Mutex::new),
+        })
+    }
+
+    /// Reads the files of this target again.
+    pub(super) fn open(&self, target: &str, shared: &Client) -> Result<Session<'_>, FileError> {
+        let client = match &self.client {
+            OwnClient::None => shared.clone(),
+            OwnClient::Socket(client) => client.clone(),
+            OwnClient::Tls(tls) => lock(tls).client(target)?,
+        };
+        let mut headers = self.headers.clone();
+        if let Some(credentials) = &self.credentials {
+            headers.insert(AUTHORIZATION, lock(credentials).header(target)?);
+        }
+        Ok(Session {
+            client,
+            headers,
+            server_name: self.server_name.as_deref(),
+        })
+    }
+}
+
+impl TlsClient {
+    fn new(address: &Address, http: &HttpOptions) -> Self {
+        let host = address.url.host().filter(|_| http.server_name.is_some());
+        Self {
+            files: TlsFiles::of(http),
+            host: host.map(|host| host.to_owned()),
+            client: LastGood::default(),
+        }
+    }
+
+    fn client(&mut self, target: &str) -> Result<Client, FileError> {
+        let read = self.files.read();
+        let (client, news) = self.client.refresh(read, || {
+            let mut builder = builder().tls_backend_preconfigured(self.files.config()?);
+            if let Some(host) = &self.host {
+                builder = builder.dns_resolver(Always(host.clone()));
+            }
+            builder.build().map_err(|error| FileError::new(root_cause(&error)))
+        })?;
+        tell(target, news);
+        Ok(client.clone())
+    }
+}
+
+impl Credentials {
+    fn new(username: Option<String>, file: WatchedFile) -> Self {
+        Self {
+            username,
+            file,
+            header: LastGood::default(),
+        }
+    }
+
+    fn header(&mut self, target: &str) -> Result<HeaderValue, FileError> {
+        let read = self.file.read();
+        let (header, news) = self.header.refresh(read, || {
+            let secret = self.file.content().trim_ascii();
+            if secret.is_empty() {
+                // As it is for a moment while it is written; an empty password is one without a file.
+                return Err(self.file.error("is empty"));
+            }
+            match &self.username {
+                Some(username) => Ok(basic(username, secret)),
+                None => bearer(secret).ok_or_else(|| self.file.error("holds bytes that no header may have")),
+            }
+        })?;
+        tell(target, news);
+        Ok(header.clone())
+    }
+}
+
+fn tell(target: &str, news: Option<News>) {
+    match news {
+        None => {}
+        Some(News::Worse(error)) => warn!(target, %error, "what a file held before is still used"),
+        Some(News::Better) => info!(target, "what a file holds can be used again"),
+    }
+}
+
+fn basic(username: &str, password: &[u8]) -> HeaderValue {
+    let credentials = STANDARD.encode([username.as_bytes(), b":", password].concat());
+    let mut header = HeaderValue::try_from(format!("Basic {credentials}")).expect("base64 may stand in a header");
+    header.set_sensitive(true);
+    header
+}
+
+fn bearer(token: &[u8]) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// Locks. What is behind these locks is never left half done, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session<'_> {
+    /// A request for this URL of the target.
+    pub(super) fn get(&self, url: &Url) -> RequestBuilder {
+        let mut url = url.clone();
+        if let Some(name) = self.server_name {
+            // TLS has the name from the URL.
+            url.set_host(Some(name)).expect("it is a host's name");
+        }
+        self.client.get(url).headers(self.headers.clone())
+    }
+}
+
+/// Connects to one host, by whatever name it is called.
+struct Always(Host);
+
+impl Resolve for Always {
+    fn resolve(&self, _: Name) -> Resolving {
+        let host = self.0.clone();
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = match host {
+                Host::Ipv4(address) => vec![(address, 0).into()],
+                Host::Ipv6(address) => vec![(address, 0).into()],
+                Host::Domain(name) if name == "localhost" => LOCALHOST.to_vec(),
+                Host::Domain(name) => tokio::net::lookup_host((name, 0)).await?.collect(),
+            };
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}

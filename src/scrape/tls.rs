@@ -1,0 +1,203 @@
+//! TLS towards one target, set up from its files.
+//!
+//! In: a target's options. Out: what rustls needs to know. Nothing here connects.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use crate::config::HttpOptions;
+use crate::files::{FileError, WatchedFile};
+
+/// What is spoken inside TLS.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// The files that say whom a target may be and who asks it.
+#[derive(Debug)]
+pub(super) struct TlsFiles {
+    trust: Trust,
+    /// The certificate and its key.
+    shown: Option<(WatchedFile, WatchedFile)>,
+}
+
+/// Which certificates of a target will do.
+#[derive(Debug)]
+enum Trust {
+    Any,
+    System,
+    File(WatchedFile),
+}
+
+impl TlsFiles {
+    pub(super) fn of(http: &HttpOptions) -> Self {
+        let trust = match &http.ca_file {
+            _ if http.insecure_skip_verify => Trust::Any,
+            None => Trust::System,
+            Some(path) => Trust::File(WatchedFile::new("ca_file", path)),
+        };
+        let shown = http.client_certificate.as_ref().map(|files| {
+            let cert_file = WatchedFile::new("cert_file", &files.cert_file);
+            (cert_file, WatchedFile::new("key_file", &files.key_file))
+        });
+        Self { trust, shown }
+    }
+
+    /// Reads them, and says whether one of them has changed.
+    pub(super) fn read(&mut self) -> Result<bool, FileError> {
+        let mut has_changed = false;
+        if let Trust::File(ca_file) = &mut self.trust {
+            has_changed |= ca_file.read()?;
+        }
+        if let Some((cert_file, key_file)) = &mut self.shown {
+            has_changed |= cert_file.read()?;
+            has_changed |= key_file.read()?;
+        }
+        Ok(has_changed)
+    }
+
+    /// What they come to, as they were last read.
+    pub(super) fn config(&self) -> Result<ClientConfig, FileError> {
+        let provider = provider();
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring knows the default versions");
+        let builder = match &self.trust {
+            Trust::Any => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+            Trust::System => builder.with_root_certificates(system_roots()?),
+            Trust::File(ca_file) => builder.with_root_certificates(roots(ca_file)?),
+        };
+        let mut config = match &self.shown {
+            None => builder.with_no_client_auth(),
+            Some((cert_file, key_file)) => builder
+                .with_client_auth_cert(certificates(cert_file)?, key(key_file)?)
+                .map_err(|error| match error {
+                    Error::InconsistentKeys(_) => key_file.error("is not the key of the certificate in cert_file"),
+                    // Said of a key that was read: which algorithms there are, nothing of its bytes.
+                    error => key_file.error(error),
+                })?,
+        };
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        Ok(config)
+    }
+}
+
+/// For a client that never speaks TLS: it trusts nobody.
+pub(super) fn no_tls() -> ClientConfig {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring knows the default versions")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+/// What a failure of TLS comes to, and what may be done about it.
+pub(super) fn describe(error: &Error) -> String {
+    let advice = match error {
+        // The signature is another's where an authority was renewed under its name.
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "; ca_file is to hold what its certificate leads to"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "; server_name is to be the name in its certificate",
+        Error::InvalidMessage(_) => "; perhaps it does not speak TLS",
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "; cert_file and key_file are to be a certificate that it accepts"
+        }
+        _ => "",
+    };
+    format!("{error}{advice}")
+}
+
+/// Named wherever it is used, and never made the process's own, so that no other library's choice can replace it.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The system's certificates, which are those of the image and do not change: read when they are first asked for, as most
+/// sidecars never do.
+fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    if roots.is_empty() {
+        return Err(FileError::new("ca_file is not set, and the system has no certificates"));
+    }
+    Ok(Arc::clone(roots))
+}
+
+/// The certificates of a file that can be the end of a chain. As in Go, it is enough that there is one.
+fn roots(file: &WatchedFile) -> Result<RootCertStore, FileError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(file)?);
+    if roots.is_empty() {
+        return Err(file.error("holds no certificate that can be read"));
+    }
+    Ok(roots)
+}
+
+// What the parser says of bad PEM quotes the line at times, which may be one of a key: it is not passed on.
+
+fn certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.content()).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(file.error("holds no certificate in PEM")),
+        Err(_) => Err(file.error("is not whole, or not PEM")),
+    }
+}
+
+fn key(file: &WatchedFile) -> Result<PrivateKeyDer<'static>, FileError> {
+    PrivateKeyDer::from_pem_slice(file.content()).map_err(|_| file.error("holds no private key in PEM"))
+}
+
+/// Takes whatever certificate is shown, from whoever has its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
