@@ -20,6 +20,7 @@
 //! * [`budget`]: how long each part of a request may take, so that the answer is whole before the scraper gives up.
 //! * [`scrape`]: one target. Its head within the budget, its body as it is pulled and decoded, its failure in an operator's
 //!   words.
+//! * `files`: what is made of files that are replaced while the sidecar runs.
 //! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
 //!

@@ -80,6 +80,7 @@ impl TlsFiles {
                 .with_client_auth_cert(certificates(cert_file)?, key(key_file)?)
                 .map_err(|error| match error {
                     Error::InconsistentKeys(_) => key_file.error("is not the key of the certificate in cert_file"),
+                    Error::InvalidCertificate(_) => cert_file.error("holds no certificate that can be read"),
                     // Said of a key that was read: which algorithms there are, nothing of its bytes.
                     error => key_file.error(error),
                 })?,

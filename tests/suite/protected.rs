@@ -144,6 +144,27 @@ async fn a_certificate_that_leads_to_ca_file_is_taken_and_its_connection_kept() 
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_ends_without_a_word_loses_no_scrape() {
+    let (authority, directory) = (Authority::new(), Directory::new());
+    let shown = Shown::new(&authority.issue(&["127.0.0.1"]));
+    // Every other request finds its connection dead, and nothing in TLS said that it would be.
+    let is_alive = AtomicBool::new(true);
+    let mut side = Stub::route_tls(&shown, move |_| match is_alive.fetch_xor(true, Ordering::Relaxed) {
+        true => vec![ok(SIDE_TEXT.as_bytes())],
+        false => vec![Step::Close],
+    })
+    .await;
+    let ca_file = directory.write("ca.pem", authority.certificate());
+    let sidecar = alone(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
+    for _ in 0..3 {
+        assert!(has_side(&sidecar.scrape(LONG).await));
+    }
+    let requests = side.past_events();
+    let requests = requests.iter().filter(|event| matches!(event, Event::Request(_)));
+    assert_eq!(requests.count(), 5);
+}
+
+#[tokio::test]
 async fn a_certificate_of_another_authority_costs_only_its_targets_samples() {
     let (authority, directory) = (Authority::new(), Directory::new());
     let mut side = server_of(&authority).await;
@@ -429,6 +450,9 @@ async fn a_file_gone_bad_is_told_of_once_and_what_it_held_is_still_used() {
     .await;
 }
 
+/// It is PEM, and nothing more.
+const NO_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n";
+
 #[tokio::test]
 async fn a_file_that_is_not_there_is_named_until_it_is() {
     let (authority, clients, directory) = (Authority::new(), Authority::new(), Directory::new());
@@ -462,7 +486,19 @@ async fn a_file_that_is_not_there_is_named_until_it_is() {
     // What is there, and of no use, is named as well.
     for (option, name, content, why) in [
         ("ca_file", "ca.pem", "", "holds no certificate in PEM"),
+        (
+            "ca_file",
+            "ca.pem",
+            NO_CERTIFICATE,
+            "holds no certificate that can be read",
+        ),
         ("cert_file", "tls.crt", "", "holds no certificate in PEM"),
+        (
+            "cert_file",
+            "tls.crt",
+            NO_CERTIFICATE,
+            "holds no certificate that can be read",
+        ),
         ("key_file", "tls.key", "", "holds no private key in PEM"),
         (
             "key_file",
