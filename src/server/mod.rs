@@ -1,7 +1,7 @@
 //! The connections: who is let in, for how long, and which request goes where.
 //!
-//! In: a listener and an [`Aggregator`]. Out: answers, until [`serve`] is told to stop; then it lets the running
-//! scrapes finish. A client that is idle, slow or gone costs nobody else anything.
+//! In: a listener, an [`Aggregator`] and its [`Settings`]. Out: answers, until [`serve`] is told to stop; then it lets
+//! the running scrapes finish. A client that is idle, slow, gone or not allowed to ask costs nobody else anything.
 
 mod admission;
 mod auth;
