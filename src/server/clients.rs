@@ -1,0 +1,98 @@
+//! Which clients may be connected at once.
+//!
+//! In: where a new client comes from. Out: its [`Client`], for whom another may have to leave. A client that is being
+//! served never has to, nor one that shares its origin with fewer others than somebody else does.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::patience::Client;
+use super::seldom::Seldom;
+
+/// Connections that are open at once; a quiet one of where most come from makes room for one more. A pod has a handful
+/// of scrapers, and each connection costs a file descriptor and some kilobytes.
+const MAX_CONNECTIONS: usize = 256;
+
+/// The clients that are connected, and where from.
+#[derive(Debug, Default)]
+pub(super) struct Clients(Vec<(Origin, Arc<Client>)>);
+
+impl Clients {
+    /// A new client, for whom another may have to leave; `None` if every other one is being served.
+    pub(super) fn let_in(&mut self, origin: Origin, crowding: &Crowding) -> Option<Arc<Client>> {
+        // A connection that is over has dropped its client.
+        self.0.retain(|(_, client)| Arc::strong_count(client) > 1);
+        if self.0.len() >= MAX_CONNECTIONS {
+            let Some(index) = self.most_dispensable() else {
+                if let Some(times) = crowding.turned_away.happened() {
+                    warn!(
+                        times,
+                        "a client was turned away: {MAX_CONNECTIONS} others are being served"
+                    );
+                }
+                return None;
+            };
+            self.0.swap_remove(index).1.put_out();
+        }
+        let client = Arc::new(Client::new());
+        self.0.push((origin, Arc::clone(&client)));
+        Some(client)
+    }
+
+    /// The one that is quiet, of where most come from; of those, the one that has been quiet longest. So whoever opens
+    /// many connections loses its own, never a scraper's.
+    fn most_dispensable(&self) -> Option<usize> {
+        let mut crowds: HashMap<Origin, usize> = HashMap::new();
+        for (origin, _) in &self.0 {
+            *crowds.entry(*origin).or_default() += 1;
+        }
+        let quiet = self.0.iter().enumerate().filter_map(|(index, (origin, client))| {
+            let since = client.quiet_since()?;
+            Some((Reverse(crowds[origin]), since, index))
+        });
+        quiet.min().map(|(_, _, index)| index)
+    }
+}
+
+/// Where a client comes from: its address, of which the first half is one network's in IPv6, where a single machine may
+/// have any number of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Origin(IpAddr);
+
+impl Origin {
+    pub(super) fn of(address: SocketAddr) -> Self {
+        Self(match address.ip().to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address => address,
+        })
+    }
+}
+
+/// What happens where there are more clients than room.
+#[derive(Debug, Default)]
+pub(super) struct Crowding {
+    turned_away: Seldom,
+    pub(super) put_out: Seldom,
+    pub(super) no_place: Seldom,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(address: &str) -> Origin {
+        Origin::of(SocketAddr::new(address.parse().unwrap(), 1))
+    }
+
+    #[test]
+    fn a_machine_is_one_origin_however_it_is_written_and_however_many_addresses_it_has() {
+        assert_eq!(origin("10.0.0.1"), origin("::ffff:10.0.0.1"));
+        assert_ne!(origin("10.0.0.1"), origin("10.0.0.2"));
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+    }
+}
