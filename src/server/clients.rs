@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tracing::warn;
@@ -58,15 +58,15 @@ impl Clients {
     }
 }
 
-/// Where a client comes from: its address, of which the first half is one network's in IPv6, where a single machine may
-/// have any number of them.
+/// Where a client comes from: its address, of which a pod has one or two. Of the loopback network's, whoever is inside the
+/// pod has millions, so that they count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Origin(IpAddr);
 
 impl Origin {
     pub(super) fn of(address: SocketAddr) -> Self {
         Self(match address.ip().to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
             address => address,
         })
     }
@@ -89,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_one_origin_however_it_is_written_and_however_many_addresses_it_has() {
+    fn a_pod_is_one_origin_however_its_address_is_written() {
         assert_eq!(origin("10.0.0.1"), origin("::ffff:10.0.0.1"));
         assert_ne!(origin("10.0.0.1"), origin("10.0.0.2"));
-        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1"));
-        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8::2"));
+        assert_eq!(origin("127.0.0.1"), origin("127.9.8.7"));
     }
 }

@@ -215,6 +215,11 @@ impl Scraper {
         Connection::new(self.stream(port).await.expect("a handshake")).await
     }
 
+    /// Asks on a connection that is there already.
+    pub async fn connect_over(&self, stream: TcpStream) -> Connection {
+        Connection::new(self.secure(stream).await.expect("a handshake")).await
+    }
+
     /// Asks once, on a connection of its own.
     pub async fn get(&self, port: u16, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.connect(port).await.get(path, headers).await.expect("an answer")
