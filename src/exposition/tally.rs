@@ -16,7 +16,7 @@ pub const MAX_QUOTED: usize = 200;
 pub struct Offence {
     /// The number of the line, or of the message, from 1.
     pub line: u64,
-    /// The line, of protobuf the family's name as far as it can be read: at most [`MAX_QUOTED`] bytes, with U+FFFD for
+    /// The line without the blanks before it, of protobuf the family's name as far as it can be read: at most [`MAX_QUOTED`] bytes, with U+FFFD for
     /// what is no UTF-8.
     pub text: String,
     /// Why it was dropped.

@@ -3,6 +3,7 @@
 //! * `lines`, `openmetrics`, `engine`, `properties`, `corpus`: the exposition engine, bytes in and bytes out.
 //! * `protobuf`, `protobuf_properties`: the same for bodies of protobuf messages.
 //! * `to_protobuf`, `to_protobuf_properties`: text and OpenMetrics that go out as such messages.
+//! * `rules`, `rules_properties`: what holds of a target's rules whatever is read and whatever is written.
 //! * `negotiation`: the `Accept` headers that scrapers really send, and what is made of them.
 //! * `targets`, `formats`, `clients`, `serving`, `compression`, `process`: the real binary between scripted targets and
 //!   scripted clients, on real sockets.
@@ -26,6 +27,8 @@ mod properties;
 mod protected;
 mod protobuf;
 mod protobuf_properties;
+mod rules;
+mod rules_properties;
 mod serving;
 mod status;
 mod support;

@@ -112,7 +112,7 @@ fn good(kind: MetricType) -> Vec<u8> {
     metric.encode_to_vec()
 }
 
-fn counter(value: f64) -> Metric {
+pub fn counter(value: f64) -> Metric {
     let counter = Counter {
         value: Some(value),
         ..Counter::default()
@@ -123,14 +123,14 @@ fn counter(value: f64) -> Metric {
     }
 }
 
-fn gauge(value: f64) -> Metric {
+pub fn gauge(value: f64) -> Metric {
     Metric {
         gauge: Some(Gauge { value: Some(value) }),
         ..Metric::default()
     }
 }
 
-fn untyped(value: f64) -> Metric {
+pub fn untyped(value: f64) -> Metric {
     Metric {
         untyped: Some(crate::support::protobuf::Untyped { value: Some(value) }),
         ..Metric::default()
@@ -144,7 +144,7 @@ fn summary(summary: Summary) -> Metric {
     }
 }
 
-fn histogram(histogram: Histogram) -> Metric {
+pub fn histogram(histogram: Histogram) -> Metric {
     Metric {
         histogram: Some(histogram),
         ..Metric::default()

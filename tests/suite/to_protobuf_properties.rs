@@ -516,7 +516,7 @@ fn settings() -> impl Strategy<Value = Setting> {
     (untyped(), select(vec![Names::Underscores, Names::Utf8])).prop_map(|(untyped, names)| Setting { untyped, names })
 }
 
-fn check_counts(families: &[MetricFamily], samples: u64) -> Result<(), TestCaseError> {
+pub fn check_counts(families: &[MetricFamily], samples: u64) -> Result<(), TestCaseError> {
     let told = Told::by(families);
     let (least, most) = (told.surely.len(), told.surely.len() + told.perhaps.len());
     prop_assert!(
