@@ -75,6 +75,7 @@ impl<D: Dialect, O: Output> Rewrite<D, O> {
     pub(super) fn continuing(lines: Lines, tally: Tally, names: Names) -> Self {
         let mut rest = Self::new(&Rules::default(), names);
         rest.lines = lines;
+        rest.body.has_ended = tally.is_over_limit();
         rest.body.tally = tally;
         rest
     }
@@ -129,6 +130,7 @@ struct Body<D, O> {
     untyped: Untyped,
     filter: Option<Arc<Filter>>,
     tally: Tally,
+    /// No line that follows is written: `# EOF` came, or there were too many samples.
     has_ended: bool,
     output: O,
 }
@@ -212,10 +214,10 @@ impl Held {
 
 impl<D: Dialect, O: Output> Body<D, O> {
     fn line(&mut self, line: Result<&[u8], TooLong<'_>>, families: &mut Families, out: &mut Vec<u8>) {
-        if self.tally.is_over_limit() {
-            return;
-        }
         self.tally.next();
+        if self.has_ended {
+            return self.line_behind_the_end(line);
+        }
         let line = match line {
             Ok(line) => line,
             Err(TooLong(start)) => return self.tally.drop_line(DropReason::TooLong, start),
@@ -226,12 +228,6 @@ impl<D: Dialect, O: Output> Body<D, O> {
             &line[skip_blanks(line, 0)..]
         };
         let text = text_of(line);
-        if self.has_ended {
-            if !text.is_empty() {
-                self.tally.drop_line(DropReason::Malformed, text);
-            }
-            return;
-        }
         let written = match D::line(text) {
             Line::Sample => self.sample(line, families, out),
             Line::Comment => Ok(()),
@@ -247,23 +243,28 @@ impl<D: Dialect, O: Output> Body<D, O> {
         }
     }
 
+    /// Drops a line behind `# EOF`. Behind the limit nothing is counted.
+    #[cold]
+    fn line_behind_the_end(&mut self, line: Result<&[u8], TooLong<'_>>) {
+        if self.tally.is_over_limit() {
+            return;
+        }
+        match line.map(text_of) {
+            Ok(b"") => {}
+            Ok(text) => self.tally.drop_line(DropReason::Malformed, text),
+            Err(TooLong(start)) => self.tally.drop_line(DropReason::TooLong, start),
+        }
+    }
+
     fn sample(&mut self, line: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Result<(), DropReason> {
         let sample = self.scanner.scan(text_of(line)).map_err(|_| DropReason::Malformed)?;
         let name = sample.name.of(line);
         let verdict = match self.verdicts.of(name, sample.same_name) {
             Some(verdict) => verdict,
-            None => {
-                let family = self.family_of(name, families);
-                if let Ok(family) = &family
-                    && !self.tally.has_room_for(1)
-                {
-                    self.cut(Some(family));
-                    return Ok(());
-                }
-                let verdict = family.and_then(|family| self.announce(&family, families, out));
-                self.verdicts.add(name, verdict);
-                verdict
-            }
+            None => match self.first_sample(name, families, out) {
+                Some(verdict) => verdict,
+                None => return Ok(()),
+            },
         };
         let part = verdict?;
         if !self.tally.has_room_for(1) {
@@ -296,10 +297,26 @@ impl<D: Dialect, O: Output> Body<D, O> {
         }
     }
 
+    /// Settles what becomes of the samples of this name and announces their family, unless they have no room.
+    #[inline(never)]
+    fn first_sample(&mut self, name: &[u8], families: &mut Families, out: &mut Vec<u8>) -> Option<Verdict> {
+        let family = self.family_of(name, families);
+        if let Ok(family) = &family
+            && !self.tally.has_room_for(1)
+        {
+            self.cut(Some(family));
+            return None;
+        }
+        let verdict = family.and_then(|family| self.announce(&family, families, out));
+        self.verdicts.add(name, verdict);
+        Some(verdict)
+    }
+
     /// Ends the output in front of a sample that has no room, of this family or of the one announced last.
     #[cold]
     fn cut(&mut self, beyond: Option<&Family<'_>>) {
         self.tally.exceed_limit();
+        self.has_ended = true;
         self.held.clear();
         let left_out = self.output.cut(beyond);
         self.tally.leave_out(left_out);

@@ -91,6 +91,7 @@ impl Tally {
     }
 
     /// Keeps the line at hand to show, if it is the first.
+    #[cold]
     pub(super) fn note_offence(&mut self, reason: DropReason, line: &[u8]) {
         self.first_offence.get_or_insert_with(|| Offence {
             line: self.number,
