@@ -50,18 +50,19 @@ pub struct Target {
 }
 
 impl Target {
-    /// A target that no file has been read for, and no connection made.
+    /// A target of this scraper's that no file has been read for, and no connection made.
     ///
     /// # Errors
     ///
     /// Its HTTP client cannot be set up.
     pub fn new(
+        scraper: &Scraper,
         name: String,
         address: Address,
         http: &HttpOptions,
         max_body_bytes: u64,
     ) -> Result<Self, reqwest::Error> {
-        let access = Access::new(&address, http)?;
+        let access = Access::new(&address, http, scraper.kept_connections)?;
         Ok(Self {
             name,
             address,
@@ -181,22 +182,28 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Scrapes targets over connections that are kept.
+/// Scrapes targets, if they are few over connections that are kept.
 #[derive(Debug, Clone)]
 pub struct Scraper {
     /// The client of all targets that have none of their own.
     client: Client,
+    /// Connections without TLS that are kept to each target.
+    kept_connections: usize,
 }
 
 impl Scraper {
-    /// A scraper without connections.
+    /// A scraper of so many targets, without connections.
     ///
     /// # Errors
     ///
     /// The HTTP client cannot be set up.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        let client = client::shared()?;
-        Ok(Self { client })
+    pub fn new(targets: usize) -> Result<Self, reqwest::Error> {
+        let kept_connections = client::kept_connections(targets);
+        let client = client::shared(kept_connections)?;
+        Ok(Self {
+            client,
+            kept_connections,
+        })
     }
 
     /// Asks `target` for its exposition, in one of the formats that `accept` names, and waits for its head.

@@ -74,10 +74,11 @@ impl Aggregator {
     ///
     /// The HTTP client cannot be set up.
     pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
+        let scraper = Scraper::new(config.targets.len())?;
         let plan = |configured: &TargetConfig| {
             let (name, address) = (configured.name.clone(), configured.address.clone());
             Ok(Arc::new(Plan {
-                target: Target::new(name, address, &configured.http, config.max_body_bytes)?,
+                target: Target::new(&scraper, name, address, &configured.http, config.max_body_bytes)?,
                 is_verbatim: config.is_verbatim(configured),
                 rules: config.rules_of(configured),
             }))
@@ -85,8 +86,8 @@ impl Aggregator {
         let names = config.targets.iter().map(|target| target.name.as_str());
         let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
         Ok(Self {
-            scraper: Scraper::new()?,
             plans: config.targets.iter().map(plan).collect::<Result<_, _>>()?,
+            scraper,
             timeout: config.scrape_timeout,
             offset: config.scrape_timeout_offset,
             telemetry: Arc::new(Telemetry::new(names)),

@@ -25,6 +25,17 @@ use crate::files::{FileError, LastGood, News, WatchedFile};
 /// Connections that are kept to each target: two Prometheus servers often scrape one pod.
 pub(super) const KEPT_CONNECTIONS: usize = 2;
 
+/// Targets up to which connections without TLS are kept. A kept one through which a large body came holds 400 kB for the
+/// next, which is what the HTTP client reads at once, and that would be most of the memory of a pod with many targets; a
+/// new one to a target in the same pod costs a fraction of a millisecond. With TLS a new one costs more, and a
+/// kept one holds less, because it is read record by record.
+const FEW_TARGETS: usize = 4;
+
+/// Connections without TLS that are kept to each of so many targets.
+pub(super) fn kept_connections(targets: usize) -> usize {
+    if targets <= FEW_TARGETS { KEPT_CONNECTIONS } else { 0 }
+}
+
 /// How long an unused connection is kept: longer than any usual scrape interval.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
@@ -35,13 +46,15 @@ const LOCALHOST: [SocketAddr; 2] = [
 ];
 
 /// The client of all targets that need no other.
-pub(super) fn shared() -> Result<Client, reqwest::Error> {
-    plain().build()
+pub(super) fn shared(kept: usize) -> Result<Client, reqwest::Error> {
+    plain(kept).build()
 }
 
-fn plain() -> ClientBuilder {
+fn plain(kept: usize) -> ClientBuilder {
     // Left to itself, the builder would look for a cryptography provider of the process's own.
-    builder().tls_backend_preconfigured(no_tls())
+    builder()
+        .pool_max_idle_per_host(kept)
+        .tls_backend_preconfigured(no_tls())
 }
 
 fn builder() -> ClientBuilder {
@@ -96,9 +109,9 @@ pub(super) struct Session<'a> {
 }
 
 impl Access {
-    pub(super) fn new(address: &Address, http: &HttpOptions) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(address: &Address, http: &HttpOptions, kept: usize) -> Result<Self, reqwest::Error> {
         let client = match &address.socket {
-            Some(path) => OwnClient::Socket(plain().unix_socket(path.as_path()).build()?),
+            Some(path) => OwnClient::Socket(plain(kept).unix_socket(path.as_path()).build()?),
             None if address.url.scheme() == "https" => {
                 OwnClient::Tls(Box::new(Mutex::new(TlsClient::new(address, http))))
             }
