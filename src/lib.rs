@@ -8,21 +8,25 @@
 //! ```text
 //!            config ── read by all, reads nobody
 //!
-//! scraper ─► server ─► aggregate ─► scrape ─► queue-proxy, application
-//!                          │    ◄──── chunks
-//!                          ▼
-//!                      exposition ── bytes in, bytes out
+//! scraper ─► server ─► aggregate ─► scrape ─► queue-proxy, application, any other target
+//!               │          │  │ ◄──── chunks
+//!               │          │  └────► telemetry ── what came of each target
+//!               │          ▼             ▲
+//!               │      exposition        │
+//!               └── status page ─────────┘
 //! ```
 //!
-//! * [`server`]: connections. Who is let in and for how long, which request goes where, how an answer is compressed, how the
-//!   process stops.
+//! * [`server`]: connections. Who is let in and for how long, who may ask, which request goes where, how an answer is
+//!   compressed, what the sidecar says of itself, how the process stops.
 //! * [`aggregate`]: one request. Every target asked at once, their bodies written one after the other.
 //! * [`budget`]: how long each part of a request may take, so that the answer is whole before the scraper gives up.
-//! * [`scrape`]: one target. Its head within the budget, its body as it is pulled and decoded, its failure in an operator's
-//!   words.
+//! * [`scrape`]: one target. How it is reached, its head within the budget, its body as it is pulled and decoded, its
+//!   failure in an operator's words.
 //! * `files`: what is made of files that are replaced while the sidecar runs.
+//! * [`telemetry`]: what is known of each target, what is news of it, and the sidecar's own metrics.
 //! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
+//! * [`check`] and [`cli`]: the command line, and one scrape with all that there is to say of it.
 //!
 //! A room knows those below it and none above. Data is pulled: a scraper that reads polls the server's body, which polls
 //! the answer, which polls a target's body and pushes what came through the engine. There is no channel and no task
@@ -40,6 +44,8 @@
 //!    line each, and `protobuf.rs` those of messages.
 //! 3. **Inside the budget, always.** Whoever adds a wait adds a deadline from [`budget::Budget`].
 //! 4. **Constant memory.** Whatever grows with what a target sends has a bound and a reason for its size.
+//! 5. **No secret is shown.** What stands in a file never leaves the rooms that use it; a header's value is marked as one.
+//! 6. **What a target says is data.** It is quoted, cut and escaped wherever a person or a terminal reads it.
 //!
 //! # A working use
 //!
