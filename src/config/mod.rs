@@ -362,7 +362,8 @@ impl Environment {
         let names = parse(
             "QPEXT_SERVING_LABEL_NAMES",
             self.qpext_serving_label_names,
-            "three different label names with commas between them: of the service, the configuration and the revision",
+            "three different label names with commas between them, of the service, the configuration and the revision, \
+             other than container_name, le, quantile, target, reason and version",
             DEFAULT_SERVING_LABEL_NAMES.map(str::to_owned),
             serving_label_names,
         )?;
@@ -375,8 +376,9 @@ impl Environment {
         pairs.extend(parse(
             "QPEXT_EXTRA_LABELS",
             self.qpext_extra_labels,
-            "a list such as team=ml,zone=eu of label names that are different from one another, from the serving \
-             labels' and from container_name, le and quantile, and do not start with two underscores",
+            "a list such as team=ml,zone=eu of labels that are not empty, with names that are different from one another, \
+             from the serving labels' and from container_name, le, quantile, target, reason and version, and do not \
+             start with two underscores",
             Vec::new(),
             |value| extra_labels(value, &names),
         )?);

@@ -4,7 +4,7 @@
 //! sidecar's own. What is said of a bad value never repeats one that may be a secret.
 
 use std::fmt;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
 use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue};
@@ -180,23 +180,36 @@ impl TargetConfig {
         if self.address.socket.is_some() || self.address.url.port_or_known_default() != Some(listen.port()) {
             return false;
         }
-        let host = match self.address.url.host() {
-            None => return false,
+        match self.address.url.host() {
+            None => false,
+            Some(url::Host::Ipv4(address)) => leads_to(address.into(), listen),
+            Some(url::Host::Ipv6(address)) => leads_to(address.into(), listen),
             Some(url::Host::Domain(name)) => {
-                let is_localhost = name == "localhost" || name.ends_with(".localhost");
-                return is_localhost
-                    && listen
-                        .address()
-                        .is_none_or(|own| own.is_loopback() || own.is_unspecified());
+                let name = name.strip_suffix('.').unwrap_or(name);
+                if name == "localhost" || name.ends_with(".localhost") {
+                    return LOOPBACKS.iter().any(|loopback| leads_to(*loopback, listen));
+                }
+                // The pod's own name, for one. A name that nobody knows yet leads nowhere.
+                let mut found = (name, listen.port()).to_socket_addrs().into_iter().flatten();
+                found.any(|address| leads_to(address.ip(), listen))
             }
-            Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
-        };
-        match listen.address() {
-            Some(own) if !own.is_unspecified() => own == host,
-            // Nothing but an address of this machine can be bound.
-            Some(_) | None => host.is_unspecified() || UdpSocket::bind((host, 0)).is_ok(),
         }
+    }
+}
+
+const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Whether who connects to this address comes to who listens there.
+fn leads_to(address: IpAddr, listen: Listen) -> bool {
+    let address = address.to_canonical();
+    if address.is_unspecified() {
+        // Who connects to no address in particular comes to this machine's own.
+        return LOOPBACKS.iter().any(|loopback| leads_to(*loopback, listen));
+    }
+    match listen.address().map(|own| own.to_canonical()) {
+        Some(own) if !own.is_unspecified() => own == address,
+        // Nothing but an address of this machine can be bound.
+        Some(_) | None => UdpSocket::bind((address, 0)).is_ok(),
     }
 }
 
@@ -220,7 +233,8 @@ pub(super) fn added(value: Option<&str>) -> Result<Vec<TargetConfig>, ConfigErro
     let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
         return Ok(Vec::new());
     };
-    let targets = if value.starts_with('[') {
+    // One that starts with a brace was meant as JSON; read as a list, its pieces may be secrets.
+    let targets = if value.starts_with(['[', '{']) {
         from_json(value)?
     } else {
         value.split(',').map(from_short).collect::<Result<_, _>>()?
@@ -239,10 +253,13 @@ const SHORT: &str = "name=address, where the address is a port (9089), a port an
 
 fn from_short(entry: &str) -> Result<TargetConfig, ConfigError> {
     let entry = entry.trim();
-    let refuse = |expected: &str| match entry.contains('@') {
+    let refuse = |expected: &str| match (entry.contains(['@', '"', '{']), entry.split_once('=')) {
+        (false, _) => ConfigError::new(TARGETS, entry, expected),
         // It may hold a password.
-        true => ConfigError::without_value(TARGETS, expected),
-        false => ConfigError::new(TARGETS, entry, expected),
+        (true, Some((name, _))) if wrong_name(name.trim_end()).is_none() => {
+            ConfigError::without_value(format!("{TARGETS}[{}]", name.trim_end()), expected)
+        }
+        (true, _) => ConfigError::without_value(TARGETS, expected),
     };
     let (name, address) = entry.split_once('=').ok_or_else(|| refuse(SHORT))?;
     let (name, address) = (name.trim_end(), address.trim_start());
@@ -323,7 +340,7 @@ const FIELDS: &str = "one of name, url, ca_file, cert_file, key_file, server_nam
 fn from_json(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
     let entries: Vec<Value> = serde_json::from_str(text).map_err(|error| {
         let place = format!("{TARGETS}, line {}, column {}", error.line(), error.column());
-        ConfigError::without_value(place, "a JSON array of objects")
+        ConfigError::without_value(place, "a JSON array of objects, in [ and ]")
     })?;
     entries
         .into_iter()
@@ -340,7 +357,15 @@ fn from_object(index: usize, entry: Value) -> Result<TargetConfig, ConfigError> 
     }
     // From here on it says more than its number.
     fields.place = format!("{TARGETS}[{name}]");
-    let url = fields.required("url")?;
+    let url = match fields.map.get("url") {
+        // A port as a number means what it says.
+        Some(Value::Number(port)) => {
+            let port = port.to_string();
+            fields.map.remove("url");
+            port
+        }
+        _ => fields.required("url")?,
+    };
     let address = address_of(&url).map_err(|expected| match url.contains('@') {
         true => ConfigError::without_value(fields.place("url"), expected),
         false => ConfigError::new(fields.place("url"), &url, expected),
@@ -392,11 +417,8 @@ fn authorization(fields: &mut Fields) -> Result<Option<Authorization>, ConfigErr
         (None, Some(mut basic)) => {
             let username = basic.required("username")?;
             if username.contains(':') {
-                return Err(ConfigError::new(
-                    basic.place("username"),
-                    &username,
-                    "a name without a colon",
-                ));
+                // What is behind the colon may be the password.
+                return Err(basic.refuse("username", "a name without a colon"));
             }
             let password_file = basic.file("password_file")?;
             basic.done("one of username and password_file")?;

@@ -105,7 +105,9 @@ pub(super) fn extra_labels(value: &str, taken: &[String]) -> Option<Vec<(String,
     }
     let pairs = value.split(',').map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        Some((name.trim().to_owned(), value.trim().to_owned()))
+        // To Prometheus an empty label is none.
+        let value = value.trim();
+        (!value.is_empty()).then(|| (name.trim().to_owned(), value.to_owned()))
     });
     let pairs: Vec<(String, String)> = pairs.collect::<Option<_>>()?;
     let is_wrong = pairs.iter().any(|(name, _)| is_reserved(name) || taken.contains(name))
@@ -113,8 +115,11 @@ pub(super) fn extra_labels(value: &str, taken: &[String]) -> Option<Vec<(String,
     (!is_wrong).then_some(pairs)
 }
 
-/// Whether no added label may have this name: those that tell a target's own series apart, and those that Prometheus
-/// takes away (its names with two underscores).
+/// Whether no added label may have this name: those that tell a target's own series apart, those of the sidecar's own
+/// metrics, and those that Prometheus takes away (its names with two underscores).
 fn is_reserved(name: &str) -> bool {
-    matches!(name, CONTAINER_NAME | "le" | "quantile") || name.starts_with("__")
+    matches!(
+        name,
+        CONTAINER_NAME | "le" | "quantile" | "target" | "reason" | "version"
+    ) || name.starts_with("__")
 }
