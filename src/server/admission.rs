@@ -1,13 +1,15 @@
 //! Which scrapes may run at once.
 //!
 //! A scrape holds a place until its answer is handed over. Where every place is taken, the newcomer is turned away —
-//! unless one of the places is held by a client that asked and does not read. Then it is that client who leaves.
+//! unless one of the places is held by a client that asked and does not read, or somebody else holds many of them. Then it is
+//! that client who leaves.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::clients::{Origin, crowds};
 use super::lock;
 use super::patience::Client;
 
@@ -49,8 +51,9 @@ impl Admission {
     pub(super) fn enter(self: &Arc<Self>, client: Arc<Client>) -> Option<Ticket> {
         let mut places = lock(&self.places);
         if places.len() >= self.limit {
-            let unread = places.iter().position(|place| place.is_unread())?;
-            places.swap_remove(unread).client.put_out();
+            let unread = places.iter().position(|place| place.is_unread());
+            let index = unread.or_else(|| most_crowded(&places, client.origin()))?;
+            places.remove(index).client.put_out();
         }
         let place = Arc::new(Place {
             client,
@@ -62,6 +65,15 @@ impl Admission {
             place,
         })
     }
+}
+
+/// The newest place of the origin that holds most of them, if that holds more than the newcomer's would with this one.
+fn most_crowded(places: &[Arc<Place>], newcomer: Origin) -> Option<usize> {
+    let crowds = crowds(places.iter().map(|place| place.client.origin()));
+    let own = crowds.get(&newcomer).copied().unwrap_or_default();
+    let places = places.iter().map(|place| crowds[&place.client.origin()]).enumerate();
+    let (index, most) = places.max_by_key(|(index, crowd)| (*crowd, *index))?;
+    (most > own + 1).then_some(index)
 }
 
 impl Place {
@@ -87,8 +99,12 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
+    fn client(pod: u8) -> Arc<Client> {
+        Arc::new(Client::new(Origin::of(([10, 0, 0, pod], 1).into())))
+    }
+
     fn enter(admission: &Arc<Admission>) -> Option<Ticket> {
-        admission.enter(Arc::new(Client::new()))
+        admission.enter(client(1))
     }
 
     #[tokio::test]
@@ -104,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_leaves_its_place_to_the_next() {
         let admission = Arc::new(Admission::new(1));
-        let client = Arc::new(Client::new());
+        let client = client(1);
         let slow = admission.enter(Arc::clone(&client)).unwrap();
         slow.set_unread(true);
         assert!(enter(&admission).is_none(), "it has a second to read");
@@ -125,5 +141,22 @@ mod tests {
         tokio::time::advance(UNREAD_FOR * 10).await;
         reading.set_unread(false);
         assert!(enter(&admission).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_holds_most_places_leaves_one_to_who_holds_none() {
+        let admission = Arc::new(Admission::new(3));
+        let crowd = [client(1), client(1), client(1)];
+        let _held: Vec<_> = crowd
+            .iter()
+            .map(|client| admission.enter(Arc::clone(client)).unwrap())
+            .collect();
+        assert!(enter(&admission).is_none(), "one of their own has no claim");
+        let _scraper = admission.enter(client(2)).unwrap();
+        crowd[2].is_put_out().await;
+        assert!(admission.enter(client(2)).is_none(), "two and one is fair");
+        let _other = admission.enter(client(3)).unwrap();
+        crowd[1].is_put_out().await;
+        assert!(admission.enter(client(4)).is_none(), "one each is fair");
     }
 }

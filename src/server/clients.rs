@@ -19,13 +19,13 @@ const MAX_CONNECTIONS: usize = 256;
 
 /// The clients that are connected, and where from.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Vec<(Origin, Arc<Client>)>);
+pub(super) struct Clients(Vec<Arc<Client>>);
 
 impl Clients {
     /// A new client, for whom another may have to leave; `None` if every other one is being served.
     pub(super) fn let_in(&mut self, origin: Origin, crowding: &Crowding) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.
-        self.0.retain(|(_, client)| Arc::strong_count(client) > 1);
+        self.0.retain(|client| Arc::strong_count(client) > 1);
         if self.0.len() >= MAX_CONNECTIONS {
             let Some(index) = self.most_dispensable() else {
                 if let Some(times) = crowding.turned_away.happened() {
@@ -36,26 +36,32 @@ impl Clients {
                 }
                 return None;
             };
-            self.0.swap_remove(index).1.put_out();
+            self.0.swap_remove(index).put_out();
         }
-        let client = Arc::new(Client::new());
-        self.0.push((origin, Arc::clone(&client)));
+        let client = Arc::new(Client::new(origin));
+        self.0.push(Arc::clone(&client));
         Some(client)
     }
 
     /// The one that is quiet, of where most come from; of those, the one that has been quiet longest. So whoever opens
     /// many connections loses its own, never a scraper's.
     fn most_dispensable(&self) -> Option<usize> {
-        let mut crowds: HashMap<Origin, usize> = HashMap::new();
-        for (origin, _) in &self.0 {
-            *crowds.entry(*origin).or_default() += 1;
-        }
-        let quiet = self.0.iter().enumerate().filter_map(|(index, (origin, client))| {
+        let crowds = crowds(self.0.iter().map(|client| client.origin()));
+        let quiet = self.0.iter().enumerate().filter_map(|(index, client)| {
             let since = client.quiet_since()?;
-            Some((Reverse(crowds[origin]), since, index))
+            Some((Reverse(crowds[&client.origin()]), since, index))
         });
         quiet.min().map(|(_, _, index)| index)
     }
+}
+
+/// How many come from each origin.
+pub(super) fn crowds(origins: impl Iterator<Item = Origin>) -> HashMap<Origin, usize> {
+    let mut crowds = HashMap::new();
+    for origin in origins {
+        *crowds.entry(origin).or_default() += 1;
+    }
+    crowds
 }
 
 /// Where a client comes from: its address, of which a pod has one or two. Of the loopback network's, whoever is inside the

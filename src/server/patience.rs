@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
+use super::clients::Origin;
 use super::lock;
 
 /// How long a client may take to send a request's head, from its first byte; a new client from the moment it connects.
@@ -45,6 +46,7 @@ pub(super) enum Phase {
 /// A client: what it is doing, told by those who know, and whether it is to leave.
 #[derive(Debug)]
 pub(super) struct Client {
+    origin: Origin,
     phase: Mutex<Phase>,
     /// Who is to be woken when it has had its answer: its next request may have come already.
     reader: Mutex<Option<Waker>>,
@@ -52,13 +54,19 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that just connected.
-    pub(super) fn new() -> Self {
+    /// A client that just connected from there.
+    pub(super) fn new(origin: Origin) -> Self {
         Self {
+            origin,
             phase: Mutex::new(Phase::SendingHead(Instant::now())),
             reader: Mutex::default(),
             put_out: Notify::new(),
         }
+    }
+
+    /// Where it comes from.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -332,7 +340,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_has_ten_seconds_for_a_head_and_five_minutes_between_two_requests() {
         let (near, mut far) = duplex(64);
-        let client = Arc::new(Client::new());
+        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
         let mut stream = Patient::new(near, Arc::clone(&client));
         let after = fails_after(async { stream.read_u8().await.unwrap_err() }).await;
         assert_eq!(after.as_secs(), 10);
@@ -348,7 +356,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_served_may_be_silent_but_must_read() {
         let (near, _far) = duplex(64);
-        let client = Arc::new(Client::new());
+        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
         let served = client.serve();
         let mut stream = Patient::new(near, client);
         let silence = tokio::time::timeout(Duration::from_secs(3600), stream.read_u8());
@@ -361,7 +369,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_must_read_what_a_stream_holds_for_it_too() {
         let (near, _far) = duplex(64);
-        let client = Arc::new(Client::new());
+        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
         let _served = client.serve();
         let mut stream = Patient::new(BufWriter::new(near), client);
         stream.write_all(&[0; 100]).await.unwrap();
@@ -374,7 +382,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_are_read_one_at_a_time() {
         let (near, mut far) = duplex(1024);
-        let client = Arc::new(Client::new());
+        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
         let mut stream = Patient::new(near, Arc::clone(&client));
         let heads = [
             "\r\nGET /1 HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -404,7 +412,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_sends_much_behind_its_request_is_put_out() {
         let (near, mut far) = duplex(64 << 10);
-        let client = Arc::new(Client::new());
+        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
         let mut stream = Patient::new(near, Arc::clone(&client));
         far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let _length = stream.read(&mut [0; 1024]).await.unwrap();
