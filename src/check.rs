@@ -189,10 +189,7 @@ impl Report {
                 let earlier = remark
                     .earlier
                     .map_or(String::new(), |line| format!(", first in line {line}"));
-                say(
-                    text,
-                    format_args!("  line {}: {}{earlier}", remark.line, printable(&remark.text)),
-                );
+                say(text, format_args!("  line {}: {}{earlier}", remark.line, remark.text));
             }
             if *count > shown {
                 say(text, format_args!("  and {} more", count - shown));
@@ -237,21 +234,14 @@ fn say_of_target(state: &TargetState, address: &str, text: &mut String) {
     }
     if let Some(offence) = &outcome.offence {
         let (line, reason) = (offence.line, offence.reason.as_str());
-        let shown = printable(&offence.text);
         say(
             text,
-            format_args!("{}: line {line} is the first dropped, as {reason}: {shown}", state.name),
+            format_args!(
+                "{}: line {line} is the first dropped, as {reason}: {}",
+                state.name, offence.text
+            ),
         );
     }
-}
-
-/// A text of a target's without what a terminal would take for orders.
-fn printable(text: &str) -> String {
-    let characters = text.chars().map(|character| match character.is_control() {
-        true => character.escape_default().to_string(),
-        false => character.to_string(),
-    });
-    characters.collect()
 }
 
 fn say(text: &mut String, line: std::fmt::Arguments<'_>) {

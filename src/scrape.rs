@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::budget::{Budget, TIMEOUT_HEADER};
 use crate::config::{Address, HttpOptions};
-use crate::exposition::Format;
+use crate::exposition::{Format, printable};
 use crate::negotiation::format_of;
 use client::{Access, KEPT_CONNECTIONS};
 use decode::{Coding, Decoder};
@@ -387,7 +387,12 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeE
 }
 
 fn quote(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).chars().take(QUOTED_CHARACTERS).collect()
+    printable(
+        &String::from_utf8_lossy(value)
+            .chars()
+            .take(QUOTED_CHARACTERS)
+            .collect::<String>(),
+    )
 }
 
 /// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".

@@ -11,6 +11,7 @@ use super::chars::skip_blanks;
 use super::dialect::{Dialect, OpenMetrics, Text};
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
+use super::printable::printable;
 use super::sample::Scanner;
 
 /// A review of text.
@@ -269,7 +270,7 @@ impl<D: Dialect> Reading<D> {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         if *count <= KEPT_OF_A_KIND as u64 {
-            let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).into_owned();
+            let text = printable(&String::from_utf8_lossy(&text[..text.len().min(SHOWN)]));
             self.remarks.push(Remark {
                 kind,
                 line,

@@ -4,6 +4,7 @@
 use std::num::NonZeroU64;
 
 use super::counts::{Counts, DropReason};
+use super::printable::printable;
 
 /// The bytes that an operator is shown of a line: the start of it tells what it is, and a log line must stay one.
 pub const MAX_QUOTED: usize = 200;
@@ -17,7 +18,7 @@ pub struct Offence {
     /// The number of the line, or of the message, from 1.
     pub line: u64,
     /// The line without the blanks before it, of protobuf the family's name as far as it can be read: at most [`MAX_QUOTED`] bytes, with U+FFFD for
-    /// what is no UTF-8.
+    /// what is no UTF-8, and what a terminal would obey written out ([`printable`]).
     pub text: String,
     /// Why it was dropped.
     pub reason: DropReason,
@@ -122,7 +123,7 @@ impl Default for Tally {
 fn quote(line: &[u8]) -> String {
     // Up to three bytes more, so that no character is cut that has a place. What is decoded is never shorter than what it
     // was decoded from.
-    let mut text = String::from_utf8_lossy(&line[..line.len().min(MAX_QUOTED + 3)]).into_owned();
+    let mut text = printable(&String::from_utf8_lossy(&line[..line.len().min(MAX_QUOTED + 3)]));
     let end = (0..=MAX_QUOTED.min(text.len()))
         .rev()
         .find(|end| text.is_char_boundary(*end));

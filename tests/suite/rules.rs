@@ -541,7 +541,7 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
         (
             Text,
             b"a 1\n\n# comment\n not\ta sample\r\nnor this\n".to_vec(),
-            offence(4, "not\ta sample\r", DropReason::Malformed),
+            offence(4, "not\\ta sample\\r", DropReason::Malformed),
         ),
         (
             Text,
