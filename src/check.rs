@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::aggregate::Aggregator;
 use crate::config::Config;
-use crate::exposition::{Remark, RemarkKind, ReviewOpenMetrics, ReviewText};
+use crate::exposition::{DropReason, Remark, RemarkKind, ReviewOpenMetrics, ReviewText};
 use crate::telemetry::TargetState;
 
 /// What Prometheus asks for by default, except that text is read, where there is a choice, as what all targets speak.
@@ -25,6 +25,8 @@ const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
 /// What came of one scrape.
 #[derive(Debug)]
 pub struct Report {
+    /// What is odd about the configuration.
+    warnings: Vec<String>,
     /// Each target's state, and where the target is.
     targets: Vec<(TargetState, String)>,
     /// Families to which two targets gave two types.
@@ -53,6 +55,7 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
     let aggregator = Aggregator::new(config)?;
     let headers = HeaderMap::from_iter([(ACCEPT, AS_PROMETHEUS)]);
     let mut report = Report {
+        warnings: config.warnings(),
         targets: Vec::new(),
         conflicts: 0,
         content_type: None,
@@ -98,9 +101,10 @@ impl Report {
     fn findings(&self) -> usize {
         let targets = self.targets.iter();
         let down = targets.clone().filter(|(state, _)| state.is_up() != Some(true)).count();
+        let empty = targets.clone().filter(|(state, _)| is_filtered_away(state)).count();
         let dropping = targets.filter(|(state, _)| lost(state) > 0).count();
         let remarks = self.counts.keys().filter(|kind| kind.is_finding()).count();
-        down + dropping + remarks + usize::from(self.conflicts > 0)
+        self.warnings.len() + down + empty + dropping + remarks + usize::from(self.conflicts > 0)
     }
 
     /// The report as one JSON object.
@@ -120,6 +124,7 @@ impl Report {
         let counts = counts.map(|kind| (kind.as_str().to_owned(), json!(self.counts.get(kind).unwrap_or(&0))));
         json!({
             "findings": self.findings(),
+            "warnings": self.warnings,
             "targets": targets.map(|(state, address)| state.to_json(address)).collect::<Vec<_>>(),
             "answer": {"content_type": self.content_type, "bytes": self.bytes},
             "family_conflicts": self.conflicts,
@@ -143,6 +148,9 @@ impl Report {
             text.push('\n');
         }
         text.push('\n');
+        for warning in &self.warnings {
+            say(&mut text, format_args!("{warning}"));
+        }
         for (state, address) in &self.targets {
             say_of_target(state, address, &mut text);
         }
@@ -203,6 +211,12 @@ fn lost(state: &TargetState) -> u64 {
     state.last.as_ref().map_or(0, |(_, outcome)| outcome.counts.lost())
 }
 
+/// Whether nothing of a target is left, and that because of the filter.
+fn is_filtered_away(state: &TargetState) -> bool {
+    let counts = state.last.as_ref().map(|(_, outcome)| outcome.counts);
+    counts.is_some_and(|counts| counts.samples == 0 && counts.dropped(DropReason::Filtered) > 0)
+}
+
 fn row(state: &TargetState) -> [String; 7] {
     let none = || "-".to_owned();
     let Some((_, outcome)) = &state.last else {
@@ -231,6 +245,16 @@ fn say_of_target(state: &TargetState, address: &str, text: &mut String) {
     let Some((_, outcome)) = &state.last else { return };
     if let Err(error) = &outcome.result {
         say(text, format_args!("{} ({address}) {error}", state.name));
+    }
+    if is_filtered_away(state) {
+        let name = &state.name;
+        say(
+            text,
+            format_args!(
+                "{name}: QPEXT_KEEP_METRICS and QPEXT_DROP_METRICS leave nothing of it; they are matched with names of \
+                 families, as in # TYPE, not of samples"
+            ),
+        );
     }
     if let Some(offence) = &outcome.offence {
         let (line, reason) = (offence.line, offence.reason.as_str());

@@ -8,7 +8,7 @@ use clap::Parser as _;
 use qpext::aggregate::Aggregator;
 use qpext::check;
 use qpext::cli::{Arguments, CheckFormat, Command};
-use qpext::config::{Config, ConfigError, Listen, LogFormat, TargetKind};
+use qpext::config::{Config, ConfigError, Listen, LogFormat};
 use qpext::server::{self, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -90,6 +90,8 @@ fn help(answer: &clap::Error) -> ExitCode {
 }
 
 async fn check(config: &Config, format: CheckFormat) -> Result<ExitCode, Ended> {
+    // Whatever would end the start ends this.
+    Settings::new(config)?;
     let report = check::check(config).await.map_err(|error| cannot_set_up(&error))?;
     let text = match format {
         CheckFormat::Table => report.to_table(),
@@ -118,16 +120,8 @@ async fn run(config: &Config) -> Result<(), Ended> {
         .local_addr()
         .map_err(|error| format!("cannot tell the address served: {error}"))?;
     config.check_served_at(address.port())?;
-    if config.labels.is_empty() && config.targets.iter().any(|target| target.kind == TargetKind::App) {
-        warn!(
-            "no label is added to the app's samples: SERVING_SERVICE and its sisters, and K_SERVICE and its, are unset"
-        );
-    }
-    if !config.unknown_variables.is_empty() {
-        warn!(
-            variables = config.unknown_variables.join(","),
-            "variables that are none of ours are ignored"
-        );
+    for warning in config.warnings() {
+        warn!("{warning}");
     }
     let targets: Vec<String> = aggregator
         .targets()

@@ -306,6 +306,21 @@ impl Config {
         }
     }
 
+    /// What is allowed and hardly meant, for whoever starts or checks.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.labels.is_empty() && self.targets.iter().any(|target| target.kind == TargetKind::App) {
+            let unset = "SERVING_SERVICE and its sisters, and K_SERVICE and its, are unset";
+            warnings.push(format!("no label is added to the app's samples: {unset}"));
+        }
+        if !self.unknown_variables.is_empty() {
+            let variables = self.unknown_variables.join(", ");
+            warnings.push(format!("variables that are none of ours are ignored: {variables}"));
+        }
+        warnings
+    }
+
     /// Refuses a target that is this sidecar itself, once the port is known that it serves.
     ///
     /// # Errors

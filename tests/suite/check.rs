@@ -88,6 +88,28 @@ async fn a_pod_with_faults_ends_with_1_and_names_each() {
 }
 
 #[tokio::test]
+async fn what_is_hardly_meant_is_a_finding() {
+    let app = Stub::text("# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n").await;
+    let port = app.port().to_string();
+    let variables = [
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", &port),
+        ("QPEXT_KEEP_METRICS", "h_bucket"),
+        ("QPEXT_TARGETZ", "x"),
+    ];
+    let (status, said) = run(&variables, &["check"]).await;
+    assert_eq!(status, 1, "{said}");
+    for expected in [
+        "variables that are none of ours are ignored: QPEXT_TARGETZ\n",
+        "no label is added to the app's samples",
+        "app: QPEXT_KEEP_METRICS and QPEXT_DROP_METRICS leave nothing of it",
+        "\n3 findings\n",
+    ] {
+        assert!(said.contains(expected), "{expected} in\n{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_pod_without_an_answer_ends_with_1() {
     let down = Stub::start(vec![answer("500 Internal Server Error", "", b"")]).await;
     let port = down.port().to_string();
@@ -100,6 +122,8 @@ async fn a_pod_without_an_answer_ends_with_1() {
 async fn a_bad_configuration_ends_with_64() {
     let (status, _) = run(&[("QPEXT_UNTYPED", "x")], &["check"]).await;
     assert_eq!(status, 64);
+    let (status, _) = run(&[("QPEXT_BEARER_TOKEN_FILE", "/none/such")], &["check"]).await;
+    assert_eq!(status, 64, "as the start would");
     let (status, _) = run(&[], &["check", "--format", "xml"]).await;
     assert_eq!(status, 64);
     let (status, _) = run(&[], &["chek"]).await;
