@@ -16,11 +16,11 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue};
 
 use crate::budget::{Budget, scraper_timeout};
-use crate::config::{Address, Config, TargetConfig};
+use crate::config::{Address, Config, TargetConfig, TargetKind};
 use crate::exposition::{Rules, Untyped};
 use crate::negotiation::Accepted;
 use crate::scrape::{ScrapeError, Scraper, Target};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 use target::TargetScrape;
 
 pub use answer::Answer;
@@ -67,6 +67,17 @@ pub struct Failure {
     pub error: ScrapeError,
 }
 
+/// What is done with the samples of a target. The application has no label that would tell its series from the sidecar's
+/// own, so families of those names are not its to send.
+fn rules_of(target: &TargetConfig, config: &Config) -> Rules {
+    let mut rules = config.rules_of(target);
+    if config.self_metrics && target.kind == TargetKind::App {
+        let filter = rules.filter.as_deref().cloned().unwrap_or_default();
+        rules.filter = Some(Arc::new(filter.without(&telemetry::FAMILIES)));
+    }
+    rules
+}
+
 impl Aggregator {
     /// Plans the scrapes that the configuration asks for, in the order in which they are written.
     ///
@@ -80,7 +91,7 @@ impl Aggregator {
             Ok(Arc::new(Plan {
                 target: Target::new(&scraper, name, address, &configured.http, config.max_body_bytes)?,
                 is_verbatim: config.is_verbatim(configured),
-                rules: config.rules_of(configured),
+                rules: rules_of(configured, config),
             }))
         };
         let names = config.targets.iter().map(|target| target.name.as_str());

@@ -26,10 +26,11 @@ const MAX_COMPILED: usize = 1 << 20;
 /// let filter = Filter::new(Some("vllm:.*"), Some(".*_created"))?;
 /// # Ok::<(), regex::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Filter {
     keep: Option<Regex>,
     drop: Option<Regex>,
+    reserved: &'static [&'static str],
 }
 
 impl Filter {
@@ -43,13 +44,32 @@ impl Filter {
         Ok(Self {
             keep: keep.map(anchored).transpose()?,
             drop: drop.map(anchored).transpose()?,
+            reserved: &[],
         })
+    }
+
+    /// The same filter, by which families of these names are never written, nor such whose names become one of them where
+    /// a scraper does not read quoted names.
+    #[must_use]
+    pub fn without(self, reserved: &'static [&'static str]) -> Self {
+        Self { reserved, ..self }
     }
 
     /// Whether the family of this name is written.
     pub(super) fn keeps(&self, name: &[u8]) -> bool {
         self.keep.as_ref().is_none_or(|keep| keep.is_match(name))
             && !self.drop.as_ref().is_some_and(|drop| drop.is_match(name))
+            && !self.is_reserved(name)
+    }
+
+    fn is_reserved(&self, name: &[u8]) -> bool {
+        let name = String::from_utf8_lossy(name);
+        let is_old = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':');
+        let escaped = || {
+            name.chars()
+                .map(|character| if is_old(character) { character } else { '_' })
+        };
+        self.reserved.iter().any(|reserved| reserved.chars().eq(escaped()))
     }
 
     /// As [`Self::keeps`], for a name as it stands between quotes, and what is added to it.

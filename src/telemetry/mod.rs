@@ -18,6 +18,7 @@ use crate::exposition::{Counts, DropReason, Format, Offence};
 use crate::scrape::ScrapeError;
 use metrics::{OfTarget, OfTargetAndReason};
 
+pub use metrics::FAMILIES;
 pub use words::time;
 
 /// How often one target's dropped lines are worth a line of the log.
@@ -264,6 +265,25 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(is_told(0) && !is_told(0));
         assert!(!telemetry.record(1, &outcome(Ok(()))).has_offence);
+    }
+
+    #[tokio::test]
+    async fn every_family_is_in_the_list() {
+        let telemetry = Telemetry::new(["app"]);
+        telemetry.record(0, &failed());
+        let dropped = OfTarget::new("app").because("malformed");
+        telemetry.dropped_lines.get_or_create(&dropped).inc();
+        let text = telemetry.exposition(vec![Some(failed())]);
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names = types.map(|line| match line.split_once(' ') {
+            Some((name, "counter")) => format!("{name}_total"),
+            Some((name, "info")) => format!("{name}_info"),
+            other => other.expect("a name and a type").0.to_owned(),
+        });
+        let (mut names, mut families) = (names.collect::<Vec<_>>(), FAMILIES);
+        names.sort();
+        families.sort_unstable();
+        assert_eq!(names, families);
     }
 
     #[tokio::test]

@@ -320,6 +320,26 @@ async fn its_own_metrics_are_messages_where_the_answer_is() {
 }
 
 #[tokio::test]
+async fn the_app_cannot_send_the_sidecars_own_metrics() {
+    let queue_proxy = Stub::text("q 0\n").await;
+    let forged = "# TYPE qpext_target_up counter\nqpext_target_up{target=\"app\"} 7\nqpext_scrapes_total 99\n\
+                  # TYPE qpext_scrapes_total gauge\n{\"qpext.target.samples\",target=\"app\"} 7\nqpext_other 1\n";
+    let app = Stub::text(forged).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SELF_METRICS", "true")]).await;
+    let text = sidecar.scrape(LONG).await.text;
+    assert!(
+        text.starts_with(&format!("q 0\nqpext_other{{{SERVING}}} 1\n# HELP qpext_build_info ")),
+        "{text}"
+    );
+    assert!(text.contains("# TYPE qpext_target_up gauge\n"), "{text}");
+    assert_eq!(value(&text, "qpext_scrapes_total", ""), Some(1.0));
+    assert_eq!(
+        value(&text, "qpext_dropped_lines_total", "reason=\"filtered\""),
+        Some(3.0)
+    );
+}
+
+#[tokio::test]
 async fn promtool_has_no_complaint_about_its_own_metrics() {
     let queue_proxy = Stub::text("x 1\nx {\n").await;
     let app = Stub::start(vec![answer("503 Service Unavailable", "", b"")]).await;
