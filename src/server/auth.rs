@@ -9,6 +9,7 @@ use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 use tracing::warn;
 
+use super::clients::Origin;
 use super::files::{Named, Unfit, Watched};
 use super::seldom::Seldom;
 use super::tls::{CertificateRefused, Peer, Tls};
@@ -20,7 +21,15 @@ use crate::config::{ConfigError, Security};
 pub(super) struct Access {
     pub(super) tls: Option<Tls>,
     token: Option<Watched<Token, 1>>,
-    refused: Seldom,
+    refused: Refused,
+}
+
+/// How often was refused for which reason, as far as the log was not told.
+#[derive(Debug, Default)]
+struct Refused {
+    certificate: Seldom,
+    no_token: Seldom,
+    wrong_token: Seldom,
 }
 
 /// Why a request is refused.
@@ -47,7 +56,7 @@ impl Access {
         Ok(Self {
             tls: security.tls.as_ref().map(Tls::open).transpose()?,
             token: token.transpose()?,
-            refused: Seldom::default(),
+            refused: Refused::default(),
         })
     }
 
@@ -66,10 +75,15 @@ impl Access {
         }
     }
 
-    /// What is answered to a request that is refused.
-    pub(super) fn refuse(&self, refusal: &Refusal) -> Response<Content> {
-        if let Some(times) = self.refused.happened() {
-            warn!(times, why = %refusal, "a request was refused");
+    /// What is answered to a request that is refused, from there.
+    pub(super) fn refuse(&self, refusal: &Refusal, origin: Origin) -> Response<Content> {
+        let seldom = match refusal {
+            Refusal::Certificate(_) => &self.refused.certificate,
+            Refusal::NoToken => &self.refused.no_token,
+            Refusal::WrongToken => &self.refused.wrong_token,
+        };
+        if let Some(times) = seldom.happened() {
+            warn!(times, client = %origin, why = %refusal, "a request was refused");
         }
         let needs_certificate = self.tls.as_ref().is_some_and(Tls::asks_for_certificate);
         // All that is expected, whatever of it is missing: a stranger is not told which half it has right.

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -78,10 +79,17 @@ impl Origin {
     }
 }
 
-/// What happens where there are more clients than room.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What clients do, or have done to them, more often than is worth a line of the log each.
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     turned_away: Seldom,
+    pub(super) no_handshake: Seldom,
     pub(super) put_out: Seldom,
     pub(super) no_place: Seldom,
 }

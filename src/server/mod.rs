@@ -199,7 +199,9 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, st
         match &service.access.tls {
             None => requests(stream, Peer::default(), &client, &service, stopped).await,
             Some(tls) => {
-                if let Some((stream, peer)) = handshake(stream, tls, stopped.clone()).await {
+                if let Some((stream, peer)) =
+                    handshake(stream, tls, (client.origin(), &service.crowding), stopped.clone()).await
+                {
                     requests(stream, peer, &client, &service, stopped).await;
                 }
             }
@@ -220,6 +222,7 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, st
 async fn handshake(
     stream: TcpStream,
     tls: &Tls,
+    (origin, crowding): (Origin, &Crowding),
     mut stopped: watch::Receiver<()>,
 ) -> Option<(impl AsyncRead + AsyncWrite + Unpin, Peer)> {
     let secured = tokio::select! {
@@ -227,9 +230,16 @@ async fn handshake(
         _ = stopped.changed() => return None,
     };
     let secured = secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    secured
-        .inspect_err(|error| debug!(%error, "a client's handshake came to nothing"))
-        .ok()
+    if let Err(error) = &secured {
+        // Who just leaves is no news; who does not speak TLS, or shows what nobody can read, wants to be told.
+        if error.kind() != io::ErrorKind::InvalidData {
+            debug!(%error, "a client's handshake came to nothing");
+        } else if let Some(times) = crowding.no_handshake.happened() {
+            let hint = "a scraper's scheme is to be https";
+            warn!(times, client = %origin, %error, hint, "a client's handshake came to nothing");
+        }
+    }
+    secured.ok()
 }
 
 /// Serves a client's requests.
@@ -289,7 +299,7 @@ impl Service {
         let is_scrape = request.uri().path() == "/metrics";
         let mut response = match self.check(&request, peer) {
             Ok(()) => self.route(request, client).await,
-            Err(refusal) => self.access.refuse(&refusal),
+            Err(refusal) => self.access.refuse(&refusal, client.origin()),
         };
         if is_scrape {
             response.headers_mut().insert(VARY, SCRAPE_VARIES);
