@@ -27,6 +27,7 @@
 //! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
 //! * [`check`] and [`cli`]: the command line, and one scrape with all that there is to say of it.
+//! * `lock`: how a lock is taken.
 //!
 //! A room knows those below it and none above. Data is pulled: a scraper that reads polls the server's body, which polls
 //! the answer, which polls a target's body and pushes what came through the engine. There is no channel and no task
@@ -77,6 +78,7 @@ pub mod cli;
 pub mod config;
 pub mod exposition;
 mod files;
+mod lock;
 pub mod negotiation;
 pub mod scrape;
 pub mod server;

@@ -5,7 +5,7 @@
 //! certificates change.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -21,6 +21,7 @@ use super::root_cause;
 use super::tls::{TlsFiles, no_tls};
 use crate::config::{Address, Authorization, HttpOptions};
 use crate::files::{FileError, LastGood, News, WatchedFile};
+use crate::lock::lock;
 
 /// Connections that are kept to each target: two Prometheus servers often scrape one pod.
 pub(super) const KEPT_CONNECTIONS: usize = 2;
@@ -243,11 +244,6 @@ fn bearer(token: &[u8]) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok()?;
     header.set_sensitive(true);
     Some(header)
-}
-
-/// Locks. What is behind these locks is never left half done, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Session<'_> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clients::{Origin, crowds};
-use super::lock;
 use super::patience::Client;
+use crate::lock::lock;
 
 /// How long a client may leave its answer unread before its place is open to others. A scraper reads at once; it is as
 /// long as a scraper that is turned away is asked to wait.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::lock;
 use crate::config::ConfigError;
+use crate::lock::lock;
 
 /// How long what was read is taken for what is there: whoever connects over and over must not have us read over and over.
 const FRESH_FOR: Duration = Duration::from_secs(1);

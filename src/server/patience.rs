@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::clients::Origin;
-use super::lock;
+use crate::lock::lock;
 
 /// How long a client may take to send a request's head, from its first byte; a new client from the moment it connects.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

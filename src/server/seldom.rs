@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lock;
+use crate::lock::lock;
 
 /// The time between two lines about one kind of event.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -27,8 +27,8 @@ use tokio_rustls::rustls::{
 use tokio_rustls::server::TlsStream;
 
 use super::files::{Named, Unfit, Watched};
-use super::lock;
 use crate::config::{ConfigError, ServingTls};
+use crate::lock::lock;
 
 /// Bytes of the certificates that a client shows. They are kept as long as its connection, and have some kilobytes.
 const MAX_SHOWN: usize = 16 << 10;

@@ -7,7 +7,7 @@
 mod metrics;
 mod words;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
 use crate::exposition::{Counts, DropReason, Format, Offence};
+use crate::lock::lock;
 use crate::scrape::ScrapeError;
 use metrics::{OfTarget, OfTargetAndReason};
 
@@ -145,7 +146,7 @@ impl Telemetry {
 
     /// Notes how a scrape of the target with this index went.
     pub fn record(&self, index: usize, outcome: &Outcome) -> News {
-        let mut targets = self.lock();
+        let mut targets = lock(&self.targets);
         let known = &mut targets[index];
         let (at, now) = (SystemTime::now(), Instant::now());
         if let Err(error) = &outcome.result {
@@ -185,25 +186,20 @@ impl Telemetry {
     /// What is known of each target, in their order.
     #[must_use]
     pub fn states(&self) -> Vec<TargetState> {
-        self.lock().iter().map(|known| known.state.clone()).collect()
+        lock(&self.targets).iter().map(|known| known.state.clone()).collect()
     }
 
     /// Whether each target has been scraped.
     #[must_use]
     pub fn has_tried_all(&self) -> bool {
-        self.lock().iter().all(|known| known.state.last.is_some())
+        lock(&self.targets).iter().all(|known| known.state.last.is_some())
     }
 
     /// The metrics of the sidecar itself in OpenMetrics, with those of the scrape that had these outcomes.
     #[must_use]
     pub fn exposition(&self, outcomes: Vec<Option<Outcome>>) -> String {
-        let labels = self.lock().iter().map(|known| known.label.clone()).collect();
+        let labels = lock(&self.targets).iter().map(|known| known.label.clone()).collect();
         metrics::exposition(self, labels, outcomes)
-    }
-
-    /// What is behind the lock is never left half done, so a panic elsewhere does not spoil it.
-    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
