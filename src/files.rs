@@ -1,18 +1,114 @@
 //! Files that change while the sidecar runs, as Kubernetes rotates secrets and certificates.
 //!
-//! In: the path of a file, and what is to be made of its content. Out: what was made of it, made anew when the content is
-//! another; where a file is gone, half written or does not fit another, what was made before. What a file holds is never
-//! shown, neither by an error nor by `Debug`.
+//! In: the paths of files, and what is to be made of their contents. Out: what was made of them, made anew when a content
+//! is another; where a file is gone, half written or does not fit another, what was made before. A target's files are read
+//! for each scrape ([`LastGood`]); those that the sidecar serves with, at the start and once a second at most
+//! ([`Watched`]). What a file holds is never shown, neither by an error nor by `Debug`.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::config::ConfigError;
+use crate::lock::lock;
 
 /// The longest file that is read, in bytes: several times all the certificates of a system.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Why a file cannot be used: it names the option and the path, and nothing of the content.
+/// How long what a [`Watched`] read is taken for what is there: whoever connects over and over must not have us read over
+/// and over.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// A file, and what it held when it was last read.
+///
+/// It is read whole each time, and its content compared: neither the granularity of a file system's clock nor the way in
+/// which the file is replaced can hide a change. These files are small and in memory mostly (a Kubernetes volume of
+/// secrets is a tmpfs), so that reading them takes less time than handing that over to another thread.
+pub(crate) struct WatchedFile {
+    name: &'static str,
+    path: PathBuf,
+    content: Vec<u8>,
+}
+
+impl WatchedFile {
+    /// The file that this option or variable names.
+    pub(crate) fn new(name: &'static str, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name,
+            path: path.into(),
+            content: Vec::new(),
+        }
+    }
+
+    /// Reads the file, and says whether its content is another.
+    pub(crate) fn read(&mut self) -> io::Result<bool> {
+        let content = self.content_now()?;
+        let has_changed = content != self.content;
+        self.content = content;
+        Ok(has_changed)
+    }
+
+    fn content_now(&self) -> io::Result<Vec<u8>> {
+        // Opening a pipe would wait for whoever writes to it.
+        if !fs::metadata(&self.path)?.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        let mut content = Vec::new();
+        File::open(&self.path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_BYTES {
+            return Err(io::Error::other("it has more than 1 MiB"));
+        }
+        Ok(content)
+    }
+
+    /// What it held when it was last read.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    /// What is wrong with the file that a target's option names.
+    pub(crate) fn error(&self, problem: impl fmt::Display) -> FileError {
+        FileError(format!("{} {:?}: {problem}", self.name, self.path))
+    }
+
+    /// What the file that a variable names should have been.
+    pub(crate) fn refuse(&self, expected: impl Into<String>) -> ConfigError {
+        ConfigError {
+            variable: self.name.into(),
+            value: Some(self.path.display().to_string()),
+            expected: expected.into(),
+        }
+    }
+}
+
+impl fmt::Debug for WatchedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchedFile")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads files until one cannot be read, and says whether a content is another.
+pub(crate) fn read_all<'a, E>(
+    files: impl IntoIterator<Item = &'a mut WatchedFile>,
+    error: impl Fn(&WatchedFile, io::Error) -> E,
+) -> Result<bool, E> {
+    let mut has_changed = false;
+    for file in files {
+        has_changed |= file.read().map_err(|cause| error(file, cause))?;
+    }
+    Ok(has_changed)
+}
+
+/// Why a target's file cannot be used: it names the option and the path, and nothing of the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct FileError(String);
@@ -23,86 +119,27 @@ impl FileError {
     }
 }
 
-/// A file, and what it held when it was last read.
-///
-/// It is read whole each time, and its content compared: neither the granularity of a file system's clock nor the way in
-/// which the file is replaced can hide a change. These files are small and in memory mostly (a Kubernetes volume of
-/// secrets is a tmpfs), so that reading them takes less time than handing that over to another thread.
-pub(crate) struct WatchedFile {
-    option: &'static str,
-    path: PathBuf,
-    content: Vec<u8>,
-}
-
-impl WatchedFile {
-    /// The file that this option names.
-    pub(crate) fn new(option: &'static str, path: impl Into<PathBuf>) -> Self {
-        Self {
-            option,
-            path: path.into(),
-            content: Vec::new(),
-        }
-    }
-
-    /// Reads the file, and says whether its content is another.
-    pub(crate) fn read(&mut self) -> Result<bool, FileError> {
-        let content = self.content_now().map_err(|error| self.error(error))?;
-        let has_changed = content != self.content;
-        self.content = content;
-        Ok(has_changed)
-    }
-
-    fn content_now(&self) -> io::Result<Vec<u8>> {
-        // Opening a pipe would wait for whoever writes to it.
-        if !fs::metadata(&self.path)?.is_file() {
-            return Err(io::Error::other("is no file"));
-        }
-        let mut content = Vec::new();
-        File::open(&self.path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > MAX_BYTES {
-            return Err(io::Error::other(format!("holds more than {MAX_BYTES} bytes")));
-        }
-        Ok(content)
-    }
-
-    /// What it held when it was last read.
-    pub(crate) fn content(&self) -> &[u8] {
-        &self.content
-    }
-
-    /// What is wrong with it.
-    pub(crate) fn error(&self, problem: impl fmt::Display) -> FileError {
-        FileError(format!("{} {:?}: {problem}", self.option, self.path))
-    }
-}
-
-impl fmt::Debug for WatchedFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchedFile")
-            .field("option", &self.option)
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What was made of files when they last could be used.
 #[derive(Debug)]
-pub(crate) struct LastGood<T> {
+pub(crate) struct LastGood<T, E> {
     value: Option<T>,
     /// Why the files cannot be used any more.
-    problem: Option<FileError>,
+    problem: Option<E>,
 }
 
-/// What is to be told of a value that outlives its files.
+/// What is to be told of files that were good before.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum News {
-    /// The files cannot be used any more, or for another reason than before; the value is still the one made before.
-    Worse(FileError),
+pub(crate) enum News<E> {
+    /// They hold something else, of which the value was made anew.
+    Changed,
+    /// They cannot be used any more, or they are others or there is another reason than before; the value is still the
+    /// one made before.
+    Worse(E),
     /// They can be used again.
     Better,
 }
 
-impl<T> Default for LastGood<T> {
+impl<T, E> Default for LastGood<T, E> {
     fn default() -> Self {
         Self {
             value: None,
@@ -111,7 +148,7 @@ impl<T> Default for LastGood<T> {
     }
 }
 
-impl<T> LastGood<T> {
+impl<T, E: Clone + PartialEq> LastGood<T, E> {
     /// Makes the value anew if reading its files said that they have changed, or if they could not be used before.
     ///
     /// # Errors
@@ -119,17 +156,22 @@ impl<T> LastGood<T> {
     /// The files cannot be used, and never could be.
     pub(crate) fn refresh(
         &mut self,
-        read: Result<bool, FileError>,
-        make: impl FnOnce() -> Result<T, FileError>,
-    ) -> Result<(&T, Option<News>), FileError> {
-        let is_current = read == Ok(false) && self.problem.is_none();
+        read: Result<bool, E>,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<(&T, Option<News<E>>), E> {
+        let has_changed = matches!(read, Ok(true));
+        let is_current = matches!(read, Ok(false)) && self.problem.is_none();
         let (value, news) = match self.value.take() {
             Some(value) if is_current => (value, None),
             before => match (read.and_then(|_| make()), before) {
-                (Ok(made), _) => (made, self.problem.take().map(|_| News::Better)),
+                (Ok(made), None) => (made, None),
+                (Ok(made), Some(_)) => {
+                    let news = self.problem.take().map_or(News::Changed, |_| News::Better);
+                    (made, Some(news))
+                }
                 (Err(problem), None) => return Err(problem),
                 (Err(problem), Some(before)) => {
-                    let is_news = self.problem.as_ref() != Some(&problem);
+                    let is_news = has_changed || self.problem.as_ref() != Some(&problem);
                     self.problem = Some(problem.clone());
                     (before, is_news.then_some(News::Worse(problem)))
                 }
@@ -139,9 +181,101 @@ impl<T> LastGood<T> {
     }
 }
 
+/// What some files of the configuration, which only make sense together, come to. They are good at the start, and whoever
+/// asks may do so at any rate.
+pub(crate) struct Watched<T, const N: usize> {
+    make: Make<T, N>,
+    state: Mutex<State<T, N>>,
+}
+
+/// Makes something of files as they were last read.
+type Make<T, const N: usize> = fn(&[WatchedFile; N]) -> Result<T, ConfigError>;
+
+struct State<T, const N: usize> {
+    files: [WatchedFile; N],
+    looked: Instant,
+    last_good: LastGood<Arc<T>, ConfigError>,
+    good: Arc<T>,
+}
+
+impl<T, const N: usize> Watched<T, N> {
+    /// Reads the files for the first time, when they must be good.
+    pub(crate) fn open(mut files: [WatchedFile; N], make: Make<T, N>) -> Result<Self, ConfigError> {
+        let looked = Instant::now();
+        let mut last_good = LastGood::default();
+        let (good, _) = refresh(&mut last_good, &mut files, make)?;
+        let state = State {
+            files,
+            looked,
+            last_good,
+            good,
+        };
+        Ok(Self {
+            make,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// What the files come to now, as of a second ago at most; what they came to last while they are no good. It is the
+    /// same `Arc` until they change.
+    pub(crate) fn current(&self) -> Arc<T> {
+        let mut state = lock(&self.state);
+        if state.looked.elapsed() >= FRESH_FOR {
+            state.looked = Instant::now();
+            state.refresh(self.make);
+        }
+        Arc::clone(&state.good)
+    }
+}
+
+impl<T, const N: usize> State<T, N> {
+    fn refresh(&mut self, make: Make<T, N>) {
+        let news = match refresh(&mut self.last_good, &mut self.files, make) {
+            Ok((good, news)) => {
+                self.good = good;
+                news
+            }
+            Err(problem) => Some(News::Worse(problem)),
+        };
+        match news {
+            None => {}
+            Some(News::Worse(error)) => warn!(%error, "files changed, and what they held before stays in use"),
+            Some(News::Changed | News::Better) => {
+                let names = self.files.each_ref().map(|file| file.name).join(",");
+                info!(files = names, "files changed, and are in use");
+            }
+        }
+    }
+}
+
+fn refresh<T, const N: usize>(
+    last_good: &mut LastGood<Arc<T>, ConfigError>,
+    files: &mut [WatchedFile; N],
+    make: Make<T, N>,
+) -> Result<(Arc<T>, Option<News<ConfigError>>), ConfigError> {
+    let read = read_all(&mut *files, |file, error| {
+        file.refuse(format!("a file that can be read: {error}"))
+    });
+    let (good, news) = last_good.refresh(read, || make(files).map(Arc::new))?;
+    Ok((Arc::clone(good), news))
+}
+
+/// Without what the files hold.
+impl<T, const N: usize> fmt::Debug for Watched<T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("files", &lock(&self.state).files)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    type Held = LastGood<u32, FileError>;
 
     fn bad(why: &str) -> FileError {
         FileError::new(why)
@@ -149,15 +283,15 @@ mod tests {
 
     #[test]
     fn a_value_is_made_anew_only_when_its_files_changed() {
-        let mut held = LastGood::default();
+        let mut held = Held::default();
         assert_eq!(held.refresh(Ok(true), || Ok(1)), Ok((&1, None)));
         assert_eq!(held.refresh(Ok(false), || Ok(2)), Ok((&1, None)));
-        assert_eq!(held.refresh(Ok(true), || Ok(3)), Ok((&3, None)));
+        assert_eq!(held.refresh(Ok(true), || Ok(3)), Ok((&3, Some(News::Changed))));
     }
 
     #[test]
     fn without_a_value_every_problem_is_an_error_and_every_refresh_another_try() {
-        let mut held = LastGood::default();
+        let mut held = Held::default();
         assert_eq!(held.refresh(Err(bad("gone")), || Ok(1)), Err(bad("gone")));
         assert_eq!(held.refresh(Ok(true), || Err(bad("empty"))), Err(bad("empty")));
         assert_eq!(held.refresh(Ok(false), || Ok(2)), Ok((&2, None)));
@@ -165,41 +299,106 @@ mod tests {
 
     #[test]
     fn a_value_outlives_its_files_and_each_change_of_that_is_told_once() {
-        let mut held = LastGood::default();
+        let mut held = Held::default();
         let gone = Err(bad("gone"));
+        let worse = |why| Some(News::Worse(bad(why)));
         assert_eq!(held.refresh(Ok(true), || Ok(1)), Ok((&1, None)));
-        let worse = Some(News::Worse(bad("gone")));
-        assert_eq!(held.refresh(gone.clone(), || Ok(2)), Ok((&1, worse)));
+        assert_eq!(held.refresh(gone.clone(), || Ok(2)), Ok((&1, worse("gone"))));
         assert_eq!(held.refresh(gone.clone(), || Ok(2)), Ok((&1, None)));
-        let worse = Some(News::Worse(bad("empty")));
-        assert_eq!(held.refresh(Ok(true), || Err(bad("empty"))), Ok((&1, worse)));
+        assert_eq!(held.refresh(Ok(true), || Err(bad("empty"))), Ok((&1, worse("empty"))));
         assert_eq!(held.refresh(Ok(false), || Err(bad("empty"))), Ok((&1, None)));
+        // Somebody wrote the file anew, and no better.
+        assert_eq!(held.refresh(Ok(true), || Err(bad("empty"))), Ok((&1, worse("empty"))));
         assert_eq!(held.refresh(Ok(false), || Ok(3)), Ok((&3, Some(News::Better))));
         assert_eq!(held.refresh(Ok(false), || Ok(4)), Ok((&3, None)));
     }
 
+    /// A path of one test's own.
+    fn path_of(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("qpext-watched-{}-{name}", std::process::id()))
+    }
+
     #[test]
     fn a_file_is_compared_by_its_content() {
-        let path = std::env::temp_dir().join(format!("qpext-watched-{}", std::process::id()));
+        let path = path_of("token");
         let mut file = WatchedFile::new("token_file", &path);
-        let named = format!("token_file {path:?}: ");
-        let error = file.read().unwrap_err().to_string();
-        assert!(error.starts_with(&named) && error.contains("No such file"), "{error}");
+        assert_eq!(file.read().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(file.error("is bad").to_string(), format!("token_file {path:?}: is bad"));
 
         fs::write(&path, "one").unwrap();
-        assert_eq!((file.read(), file.content()), (Ok(true), &b"one"[..]));
-        assert_eq!(file.read(), Ok(false));
+        assert!(file.read().unwrap());
+        assert_eq!(file.content(), b"one");
+        assert!(!file.read().unwrap());
         // As long as before, within the same tick of any clock.
         fs::write(&path, "two").unwrap();
-        assert_eq!((file.read(), file.content()), (Ok(true), &b"two"[..]));
+        assert!(file.read().unwrap());
+        assert_eq!(file.content(), b"two");
         assert!(!format!("{file:?}").contains("two") && !format!("{file:?}").contains(&format!("{:?}", b"two")));
 
         fs::write(&path, vec![b'x'; MAX_BYTES as usize + 1]).unwrap();
-        assert!(file.read().unwrap_err().to_string().contains("more than 1048576 bytes"));
+        assert_eq!(file.read().unwrap_err().to_string(), "it has more than 1 MiB");
         assert_eq!(file.content(), b"two");
         fs::remove_file(&path).unwrap();
 
         let mut directory = WatchedFile::new("token_file", std::env::temp_dir());
-        assert!(directory.read().unwrap_err().to_string().ends_with("is no file"));
+        assert_eq!(directory.read().unwrap_err().to_string(), "it is no file");
+    }
+
+    /// A number that a file holds.
+    fn watch(path: &Path) -> Result<Watched<u32, 1>, ConfigError> {
+        Watched::open([WatchedFile::new("QPEXT_NUMBER_FILE", path)], |[file]| {
+            let number = std::str::from_utf8(file.content()).ok();
+            let number = number.and_then(|text| text.parse().ok());
+            number.ok_or_else(|| file.refuse("a number"))
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn contents_are_compared_once_a_second_and_the_last_good_ones_stay() {
+        let path = path_of("number");
+        fs::write(&path, "1").unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let watched = watch(&path).unwrap();
+        let first = watched.current();
+        tokio::time::advance(FRESH_FOR).await;
+        assert!(Arc::ptr_eq(&first, &watched.current()), "nothing changed");
+
+        fs::write(&path, "2").unwrap();
+        // As old as the one before, as far as its time goes.
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+        assert_eq!(*watched.current(), 1, "it was looked at just now");
+        tokio::time::advance(FRESH_FOR).await;
+        assert_eq!(*watched.current(), 2);
+
+        let write = |contents: Option<&str>| match contents {
+            Some(contents) => fs::write(&path, contents),
+            None => fs::remove_file(&path),
+        };
+        for (contents, expected) in [
+            (Some("x"), 2),
+            (Some("3"), 3),
+            (None, 3),
+            (Some("3"), 3),
+            (Some("4"), 4),
+        ] {
+            write(contents).unwrap();
+            tokio::time::advance(FRESH_FOR).await;
+            assert_eq!(*watched.current(), expected, "{contents:?}");
+        }
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_at_the_start_names_the_variable_and_the_path() {
+        let path = path_of("wrong");
+        fs::write(&path, "x").unwrap();
+        let error = watch(&path).unwrap_err().to_string();
+        assert_eq!(error, format!("QPEXT_NUMBER_FILE={path:?}: expected a number"));
+        fs::remove_file(&path).unwrap();
     }
 }

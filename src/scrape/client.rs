@@ -90,7 +90,7 @@ struct TlsClient {
     files: TlsFiles,
     /// The host that is connected to, where URLs have the server's name instead.
     host: Option<Host>,
-    client: LastGood<Client>,
+    client: LastGood<Client, FileError>,
 }
 
 /// What authorizes a scrape and stands in a file.
@@ -99,7 +99,7 @@ struct Credentials {
     /// The user whose password it is; without, it is a token.
     username: Option<String>,
     file: WatchedFile,
-    header: LastGood<HeaderValue>,
+    header: LastGood<HeaderValue, FileError>,
 }
 
 /// What one scrape is made with.
@@ -208,7 +208,7 @@ impl Credentials {
     }
 
     fn header(&mut self, target: &str) -> Result<HeaderValue, FileError> {
-        let read = self.file.read();
+        let read = self.file.read().map_err(|error| self.file.error(error));
         let (header, news) = self.header.refresh(read, || {
             let secret = self.file.content().trim_ascii();
             if secret.is_empty() {
@@ -225,9 +225,9 @@ impl Credentials {
     }
 }
 
-fn tell(target: &str, news: Option<News>) {
+fn tell(target: &str, news: Option<News<FileError>>) {
     match news {
-        None => {}
+        None | Some(News::Changed) => {}
         Some(News::Worse(error)) => warn!(target, %error, "what a file held before is still used"),
         Some(News::Better) => info!(target, "what a file holds can be used again"),
     }

@@ -13,7 +13,7 @@ use rustls::{
 };
 
 use crate::config::HttpOptions;
-use crate::files::{FileError, WatchedFile};
+use crate::files::{FileError, WatchedFile, read_all};
 
 /// What is spoken inside TLS.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -50,15 +50,15 @@ impl TlsFiles {
 
     /// Reads them, and says whether one of them has changed.
     pub(super) fn read(&mut self) -> Result<bool, FileError> {
-        let mut has_changed = false;
-        if let Trust::File(ca_file) = &mut self.trust {
-            has_changed |= ca_file.read()?;
-        }
-        if let Some((cert_file, key_file)) = &mut self.shown {
-            has_changed |= cert_file.read()?;
-            has_changed |= key_file.read()?;
-        }
-        Ok(has_changed)
+        let ca_file = match &mut self.trust {
+            Trust::File(ca_file) => Some(ca_file),
+            Trust::Any | Trust::System => None,
+        };
+        let shown = self
+            .shown
+            .iter_mut()
+            .flat_map(|(cert_file, key_file)| [cert_file, key_file]);
+        read_all(ca_file.into_iter().chain(shown), WatchedFile::error)
     }
 
     /// What they come to, as they were last read.

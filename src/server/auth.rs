@@ -10,11 +10,11 @@ use subtle::ConstantTimeEq as _;
 use tracing::warn;
 
 use super::clients::Origin;
-use super::files::{Named, Unfit, Watched};
 use super::seldom::Seldom;
 use super::tls::{CertificateRefused, Peer, Tls};
 use super::{Content, plain};
 use crate::config::{ConfigError, Security};
+use crate::files::{Watched, WatchedFile};
 
 /// Who is let in, and how the connection is secured.
 #[derive(Debug)]
@@ -47,11 +47,11 @@ impl Access {
     /// Reads the files. What is not configured is not asked for.
     pub(super) fn open(security: &Security) -> Result<Self, ConfigError> {
         let token = security.bearer_token_file.as_ref().map(|path| {
-            let file = Named {
-                variable: "QPEXT_BEARER_TOKEN_FILE",
-                path: path.clone(),
-            };
-            Watched::open([file], Token::read)
+            let file = WatchedFile::new("QPEXT_BEARER_TOKEN_FILE", path);
+            Watched::open([file], |[file]| {
+                let token = Token::read(file.content());
+                token.ok_or_else(|| file.refuse("a token that a header can carry: some text of one line"))
+            })
         });
         Ok(Self {
             tls: security.tls.as_ref().map(Tls::open).transpose()?,
@@ -111,13 +111,11 @@ impl Access {
 struct Token(Digest);
 
 impl Token {
-    fn read([file]: &[Vec<u8>; 1]) -> Result<Self, Unfit> {
+    fn read(content: &[u8]) -> Option<Self> {
         // Prometheus takes the blanks off the token that it sends; an editor leaves a line break behind it.
-        let token = std::str::from_utf8(file).map(str::trim).unwrap_or_default();
-        if token.is_empty() || HeaderValue::from_str(token).is_err() {
-            return Err((0, "a token that a header can carry: some text of one line".to_owned()));
-        }
-        Ok(Self(digest(&SHA256, token.as_bytes())))
+        let token = std::str::from_utf8(content).map(str::trim).unwrap_or_default();
+        let can_be_shown = !token.is_empty() && HeaderValue::from_str(token).is_ok();
+        can_be_shown.then(|| Self(digest(&SHA256, token.as_bytes())))
     }
 
     fn is(&self, shown: &[u8]) -> bool {
@@ -172,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_right_token_is_the_whole_one_and_no_other() {
-        let token = Token::read(&[b"\n secret\r\n".to_vec()]).unwrap();
+        let token = Token::read(b"\n secret\r\n").unwrap();
         assert!(token.is(b"secret"));
         for wrong in [&b""[..], b"secre", b"secret ", b"secrets", b"Secret", b"tecret"] {
             assert!(!token.is(wrong));
@@ -181,8 +179,8 @@ mod tests {
 
     #[test]
     fn a_token_that_nobody_could_show_is_refused() {
-        for file in [&b""[..], b" \r\n", b"two\nlines", b"\0", b"\xff"] {
-            assert!(Token::read(&[file.to_vec()]).is_err(), "{file:?}");
+        for content in [&b""[..], b" \r\n", b"two\nlines", b"\0", b"\xff"] {
+            assert!(Token::read(content).is_none(), "{content:?}");
         }
     }
 }

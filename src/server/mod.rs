@@ -7,7 +7,6 @@ mod admission;
 mod auth;
 mod clients;
 mod compression;
-mod files;
 mod patience;
 mod seldom;
 mod status;

@@ -26,8 +26,8 @@ use tokio_rustls::rustls::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::files::{Named, Unfit, Watched};
 use crate::config::{ConfigError, ServingTls};
+use crate::files::{Watched, WatchedFile};
 use crate::lock::lock;
 
 /// Bytes of the certificates that a client shows. They are kept as long as its connection, and have some kilobytes.
@@ -74,20 +74,11 @@ pub(super) enum CertificateRefused {
 impl Tls {
     /// Reads the files.
     pub(super) fn open(settings: &ServingTls) -> Result<Self, ConfigError> {
-        let certificate = Named {
-            variable: "QPEXT_TLS_CERT_FILE",
-            path: settings.certificate.cert_file.clone(),
-        };
-        let key = Named {
-            variable: "QPEXT_TLS_KEY_FILE",
-            path: settings.certificate.key_file.clone(),
-        };
+        let certificate = WatchedFile::new("QPEXT_TLS_CERT_FILE", &settings.certificate.cert_file);
+        let key = WatchedFile::new("QPEXT_TLS_KEY_FILE", &settings.certificate.key_file);
         let identity = Watched::open([certificate, key], read_identity)?;
         let authority = settings.client_ca_file.as_ref().map(|path| {
-            let file = Named {
-                variable: "QPEXT_TLS_CLIENT_CA_FILE",
-                path: path.clone(),
-            };
+            let file = WatchedFile::new("QPEXT_TLS_CLIENT_CA_FILE", path);
             Watched::open([file], read_authority)
         });
         let authority = authority.transpose()?;
@@ -235,39 +226,39 @@ impl ClientCertVerifier for HoldsItsKey {
     }
 }
 
-fn read_identity([certificate, key]: &[Vec<u8>; 2]) -> Result<Arc<CertifiedKey>, Unfit> {
-    let chain = read_certificates(certificate)?;
+fn read_identity([cert_file, key_file]: &[WatchedFile; 2]) -> Result<Arc<CertifiedKey>, ConfigError> {
+    let chain = read_certificates(cert_file)?;
     // What the readers say is left out: it may quote the file.
-    let Ok(key) = PrivateKeyDer::from_pem_slice(key) else {
-        return Err((1, "a private key in PEM".to_owned()));
+    let Ok(key) = PrivateKeyDer::from_pem_slice(key_file.content()) else {
+        return Err(key_file.refuse("a private key in PEM"));
     };
     let identity = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => (1, "the key that belongs to QPEXT_TLS_CERT_FILE".to_owned()),
-        rustls::Error::InvalidCertificate(_) => (0, A_CERTIFICATE.to_owned()),
-        _ => (1, "a private key of a usual kind: ECDSA, Ed25519 or RSA".to_owned()),
+        rustls::Error::InconsistentKeys(_) => key_file.refuse("the key that belongs to QPEXT_TLS_CERT_FILE"),
+        rustls::Error::InvalidCertificate(_) => cert_file.refuse(A_CERTIFICATE),
+        _ => key_file.refuse("a private key of a usual kind: ECDSA, Ed25519 or RSA"),
     })?;
     Ok(Arc::new(identity))
 }
 
-fn read_authority([file]: &[Vec<u8>; 1]) -> Result<Authority, Unfit> {
+fn read_authority([file]: &[WatchedFile; 1]) -> Result<Authority, ConfigError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(file)? {
-        roots.add(certificate).map_err(|_| (0, A_CERTIFICATE.to_owned()))?;
+        roots.add(certificate).map_err(|_| file.refuse(A_CERTIFICATE))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
-        .map_err(|_| (0, A_CERTIFICATE.to_owned()))?;
+        .map_err(|_| file.refuse(A_CERTIFICATE))?;
     Ok(verifier)
 }
 
 const A_CERTIFICATE: &str = "a certificate in PEM";
 
-/// The certificates of the first file, at least one.
-fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unfit> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+/// The certificates of a file, at least one.
+fn read_certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.content()).collect();
     let certificates = certificates.unwrap_or_default();
     if certificates.is_empty() {
-        return Err((0, A_CERTIFICATE.to_owned()));
+        return Err(file.refuse(A_CERTIFICATE));
     }
     Ok(certificates)
 }

@@ -577,17 +577,17 @@ async fn files_that_are_no_good_end_the_start_with_64_and_one_line() {
         (
             "QPEXT_TLS_CERT_FILE",
             folder.path(""),
-            "a file that can be read: this is none",
+            "a file that can be read: it is no file",
         ),
         (
             "QPEXT_TLS_CERT_FILE",
             "/dev/zero".to_owned(),
-            "a file that can be read: this is none",
+            "a file that can be read: it is no file",
         ),
         (
             "QPEXT_TLS_CERT_FILE",
             large.clone(),
-            "a file that can be read: this one has more than 1 MiB",
+            "a file that can be read: it has more than 1 MiB",
         ),
         ("QPEXT_TLS_CERT_FILE", folder.write("empty", ""), "a certificate in PEM"),
         (
