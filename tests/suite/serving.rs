@@ -730,12 +730,13 @@ async fn two_thousand_connections_of_one_client_keep_no_scraper_out() {
     let pod = Pod::start(&app, Asks::default(), &[]).await;
     let scraper = pod.scraper();
     let mut kept = Vec::new();
-    for count in 0..2000 {
+    for count in 1..=2000 {
         let mut stream = TcpStream::connect(("127.0.0.1", pod.port())).await.unwrap();
         if count % 2 == 0 {
             stream.write_all(HALF_A_HELLO).await.unwrap();
         }
         kept.push(stream);
+        // The last of all to ask finds everybody put out who was to be.
         if count % 100 == 0 {
             assert_eq!(scraper.get(pod.port(), "/metrics", &[]).await.status, 200);
         }
