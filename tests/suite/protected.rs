@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
+use crate::support::certificates::{Authority, Certificate};
 use crate::support::directory::Directory;
 use crate::support::reader::read;
 use crate::support::sidecar::{Answer, Sidecar, scrape};
 use crate::support::stub::{Event, Step, Stub, answer, ok};
-use crate::support::tls::{Authority, Issued, Shown};
+use crate::support::tls::Shown;
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
 const SIDE_TEXT: &str = "# TYPE side_up gauge\nside_up 1\n";
@@ -68,7 +69,7 @@ async fn refused(target: &Value, variables: &[(&str, &str)]) -> String {
 
 /// A server of this authority's at 127.0.0.1.
 async fn server_of(authority: &Authority) -> Stub {
-    Stub::text_tls(&Shown::new(&authority.issue(&["127.0.0.1"])), SIDE_TEXT).await
+    Stub::text_tls(&Shown::new(&authority.server()), SIDE_TEXT).await
 }
 
 fn https(stub: &Stub) -> String {
@@ -122,7 +123,7 @@ async fn until(stub: &mut Stub, what: &str, is_it: impl Fn(&Event) -> bool) {
     soon(what, async { while !is_it(&stub.event().await) {} }).await;
 }
 
-async fn until_shown(stub: &mut Stub, client: &Issued) {
+async fn until_shown(stub: &mut Stub, client: &Certificate) {
     let expected = client.der().to_vec();
     until(
         stub,
@@ -137,7 +138,7 @@ async fn a_certificate_that_leads_to_ca_file_is_taken_and_its_connection_kept() 
     let (authority, directory) = (Authority::new(), Directory::new());
     let mut side = server_of(&authority).await;
     // A bundle holds others as well.
-    let bundle = Authority::new().certificate() + &authority.certificate();
+    let bundle = Authority::new().pem() + &authority.pem();
     let target = json!({"name": "side", "url": https(&side), "ca_file": directory.write("ca.pem", bundle)});
     let sidecar = alone(&target, &[]).await;
     for _ in 0..3 {
@@ -151,7 +152,7 @@ async fn a_certificate_that_leads_to_ca_file_is_taken_and_its_connection_kept() 
 #[tokio::test]
 async fn a_kept_connection_that_ends_without_a_word_loses_no_scrape() {
     let (authority, directory) = (Authority::new(), Directory::new());
-    let shown = Shown::new(&authority.issue(&["127.0.0.1"]));
+    let shown = Shown::new(&authority.server());
     // Every other request finds its connection dead, and nothing in TLS said that it would be.
     let is_alive = AtomicBool::new(true);
     let mut side = Stub::route_tls(&shown, move |_| match is_alive.fetch_xor(true, Ordering::Relaxed) {
@@ -159,7 +160,7 @@ async fn a_kept_connection_that_ends_without_a_word_loses_no_scrape() {
         false => vec![Step::Close],
     })
     .await;
-    let ca_file = directory.write("ca.pem", authority.certificate());
+    let ca_file = directory.write("ca.pem", authority.pem());
     let sidecar = alone(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
     for _ in 0..3 {
         assert!(has_side(&sidecar.scrape(LONG).await));
@@ -178,7 +179,7 @@ async fn a_certificate_of_another_authority_costs_only_its_targets_samples() {
         (Authority::called("another"), "UnknownIssuer"),
         (Authority::new(), "BadSignature"),
     ] {
-        let ca_file = directory.write("ca.pem", other.certificate());
+        let ca_file = directory.write("ca.pem", other.pem());
         let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
         let expected = format!("cannot be reached by TLS: invalid peer certificate: {why}; ca_file");
         assert!(error.starts_with(&expected), "{error}");
@@ -196,16 +197,16 @@ async fn without_ca_file_the_systems_certificates_count() {
     let (authority, directory) = (Authority::new(), Directory::new());
     let side = server_of(&authority).await;
     let target = json!({"name": "side", "url": https(&side)});
-    let ours = directory.write("ca.pem", authority.certificate());
-    let sidecar = alone(&target, &[("SSL_CERT_FILE", ours.to_str().unwrap())]).await;
+    let ours = directory.write("ca.pem", authority.pem());
+    let sidecar = alone(&target, &[("SSL_CERT_FILE", &*ours)]).await;
     assert!(has_side(&sidecar.scrape(LONG).await));
 
-    let others = directory.write("others.pem", Authority::called("another").certificate());
-    let error = refused(&target, &[("SSL_CERT_FILE", others.to_str().unwrap())]).await;
+    let others = directory.write("others.pem", Authority::called("another").pem());
+    let error = refused(&target, &[("SSL_CERT_FILE", &*others)]).await;
     assert!(error.contains("UnknownIssuer"), "{error}");
 
     let none = directory.path("none.pem");
-    let error = refused(&target, &[("SSL_CERT_FILE", none.to_str().unwrap())]).await;
+    let error = refused(&target, &[("SSL_CERT_FILE", &*none)]).await;
     assert!(
         error.contains("ca_file is not set, and the system has no certificates"),
         "{error}"
@@ -215,8 +216,8 @@ async fn without_ca_file_the_systems_certificates_count() {
 #[tokio::test]
 async fn server_name_is_what_the_certificate_must_say_and_nothing_else() {
     let (authority, directory) = (Authority::new(), Directory::new());
-    let ca_file = directory.write("ca.pem", authority.certificate());
-    let shown = Shown::new(&authority.issue(&["side.example"]));
+    let ca_file = directory.write("ca.pem", authority.pem());
+    let shown = Shown::new(&authority.server_called("side.example"));
     // As some servers do, it leads to the authority that it was asked for.
     let mut side = Stub::route_tls(&shown, |head| {
         if head.starts_with("GET /metrics ") {
@@ -264,7 +265,7 @@ async fn server_name_is_what_the_certificate_must_say_and_nothing_else() {
 
 #[tokio::test]
 async fn insecure_skip_verify_takes_any_certificate() {
-    let side = Stub::text_tls(&Shown::new(&Authority::new().issue(&["other.example"])), SIDE_TEXT).await;
+    let side = Stub::text_tls(&Shown::new(&Authority::new().server_called("other.example")), SIDE_TEXT).await;
     let target = json!({"name": "side", "url": https(&side), "insecure_skip_verify": true});
     assert!(has_side(&alone(&target, &[]).await.scrape(LONG).await));
     let target = json!({"name": "side", "url": https(&side), "insecure_skip_verify": false});
@@ -274,20 +275,20 @@ async fn insecure_skip_verify_takes_any_certificate() {
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_gets_it() {
     let (authority, clients, directory) = (Authority::new(), Authority::new(), Directory::new());
-    let ca_file = directory.write("ca.pem", authority.certificate());
-    let shown = Shown::to_clients_of(&authority.issue(&["127.0.0.1"]), &clients);
+    let ca_file = directory.write("ca.pem", authority.pem());
+    let shown = Shown::to_clients_of(&authority.server(), &clients);
     let mut side = Stub::text_tls(&shown, SIDE_TEXT).await;
-    let client = clients.issue(&["qpext"]);
-    let with = |issued: &Issued| {
+    let client = clients.client();
+    let with = |issued: &Certificate| {
         json!({
             "name": "side", "url": https(&side), "ca_file": ca_file,
-            "cert_file": directory.write("tls.crt", &issued.certificate), "key_file": directory.write("tls.key", &issued.key),
+            "cert_file": directory.write("tls.crt", &issued.pem), "key_file": directory.write("tls.key", &issued.key),
         })
     };
     let target = with(&client);
     let sidecar = alone(&target, &[]).await;
     assert!(has_side(&sidecar.scrape(LONG).await));
-    let target = with(&Authority::new().issue(&["qpext"]));
+    let target = with(&Authority::new().client());
     let error = refused(&target, &[]).await;
     assert!(error.contains("by TLS: received fatal alert"), "{error}");
     until_shown(&mut side, &client).await;
@@ -317,17 +318,13 @@ async fn a_server_that_does_not_speak_tls_is_told_of() {
 #[tokio::test]
 async fn certificates_rotated_while_scrapes_run_lose_none() {
     let (authority, clients, directory) = (Authority::new(), Authority::new(), Directory::new());
-    let shown = Shown::to_clients_of(&authority.issue(&["127.0.0.1"]), &clients);
+    let shown = Shown::to_clients_of(&authority.server(), &clients);
     let mut side = Stub::text_tls(&shown, SIDE_TEXT).await;
-    let first = clients.issue(&["qpext"]);
-    let mount = |ca: &str, client: &Issued| {
-        directory.mount(&[
-            ("ca.crt", ca),
-            ("tls.crt", &client.certificate),
-            ("tls.key", &client.key),
-        ]);
+    let first = clients.client();
+    let mount = |ca: &str, client: &Certificate| {
+        directory.mount(&[("ca.crt", ca), ("tls.crt", &client.pem), ("tls.key", &client.key)]);
     };
-    mount(&authority.certificate(), &first);
+    mount(&authority.pem(), &first);
     let target = json!({
         "name": "side", "url": https(&side), "ca_file": directory.path("ca.crt"),
         "cert_file": directory.path("tls.crt"), "key_file": directory.path("tls.key"),
@@ -338,32 +335,32 @@ async fn certificates_rotated_while_scrapes_run_lose_none() {
 
     // The client's pair, as kubelet replaces it.
     for _ in 0..3 {
-        let next = clients.issue(&["qpext"]);
-        mount(&authority.certificate(), &next);
+        let next = clients.client();
+        mount(&authority.pem(), &next);
         until_shown(&mut side, &next).await;
     }
     // One file after the other, in place: in between, the key is not the certificate's.
     for _ in 0..3 {
-        let next = clients.issue(&["qpext"]);
-        directory.write("tls.crt", &next.certificate);
+        let next = clients.client();
+        directory.write("tls.crt", &next.pem);
         assert!(has_side(&sidecar.scrape(LONG).await));
         directory.write("tls.key", &next.key);
         until_shown(&mut side, &next).await;
     }
     // The authority, by way of a time at which both count; then only the new one does, for which the server is ready.
-    let (renewed, last) = (Authority::new(), clients.issue(&["qpext"]));
-    directory.write("ca.crt", authority.certificate() + &renewed.certificate());
+    let (renewed, last) = (Authority::new(), clients.client());
+    directory.write("ca.crt", authority.pem() + &renewed.pem());
     assert!(has_side(&sidecar.scrape(LONG).await));
-    shown.show(&Shown::to_clients_of(&renewed.issue(&["127.0.0.1"]), &clients));
-    mount(&renewed.certificate(), &last);
+    shown.show(&Shown::to_clients_of(&renewed.server(), &clients));
+    mount(&renewed.pem(), &last);
     until_shown(&mut side, &last).await;
     for scrapes in scrapes {
         scrapes.end().await;
     }
 
     // And the one before counts no more.
-    shown.show(&Shown::to_clients_of(&authority.issue(&["127.0.0.1"]), &clients));
-    mount(&renewed.certificate(), &first);
+    shown.show(&Shown::to_clients_of(&authority.server(), &clients));
+    mount(&renewed.pem(), &first);
     let answer = sidecar.scrape(LONG).await;
     assert_eq!(answer.status, 503);
     assert!(answer.text.contains("BadSignature"), "{}", answer.text);
@@ -409,13 +406,13 @@ async fn a_token_rotated_while_scrapes_run_loses_none_and_keeps_the_connection()
 async fn a_file_gone_bad_is_told_of_once_and_what_it_held_is_still_used() {
     let (authority, directory) = (Authority::new(), Directory::new());
     let mut side = server_of(&authority).await;
-    let ca_file = directory.write("ca.pem", authority.certificate());
+    let ca_file = directory.write("ca.pem", authority.pem());
     let token = directory.write("token", "of-old");
     let target = json!({"name": "side", "url": https(&side), "ca_file": ca_file, "bearer_token_file": token});
     let mut sidecar = alone(&target, &[]).await;
     assert!(has_side(&sidecar.scrape(LONG).await));
 
-    let whole = authority.certificate();
+    let whole = authority.pem();
     for (name, path, bad, told) in [
         (
             "ca.pem",
@@ -461,9 +458,9 @@ const NO_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CE
 #[tokio::test]
 async fn a_file_that_is_not_there_is_named_until_it_is() {
     let (authority, clients, directory) = (Authority::new(), Authority::new(), Directory::new());
-    let shown = Shown::to_clients_of(&authority.issue(&["127.0.0.1"]), &clients);
+    let shown = Shown::to_clients_of(&authority.server(), &clients);
     let mut side = Stub::text_tls(&shown, SIDE_TEXT).await;
-    let client = clients.issue(&["qpext"]);
+    let client = clients.client();
     let target = json!({
         "name": "side", "url": https(&side), "ca_file": directory.path("ca.pem"),
         "cert_file": directory.path("tls.crt"), "key_file": directory.path("tls.key"),
@@ -471,8 +468,8 @@ async fn a_file_that_is_not_there_is_named_until_it_is() {
     });
     let sidecar = alone(&target, &[]).await;
     for (option, name, content) in [
-        ("ca_file", "ca.pem", authority.certificate()),
-        ("cert_file", "tls.crt", client.certificate.clone()),
+        ("ca_file", "ca.pem", authority.pem()),
+        ("cert_file", "tls.crt", client.pem.clone()),
         ("key_file", "tls.key", client.key.clone()),
         ("password_file", "password", "p".to_owned()),
     ] {
@@ -508,7 +505,7 @@ async fn a_file_that_is_not_there_is_named_until_it_is() {
         (
             "key_file",
             "tls.key",
-            clients.issue(&["qpext"]).key.as_str(),
+            clients.client().key.as_str(),
             "is not the key of the certificate in cert_file",
         ),
         ("password_file", "password", "", "is empty"),
@@ -587,7 +584,7 @@ async fn a_target_behind_a_unix_socket_is_asked_for_its_path_and_query() {
     let directory = Directory::new();
     let socket = directory.path("side.sock");
     let token = directory.write("token", "token");
-    let address = format!("unix:{}:/prom/metrics?all=1", socket.display());
+    let address = format!("unix:{}:/prom/metrics?all=1", socket);
     let target = json!({"name": "side", "url": address, "bearer_token_file": token});
     let sidecar = alone(&target, &[]).await;
     let answer = sidecar.scrape(LONG).await;
@@ -646,10 +643,10 @@ fn assert_hidden(text: &str, whence: &str) {
 #[tokio::test]
 async fn secrets_are_nowhere_to_be_seen() {
     let (authority, directory) = (Authority::new(), Directory::new());
-    let issued = authority.issue(&["127.0.0.1"]);
-    let ca_file = directory.write("ca.pem", authority.certificate());
-    let others = directory.write("others.pem", Authority::new().certificate());
-    let cert_file = directory.write("tls.crt", &issued.certificate);
+    let issued = authority.server();
+    let ca_file = directory.write("ca.pem", authority.pem());
+    let others = directory.write("others.pem", Authority::new().pem());
+    let cert_file = directory.write("tls.crt", &issued.pem);
     let key_file = directory.write("tls.key", &issued.key);
     let token = directory.write("token", "s3cret-token\n");
     let bad_token = directory.write("bad-token", "s3cret\ntoken");

@@ -10,8 +10,10 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::process::resident_kilobytes;
 use crate::support::bodies;
-use crate::support::certificates::{Authority, Certificate, Folder, Scraper};
+use crate::support::certificates::{Authority, Certificate};
+use crate::support::directory::Directory;
 use crate::support::prometheus::Prometheus;
+use crate::support::scraper::Scraper;
 use crate::support::sidecar::{Answer, Sidecar, client, run};
 use crate::support::stub::{Event, Step, Stub, chunk, chunked_head, last_chunk, ok};
 
@@ -22,7 +24,7 @@ const NEXT_TOKEN: &str = "tr0ub4dor-and-3";
 /// An authority, a sidecar whose certificate it signed, and the files of both.
 struct Pod {
     authority: Authority,
-    folder: Folder,
+    directory: Directory,
     sidecar: Sidecar,
 }
 
@@ -36,15 +38,18 @@ struct Asks {
 impl Pod {
     /// Serves TLS, and asks for what it is told to ask for.
     async fn start(app: &Stub, asks: Asks, variables: &[(&str, &str)]) -> Self {
-        let (authority, folder) = (Authority::new("pod"), Folder::new());
+        let (authority, directory) = (Authority::new(), Directory::new());
         let own = authority.server();
-        let certificate = folder.write("tls.crt", &own.pem);
-        let key = folder.write("tls.key", &own.key);
+        let certificate = directory.write("tls.crt", &own.pem);
+        let key = directory.write("tls.key", &own.key);
         let mut all = vec![
             ("QPEXT_TLS_CERT_FILE", certificate.as_str()),
             ("QPEXT_TLS_KEY_FILE", &key),
         ];
-        let (client_authority, token) = (folder.write("ca.crt", authority.pem()), folder.write("token", TOKEN));
+        let (client_authority, token) = (
+            directory.write("ca.crt", authority.pem()),
+            directory.write("token", TOKEN),
+        );
         if asks.certificate {
             all.push(("QPEXT_TLS_CLIENT_CA_FILE", &client_authority));
         }
@@ -55,7 +60,7 @@ impl Pod {
         let sidecar = sidecar_for(app, &all).await;
         Self {
             authority,
-            folder,
+            directory,
             sidecar,
         }
     }
@@ -82,12 +87,12 @@ async fn sidecar_for(app: &Stub, variables: &[(&str, &str)]) -> Sidecar {
 }
 
 /// A sidecar on plain HTTP that asks for a token.
-async fn sidecar_with_token(app: &Stub, variables: &[(&str, &str)]) -> (Sidecar, Folder) {
-    let folder = Folder::new();
-    let token = folder.write("token", format!("{TOKEN}\n"));
+async fn sidecar_with_token(app: &Stub, variables: &[(&str, &str)]) -> (Sidecar, Directory) {
+    let directory = Directory::new();
+    let token = directory.write("token", format!("{TOKEN}\n"));
     let mut all = vec![("QPEXT_BEARER_TOKEN_FILE", token.as_str())];
     all.extend_from_slice(variables);
-    (sidecar_for(app, &all).await, folder)
+    (sidecar_for(app, &all).await, directory)
 }
 
 /// Asks over plain HTTP, with this `Authorization`.
@@ -227,8 +232,8 @@ async fn a_certificate_that_is_written_over_is_served_and_no_scrape_is_lost() {
     let pod = Pod::start(&app, Asks::default(), &[]).await;
     for _ in 0..2 {
         rotate_while_scrapes_run(&pod, |next| {
-            pod.folder.write("tls.crt", &next.pem);
-            pod.folder.write("tls.key", &next.key);
+            pod.directory.write("tls.crt", &next.pem);
+            pod.directory.write("tls.key", &next.key);
         })
         .await;
     }
@@ -237,23 +242,23 @@ async fn a_certificate_that_is_written_over_is_served_and_no_scrape_is_lost() {
 #[tokio::test]
 async fn a_certificate_that_a_kubelet_exchanges_is_served_and_no_scrape_is_lost() {
     let app = Stub::text(APP_TEXT).await;
-    let (authority, folder) = (Authority::new("pod"), Folder::new());
-    let exchange = |version: &str, certificate: &Certificate| {
-        folder.exchange(version, &[("crt", &certificate.pem), ("key", &certificate.key)]);
+    let (authority, directory) = (Authority::new(), Directory::new());
+    let mount = |certificate: &Certificate| {
+        directory.mount(&[("crt", &certificate.pem), ("key", &certificate.key)]);
     };
-    exchange("..1", &authority.server());
+    mount(&authority.server());
     let variables = [
-        ("QPEXT_TLS_CERT_FILE", &*folder.path("crt")),
-        ("QPEXT_TLS_KEY_FILE", &*folder.path("key")),
+        ("QPEXT_TLS_CERT_FILE", &*directory.path("crt")),
+        ("QPEXT_TLS_KEY_FILE", &*directory.path("key")),
     ];
     let sidecar = sidecar_for(&app, &variables).await;
     let pod = Pod {
         authority,
-        folder: Folder::new(),
+        directory: Directory::new(),
         sidecar,
     };
-    rotate_while_scrapes_run(&pod, |next| exchange("..2", next)).await;
-    rotate_while_scrapes_run(&pod, |next| exchange("..3", next)).await;
+    rotate_while_scrapes_run(&pod, mount).await;
+    rotate_while_scrapes_run(&pod, mount).await;
 }
 
 #[tokio::test]
@@ -279,8 +284,8 @@ async fn half_a_rotation_keeps_the_certificate_and_is_told_once() {
         ("tls.crt", None, "QPEXT_TLS_CERT_FILE"),
     ] {
         match contents {
-            Some(contents) => pod.folder.replace(name, contents),
-            None => std::fs::remove_file(pod.folder.path(name)).unwrap(),
+            Some(contents) => pod.directory.replace(name, contents),
+            None => std::fs::remove_file(pod.directory.path(name)).unwrap(),
         }
         // The next line about files, so that there is one for each change.
         let told = tokio::select! {
@@ -291,8 +296,8 @@ async fn half_a_rotation_keeps_the_certificate_and_is_told_once() {
         assert!(told.contains(variable), "{told}");
         assert!(!told.contains(&next.key[30..60]), "no key is logged");
     }
-    pod.folder.write("tls.crt", &next.pem);
-    pod.folder.write("tls.key", &next.key);
+    pod.directory.write("tls.crt", &next.pem);
+    pod.directory.write("tls.key", &next.key);
     until(next.der(), async || scraper.connect(port).await.served).await;
 }
 
@@ -304,9 +309,9 @@ async fn a_certificate_of_the_authority_is_needed_for_all_but_healthz() {
         ..Asks::default()
     };
     let pod = Pod::start(&app, asks, &[]).await;
-    let other = Authority::new("other");
+    let other = Authority::called("other");
     // One of the same name as the right one.
-    let namesake = Authority::new("pod");
+    let namesake = Authority::new();
     for version in [&TLS12, &TLS13] {
         for certificate in [
             None,
@@ -371,7 +376,7 @@ async fn an_authority_that_changes_is_asked_anew_on_a_kept_connection() {
         ..Asks::default()
     };
     let pod = Pod::start(&app, asks, &[]).await;
-    let next = Authority::new("next");
+    let next = Authority::called("next");
     let old_scraper = Scraper::with_certificate(&pod.authority, &pod.authority.client());
     let new_scraper = Scraper::with_certificate(&pod.authority, &next.client());
     let mut kept = old_scraper.connect(pod.port()).await;
@@ -379,14 +384,14 @@ async fn an_authority_that_changes_is_asked_anew_on_a_kept_connection() {
     assert_eq!(new_scraper.get(pod.port(), "/metrics", &[]).await.status, 401);
 
     // Both, as one does while scrapers change over.
-    pod.folder.write("ca.crt", pod.authority.pem() + &next.pem());
+    pod.directory.write("ca.crt", pod.authority.pem() + &next.pem());
     until(200, async || {
         new_scraper.get(pod.port(), "/metrics", &[]).await.status.as_u16()
     })
     .await;
     assert_eq!(kept.get("/metrics", &[]).await.unwrap().status, 200);
 
-    pod.folder.write("ca.crt", next.pem());
+    pod.directory.write("ca.crt", next.pem());
     let fresh = async || old_scraper.get(pod.port(), "/metrics", &[]).await.status.as_u16();
     until(401, fresh).await;
     assert_eq!(kept.get("/metrics", &[]).await.unwrap().status, 401);
@@ -395,7 +400,7 @@ async fn an_authority_that_changes_is_asked_anew_on_a_kept_connection() {
     // Where only a kept connection asks, its requests have the file read again.
     let mut kept = new_scraper.connect(pod.port()).await;
     assert_eq!(kept.get("/metrics", &[]).await.unwrap().status, 200);
-    pod.folder.write("ca.crt", pod.authority.pem());
+    pod.directory.write("ca.crt", pod.authority.pem());
     while kept.get("/metrics", &[]).await.unwrap().status == 200 {}
     assert_eq!(old_scraper.get(pod.port(), "/metrics", &[]).await.status, 200);
 }
@@ -403,7 +408,7 @@ async fn an_authority_that_changes_is_asked_anew_on_a_kept_connection() {
 #[tokio::test]
 async fn the_right_token_is_needed_for_all_but_healthz() {
     let mut app = Stub::text(APP_TEXT).await;
-    let (sidecar, _folder) = sidecar_with_token(&app, &[]).await;
+    let (sidecar, _directory) = sidecar_with_token(&app, &[]).await;
     for authorization in [
         None,
         Some(""),
@@ -441,18 +446,18 @@ async fn the_right_token_is_needed_for_all_but_healthz() {
 #[tokio::test]
 async fn a_token_that_changes_is_asked_for_and_one_that_is_gone_stays() {
     let app = Stub::text(APP_TEXT).await;
-    let (mut sidecar, folder) = sidecar_with_token(&app, &[]).await;
+    let (mut sidecar, directory) = sidecar_with_token(&app, &[]).await;
     let status = async |token: &str| ask(&sidecar, "/metrics", Some(&bearer(token))).await.status.as_u16();
     assert_eq!([status(TOKEN).await, status(NEXT_TOKEN).await], [200, 401]);
-    folder.write("token", NEXT_TOKEN);
+    directory.write("token", NEXT_TOKEN);
     until(200, async || status(NEXT_TOKEN).await).await;
     assert_eq!(status(TOKEN).await, 401);
 
     let url = sidecar.url("/metrics");
     for contents in [Some("\n"), None] {
         match contents {
-            Some(contents) => folder.replace("token", contents),
-            None => std::fs::remove_file(folder.path("token")).unwrap(),
+            Some(contents) => directory.replace("token", contents),
+            None => std::fs::remove_file(directory.path("token")).unwrap(),
         }
         let ask_on = async || {
             loop {
@@ -504,7 +509,7 @@ async fn where_both_are_configured_both_are_needed() {
 async fn a_refused_request_takes_no_place() {
     let go = Arc::new(Semaphore::new(0));
     let mut app = Stub::start(vec![Step::Await(Arc::clone(&go)), ok(APP_TEXT.as_bytes())]).await;
-    let (sidecar, _folder) = sidecar_with_token(&app, &[("QPEXT_MAX_CONCURRENT_SCRAPES", "1")]).await;
+    let (sidecar, _directory) = sidecar_with_token(&app, &[("QPEXT_MAX_CONCURRENT_SCRAPES", "1")]).await;
     let right = bearer(TOKEN);
     let mut running = Box::pin(ask(&sidecar, "/metrics", Some(&right)));
     tokio::select! {
@@ -521,7 +526,7 @@ async fn a_refused_request_takes_no_place() {
 #[tokio::test]
 async fn wrong_tokens_at_any_rate_cost_no_scrape_and_fill_no_log() {
     let mut app = Stub::text(APP_TEXT).await;
-    let (mut sidecar, _folder) = sidecar_with_token(&app, &[]).await;
+    let (mut sidecar, _directory) = sidecar_with_token(&app, &[]).await;
     let mut guessing = tokio::task::JoinSet::new();
     for guesser in 0..10 {
         let (client, url) = (client(), sidecar.url("/metrics"));
@@ -557,26 +562,26 @@ async fn wrong_tokens_at_any_rate_cost_no_scrape_and_fill_no_log() {
 
 #[tokio::test]
 async fn files_that_are_no_good_end_the_start_with_64_and_one_line() {
-    let (authority, folder) = (Authority::new("pod"), Folder::new());
+    let (authority, directory) = (Authority::new(), Directory::new());
     let (own, another) = (authority.server(), authority.server());
     let good = |name: &str| match name {
-        "QPEXT_TLS_CERT_FILE" => folder.write("tls.crt", &own.pem),
-        "QPEXT_TLS_KEY_FILE" => folder.write("tls.key", &own.key),
-        "QPEXT_TLS_CLIENT_CA_FILE" => folder.write("ca.crt", authority.pem()),
-        _ => folder.write("token", TOKEN),
+        "QPEXT_TLS_CERT_FILE" => directory.write("tls.crt", &own.pem),
+        "QPEXT_TLS_KEY_FILE" => directory.write("tls.key", &own.key),
+        "QPEXT_TLS_CLIENT_CA_FILE" => directory.write("ca.crt", authority.pem()),
+        _ => directory.write("token", TOKEN),
     };
-    let large = folder.write("large", "x".repeat((1 << 20) + 1));
+    let large = directory.write("large", "x".repeat((1 << 20) + 1));
     // A key whose line breaks were lost: no message may quote it.
-    let flat = folder.write("flat.key", own.key.replace('\n', " "));
+    let flat = directory.write("flat.key", own.key.replace('\n', " "));
     let cases = [
         (
             "QPEXT_TLS_CERT_FILE",
-            folder.path("missing"),
+            directory.path("missing"),
             "a file that can be read: No such file",
         ),
         (
             "QPEXT_TLS_CERT_FILE",
-            folder.path(""),
+            directory.path(""),
             "a file that can be read: it is no file",
         ),
         (
@@ -589,54 +594,62 @@ async fn files_that_are_no_good_end_the_start_with_64_and_one_line() {
             large.clone(),
             "a file that can be read: it has more than 1 MiB",
         ),
-        ("QPEXT_TLS_CERT_FILE", folder.write("empty", ""), "a certificate in PEM"),
         (
             "QPEXT_TLS_CERT_FILE",
-            folder.write("none", "none"),
+            directory.write("empty", ""),
+            "a certificate in PEM",
+        ),
+        (
+            "QPEXT_TLS_CERT_FILE",
+            directory.write("none", "none"),
             "a certificate in PEM",
         ),
         (
             "QPEXT_TLS_KEY_FILE",
-            folder.path("missing"),
+            directory.path("missing"),
             "a file that can be read: No such file",
         ),
-        ("QPEXT_TLS_KEY_FILE", folder.path("empty"), "a private key in PEM"),
+        ("QPEXT_TLS_KEY_FILE", directory.path("empty"), "a private key in PEM"),
         ("QPEXT_TLS_KEY_FILE", flat, "a private key in PEM"),
-        ("QPEXT_TLS_KEY_FILE", folder.path("tls.crt"), "a private key in PEM"),
+        ("QPEXT_TLS_KEY_FILE", directory.path("tls.crt"), "a private key in PEM"),
         (
             "QPEXT_TLS_KEY_FILE",
-            folder.write("another.key", &another.key),
+            directory.write("another.key", &another.key),
             "the key that belongs to QPEXT_TLS_CERT_FILE",
         ),
         (
             "QPEXT_TLS_CLIENT_CA_FILE",
-            folder.path("missing"),
+            directory.path("missing"),
             "a file that can be read: No such file",
         ),
-        ("QPEXT_TLS_CLIENT_CA_FILE", folder.path("empty"), "a certificate in PEM"),
         (
             "QPEXT_TLS_CLIENT_CA_FILE",
-            folder.path("tls.key"),
+            directory.path("empty"),
+            "a certificate in PEM",
+        ),
+        (
+            "QPEXT_TLS_CLIENT_CA_FILE",
+            directory.path("tls.key"),
             "a certificate in PEM",
         ),
         (
             "QPEXT_BEARER_TOKEN_FILE",
-            folder.path("missing"),
+            directory.path("missing"),
             "a file that can be read: No such file",
         ),
         (
             "QPEXT_BEARER_TOKEN_FILE",
-            folder.path("empty"),
+            directory.path("empty"),
             "a token that a header can carry",
         ),
         (
             "QPEXT_BEARER_TOKEN_FILE",
-            folder.write("blank", " \r\n"),
+            directory.write("blank", " \r\n"),
             "a token that a header can carry",
         ),
         (
             "QPEXT_BEARER_TOKEN_FILE",
-            folder.write("lines", "two-good\nsecrets"),
+            directory.write("lines", "two-good\nsecrets"),
             "a token that a header can carry",
         ),
     ];
@@ -672,7 +685,7 @@ async fn no_secret_reaches_the_log() {
     let mut pod = Pod::start(&app, asks, &[("QPEXT_LOG", "trace")]).await;
     let certificate = pod.authority.client();
     let scraper = Scraper::with_certificate(&pod.authority, &certificate);
-    let key = std::fs::read_to_string(pod.folder.path("tls.key")).unwrap();
+    let key = std::fs::read_to_string(pod.directory.path("tls.key")).unwrap();
     for (token, status) in [(TOKEN, 200), ("a-wrong-guess", 401)] {
         let authorization = bearer(token);
         let answer = scraper
@@ -680,7 +693,7 @@ async fn no_secret_reaches_the_log() {
             .await;
         assert_eq!(answer.status, status);
     }
-    pod.folder.write("token", NEXT_TOKEN);
+    pod.directory.write("token", NEXT_TOKEN);
     let authorization = bearer(NEXT_TOKEN);
     let headers = [("authorization", authorization.as_str())];
     until(200, async || {
@@ -886,10 +899,10 @@ async fn a_real_prometheus_scrapes_with_a_certificate_and_a_token() {
     let pod = Pod::start(&app, asks, &[]).await;
     let own = pod.authority.client();
     let (certificate, key) = (
-        pod.folder.write("client.crt", &own.pem),
-        pod.folder.write("client.key", &own.key),
+        pod.directory.write("client.crt", &own.pem),
+        pod.directory.write("client.key", &own.key),
     );
-    let (authority, token) = (pod.folder.path("ca.crt"), pod.folder.path("token"));
+    let (authority, token) = (pod.directory.path("ca.crt"), pod.directory.path("token"));
     let job = |name: &str, tls: &str, authorization: &str| {
         format!(
             "- {{job_name: {name}, scheme: https, tls_config: {{ca_file: {authority}{tls}}}, {authorization} \

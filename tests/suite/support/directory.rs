@@ -30,15 +30,21 @@ impl Directory {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+    pub fn path(&self, name: &str) -> String {
+        let path = self.path.join(name).into_os_string();
+        path.into_string().expect("a temporary directory's name is text")
     }
 
     /// Writes a file in place, and says where it is.
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         fs::write(&path, content).expect("the directory is there");
         path
+    }
+
+    /// Puts a file in the place of another, which is never seen half written.
+    pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::rename(self.write("next", content), self.path(name)).expect("the same directory");
     }
 
     /// Puts these files in as kubelet does: in a directory of their own, to which `..data` leads, through which the files'
@@ -50,9 +56,10 @@ impl Directory {
         let directory = format!("..mount_{number}");
         fs::create_dir(self.path(&directory)).expect("a free path");
         for (name, content) in files {
-            fs::write(self.path(&directory).join(name), content).expect("the directory is there");
-            if !self.path(name).is_symlink() {
-                symlink(Path::new("..data").join(name), self.path(name)).expect("a free path");
+            self.write(&format!("{directory}/{name}"), content);
+            let link = self.path.join(name);
+            if !link.is_symlink() {
+                symlink(Path::new("..data").join(name), link).expect("a free path");
             }
         }
         symlink(&directory, &new_data).expect("a free path");

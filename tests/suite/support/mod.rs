@@ -8,6 +8,7 @@ pub mod open_metrics;
 pub mod prometheus;
 pub mod protobuf;
 pub mod reader;
+pub mod scraper;
 pub mod sidecar;
 pub mod stub;
 pub mod tls;

@@ -3,7 +3,6 @@
 
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +113,7 @@ impl Stub {
     }
 
     /// As [`Self::route`], on a Unix socket.
-    pub fn route_unix(path: &Path, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+    pub fn route_unix(path: &str, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = UnixListener::bind(path).expect("a free path");
         Self::listen(Listener::Unix(listener), answer)
     }

@@ -1,87 +1,34 @@
-//! Certificates made for one test, and the server's side of TLS.
+//! The server's side of TLS.
 
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::certificates::{Authority, Certificate};
 use super::stub::Event;
 
 pub type TlsServerStream = tokio_rustls::server::TlsStream<TcpStream>;
-
-/// Whoever issues certificates.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key, in PEM.
-#[derive(Clone)]
-pub struct Issued {
-    pub certificate: String,
-    pub key: String,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        Self::called("an authority")
-    }
-
-    pub fn called(name: &str) -> Self {
-        let mut params = CertificateParams::new([]).expect("no names are good names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, key()).expect("its own key fits"))
-    }
-
-    /// Its own certificate, in PEM.
-    pub fn certificate(&self) -> String {
-        self.0.pem()
-    }
-
-    /// A certificate for a server with these names or addresses, or for a client.
-    pub fn issue(&self, names: &[&str]) -> Issued {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("good names");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = key();
-        let certificate = params.signed_by(&key, &self.0).expect("the key fits");
-        Issued {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        }
-    }
-}
-
-fn key() -> KeyPair {
-    KeyPair::generate().expect("there is randomness")
-}
-
-impl Issued {
-    pub fn der(&self) -> CertificateDer<'static> {
-        CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("it was written so")
-    }
-}
 
 /// What a server shows, which may change while it runs.
 #[derive(Clone)]
 pub struct Shown(Arc<Mutex<Arc<ServerConfig>>>);
 
 impl Shown {
-    pub fn new(issued: &Issued) -> Self {
-        Self::config(issued, None)
+    pub fn new(certificate: &Certificate) -> Self {
+        Self::config(certificate, None)
     }
 
     /// The server asks for a certificate that leads to this authority, too.
-    pub fn to_clients_of(issued: &Issued, clients: &Authority) -> Self {
-        Self::config(issued, Some(clients))
+    pub fn to_clients_of(certificate: &Certificate, clients: &Authority) -> Self {
+        Self::config(certificate, Some(clients))
     }
 
-    fn config(issued: &Issued, clients: Option<&Authority>) -> Self {
+    fn config(certificate: &Certificate, clients: Option<&Authority>) -> Self {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -89,14 +36,12 @@ impl Shown {
         let builder = match clients {
             None => builder.with_no_client_auth(),
             Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(authority.0.der().clone()).expect("it is an authority");
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), provider);
                 builder.with_client_cert_verifier(verifier.build().expect("there is a root"))
             }
         };
-        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("it was written so");
-        let mut config = builder.with_single_cert(vec![issued.der()], key).expect("its own key");
+        let shown = builder.with_single_cert(vec![certificate.der()], certificate.key_der());
+        let mut config = shown.expect("its own key");
         // A client that offers nothing else is refused.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self(Arc::new(Mutex::new(Arc::new(config))))
