@@ -1,5 +1,7 @@
 //! What each variable does, and what is said of a bad one.
 
+use super::environment::unknown_variables;
+use super::values::duration;
 use super::*;
 
 fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -516,7 +518,7 @@ fn every_variable_is_in_the_list_for_help_and_every_one_of_ours_in_force() {
     let environment: BTreeMap<String, String> = own.map(|name| ((*name).to_owned(), String::new())).collect();
     let read: Environment = envy::from_iter(environment).unwrap();
     assert_eq!(unknown_variables(read.others), Vec::<String>::new());
-    let source = include_str!("mod.rs");
+    let source = include_str!("environment.rs");
     let fields = source
         .split("struct Environment {")
         .nth(1)

@@ -163,7 +163,10 @@ async fn who_speaks_no_tls_is_cut_off_and_costs_nobody_anything() {
     }
     // Told once for a while, with what is most likely to be mended.
     let log = pod.sidecar.logged("handshake came to nothing").await;
-    assert!(log.contains("127.0.0.1") && log.contains("scheme is to be https"), "{log}");
+    assert!(
+        log.contains("127.0.0.1") && log.contains("scheme is to be https"),
+        "{log}"
+    );
     assert_eq!(pod.scraper().get(pod.port(), "/metrics", &[]).await.status, 200);
 }
 
