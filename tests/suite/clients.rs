@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -157,11 +157,8 @@ async fn a_scraper_that_leaves_before_the_answer_cancels_its_scrapes() {
     }
 }
 
-#[tokio::test]
-async fn requests_that_are_sent_at_once_are_answered_in_turn() {
-    let app = Stub::text(APP_TEXT).await;
-    let sidecar = sidecar_for(&app, &[]).await;
-    let mut stream = connect(&sidecar).await;
+/// Sends several requests at once, and reads their answers until the connection ends as it should.
+pub async fn are_answered_in_turn(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let paths = ["/metrics", "/healthz", "/nothing", "/metrics"];
     let mut requests: String = paths
         .map(|path| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
@@ -172,6 +169,13 @@ async fn requests_that_are_sent_at_once_are_answered_in_turn() {
     stream.read_to_string(&mut answers).await.unwrap();
     let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["200", "200", "404", "200", "200"]);
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_at_once_are_answered_in_turn() {
+    let app = Stub::text(APP_TEXT).await;
+    let sidecar = sidecar_for(&app, &[]).await;
+    are_answered_in_turn(connect(&sidecar).await).await;
 }
 
 #[tokio::test]

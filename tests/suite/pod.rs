@@ -197,17 +197,21 @@ async fn twenty_targets() -> Vec<Stub> {
     targets
 }
 
+/// The list that names these targets t0, t1 and so on.
+fn list_of(targets: &[Stub]) -> String {
+    let targets = targets.iter().enumerate();
+    let list: Vec<_> = targets
+        .map(|(index, stub)| format!("t{index}={}", stub.port()))
+        .collect();
+    list.join(",")
+}
+
 #[tokio::test]
 async fn of_twenty_targets_those_that_fail_cost_nothing_but_their_own_samples() {
     let targets = twenty_targets().await;
-    let list: Vec<_> = targets
-        .iter()
-        .enumerate()
-        .map(|(index, stub)| format!("t{index}={}", stub.port()))
-        .collect();
     let variables = [
         ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
-        ("QPEXT_TARGETS", &list.join(",")),
+        ("QPEXT_TARGETS", &list_of(&targets)),
         ("QPEXT_SELF_METRICS", "true"),
     ];
     let sidecar = Sidecar::start(&variables).await;
@@ -446,14 +450,9 @@ async fn twenty_targets_of_a_megabyte_each_are_held_one_slice_at_a_time() {
     for _ in 0..20 {
         targets.push(Stub::text(bodies::vllm(1 << 20)).await);
     }
-    let list: Vec<_> = targets
-        .iter()
-        .enumerate()
-        .map(|(index, stub)| format!("t{index}={}", stub.port()))
-        .collect();
     let variables = [
         ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
-        ("QPEXT_TARGETS", &list.join(",")),
+        ("QPEXT_TARGETS", &list_of(&targets)),
     ];
     let sidecar = Sidecar::start(&variables).await;
     let text = sidecar.scrape(LONG).await.text;
