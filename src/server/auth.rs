@@ -10,9 +10,9 @@ use subtle::ConstantTimeEq as _;
 use tracing::warn;
 
 use super::clients::Origin;
+use super::content::{Content, plain};
 use super::seldom::Seldom;
 use super::tls::{CertificateRefused, Peer, Tls};
-use super::{Content, plain};
 use crate::config::{ConfigError, Security};
 use crate::files::{Watched, WatchedFile};
 

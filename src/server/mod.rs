@@ -7,6 +7,7 @@ mod admission;
 mod auth;
 mod clients;
 mod compression;
+mod content;
 mod patience;
 mod seldom;
 mod status;
@@ -18,20 +19,14 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -45,11 +40,12 @@ use tracing::{debug, error, warn};
 
 use crate::aggregate::{Aggregator, Failure};
 use crate::config::{Compression, Config, ConfigError, Listen};
-use admission::{Admission, Ticket};
+use admission::Admission;
 use auth::{Access, Refusal};
 use clients::{Clients, Crowding, Origin};
 use compression::{Outgoing, Wish};
-use patience::{Client, HEAD_TIMEOUT, Patient, Phase, Served};
+use content::{Content, HTML, JSON, ServedBody, of_type, plain};
+use patience::{Client, HEAD_TIMEOUT, Patient, Phase};
 use status::About;
 use tls::{Peer, Tls};
 
@@ -71,10 +67,6 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// What an answer to a scrape depends on, so that no cache between hands one scraper's answer to another.
 const SCRAPE_VARIES: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding");
-
-const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What can be asked for.
 const PATHS: [&str; 5] = ["/", "/metrics", "/healthz", "/readyz", "/status.json"];
@@ -303,10 +295,7 @@ impl Service {
         if is_scrape {
             response.headers_mut().insert(VARY, SCRAPE_VARIES);
         }
-        response.map(|content| ServedBody {
-            content,
-            _served: served,
-        })
+        response.map(|content| ServedBody::new(content, served))
     }
 
     /// Whether a request may be answered: before anything is known about its path, so that a stranger learns nothing. The
@@ -416,65 +405,4 @@ fn describe(failures: &[Failure]) -> String {
         writeln!(text, "{failure}").expect("a String takes any text");
     }
     text
-}
-
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Content> {
-    let mut response = of_type(PLAIN_TEXT, text);
-    *response.status_mut() = status;
-    response
-}
-
-/// Words of our own. They hold for this moment, and are what their type says and nothing else.
-fn of_type(content_type: HeaderValue, text: impl Into<Bytes>) -> Response<Content> {
-    let mut response = Response::new(Content::Text(Full::new(text.into())));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-/// What is answered.
-enum Content {
-    /// The targets' samples, with the place that their scrapes hold.
-    Scraped { outgoing: Box<Outgoing>, ticket: Ticket },
-    /// A few words of our own.
-    Text(Full<Bytes>),
-}
-
-/// A body that tells, by being dropped, that its client is no longer being served.
-struct ServedBody {
-    content: Content,
-    _served: Served,
-}
-
-impl Body for ServedBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.content {
-            Content::Scraped { outgoing, ticket } => {
-                ticket.set_unread(false);
-                let piece = outgoing.poll_piece(cx);
-                ticket.set_unread(matches!(piece, Poll::Ready(Some(_))));
-                piece.map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
-            }
-            Content::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Scraped { .. } => false,
-            Content::Text(text) => text.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Scraped { .. } => SizeHint::default(),
-            Content::Text(text) => text.size_hint(),
-        }
-    }
 }
