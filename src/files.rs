@@ -6,8 +6,9 @@
 //! ([`Watched`]). What a file holds is never shown, neither by an error nor by `Debug`.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,12 +56,16 @@ impl WatchedFile {
     }
 
     fn content_now(&self) -> io::Result<Vec<u8>> {
-        // Opening a pipe would wait for whoever writes to it.
-        if !fs::metadata(&self.path)?.is_file() {
+        // Opening a pipe would wait for whoever writes to it, and so would looking first: it may be put there in between.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(&self.path)?;
+        if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no file"));
         }
         let mut content = Vec::new();
-        File::open(&self.path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
         if content.len() as u64 > MAX_BYTES {
             return Err(io::Error::other("it has more than 1 MiB"));
         }
@@ -271,6 +276,7 @@ impl<T, const N: usize> fmt::Debug for Watched<T, N> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
     use std::path::Path;
 
     use super::*;
@@ -338,6 +344,12 @@ mod tests {
         fs::write(&path, vec![b'x'; MAX_BYTES as usize + 1]).unwrap();
         assert_eq!(file.read().unwrap_err().to_string(), "it has more than 1 MiB");
         assert_eq!(file.content(), b"two");
+        fs::remove_file(&path).unwrap();
+
+        // Nobody writes to it.
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert_eq!(file.read().unwrap_err().to_string(), "it is no file");
         fs::remove_file(&path).unwrap();
 
         let mut directory = WatchedFile::new("token_file", std::env::temp_dir());
