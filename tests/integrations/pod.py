@@ -84,6 +84,8 @@ class Programs(contextlib.ExitStack):
         environment = {
             "AGGREGATE_PROMETHEUS_METRICS_PORT": "0",
             "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": str(app.port),
+            # Its own metrics are in no direct scrape.
+            "QPEXT_SELF_METRICS": "false",
             "QPEXT_QUEUE_PROXY_METRICS_PORT": str(urllib.parse.urlsplit(queue_proxy).port) if queue_proxy else "",
             "SERVING_SERVICE": SERVING["service_name"],
             "SERVING_CONFIGURATION": SERVING["configuration_name"],
