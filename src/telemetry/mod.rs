@@ -25,6 +25,10 @@ pub use words::time;
 /// How often one target's dropped lines are worth a line of the log.
 const OFFENCES_EVERY: Duration = Duration::from_secs(60);
 
+/// Changes of one target that are told within a minute. A scraper that gives targets no time, beside one that does, could
+/// fill the log.
+const CHANGES_A_MINUTE: u32 = 10;
+
 /// How one scrape of one target went.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -91,6 +95,8 @@ struct Known {
     /// What its metrics are labelled with.
     label: OfTarget,
     changed_at: Instant,
+    /// When the minute began in which changes are counted, and how many there were.
+    changes: (Instant, u32),
     /// When a dropped line was last told of.
     told_at: Option<Instant>,
 }
@@ -100,6 +106,18 @@ impl TargetState {
     #[must_use]
     pub fn is_up(&self) -> Option<bool> {
         self.last.as_ref().map(|(_, outcome)| outcome.result.is_ok())
+    }
+}
+
+impl Known {
+    /// Counts a change, and says whether there were few enough for the log.
+    fn is_worth_telling(&mut self, now: Instant) -> bool {
+        let (began, changes) = &mut self.changes;
+        if now - *began >= Duration::from_secs(60) {
+            (*began, *changes) = (now, 0);
+        }
+        *changes += 1;
+        *changes <= CHANGES_A_MINUTE
     }
 }
 
@@ -117,6 +135,7 @@ impl Telemetry {
             },
             label: OfTarget::new(name),
             changed_at: Instant::now(),
+            changes: (Instant::now(), 0),
             told_at: None,
         });
         Self {
@@ -167,6 +186,7 @@ impl Telemetry {
             (Some(false), true) => Some(Change::CameBack(now - known.changed_at)),
             (Some(false), false) | (None | Some(true), true) => None,
         };
+        let change = change.filter(|_| known.is_worth_telling(now));
         if was_up != Some(is_up) {
             known.changed_at = now;
             known.state.since = Some(at);
@@ -240,6 +260,21 @@ mod tests {
             Some(Change::WentDown),
             "from the start"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_flaps_is_told_of_ten_times_a_minute() {
+        let telemetry = Telemetry::new(["app"]);
+        let flap = || {
+            let outcomes = [failed(), outcome(Ok(()))].into_iter().cycle().take(100);
+            outcomes
+                .filter(|outcome| telemetry.record(0, outcome).change.is_some())
+                .count()
+        };
+        assert_eq!(flap(), 10);
+        assert_eq!(flap(), 0);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(flap(), 10);
     }
 
     #[tokio::test(start_paused = true)]
