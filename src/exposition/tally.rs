@@ -26,7 +26,7 @@ pub struct Offence {
 
 /// What came of one body so far, line by line or message by message.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub struct Tally {
     counts: Counts,
     /// The number of the line or message at hand.
     number: u64,

@@ -17,7 +17,7 @@ pub(super) mod field {
 
 /// The type of a metric family (`MetricType`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// That of a family that says nothing of it.
     #[default]
     Counter = 0,
@@ -86,7 +86,7 @@ impl Kind {
 
 /// What a metric family says of itself.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Family<'a> {
+pub struct Family<'a> {
     pub name: &'a str,
     pub help: Option<&'a str>,
     pub kind: Kind,

@@ -4,12 +4,13 @@
 //! * [`ProtobufToText`] does the same and writes Prometheus's text.
 //! * [`MessageOutput`] puts the lines of another body together into messages.
 //!
-//! The path of a body: `messages` cuts it into messages, `family` reads what a family says of itself, `metric` judges each
+//! The path of a body: `body` has `messages` cut it into messages, `family` reads what a family says of itself, `metric` judges each
 //! of its metrics with `labels`, `histogram` and `schema`. All of them read with `wire`.
 //!
 //! The path of a line: `output` reads its numbers and encodes its labels, `building` puts it to its metric, `encoding` writes
 //! that metric's parts.
 
+mod body;
 mod building;
 mod encoding;
 mod family;

@@ -9,87 +9,31 @@
 
 use std::sync::Arc;
 
+use super::body::{MessageEngine, Writer};
 use super::family::{self, Family, Kind};
-use super::messages::{MAX_FAMILY, Messages};
+use super::messages::MAX_FAMILY;
 use super::metric::{self, Checker};
 use super::schema::{COUNTER, GAUGE, check};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
-use crate::exposition::counts::{Counts, DropReason};
-use crate::exposition::engine::Engine;
+use crate::exposition::counts::DropReason;
 use crate::exposition::families::Families;
-use crate::exposition::filter::Filter;
 use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
-use crate::exposition::lines::End;
 use crate::exposition::names::{escape_metric_name, is_old_metric_name};
 use crate::exposition::rules::Rules;
-use crate::exposition::tally::{Offence, Tally};
+use crate::exposition::tally::Tally;
 use crate::exposition::untyped::{Fate, Untyped};
 
 /// Checks a protobuf body message by message, adds labels to its metrics and sanitizes its untyped families.
 ///
 /// A sample is one metric here: a histogram or a summary counts once.
+pub type Splice = MessageEngine<SpliceWriter>;
+
+/// What Splice writes of a family.
 #[derive(Debug)]
-pub struct Splice {
-    messages: Messages,
-    writer: Writer,
-}
-
-impl Splice {
-    /// An engine for one body.
-    #[must_use]
-    pub fn new(rules: &Rules, names: Names) -> Self {
-        Self {
-            messages: Messages::default(),
-            writer: Writer {
-                labels: Arc::clone(&rules.labels),
-                untyped: rules.untyped,
-                filter: rules.filter.clone(),
-                names,
-                checker: Checker::new(names),
-                scratch: Scratch::default(),
-                tally: Tally::new(rules.sample_limit),
-            },
-        }
-    }
-}
-
-impl Engine for Splice {
-    fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
-        let Self { messages, writer } = self;
-        if writer.tally.is_over_limit() {
-            return;
-        }
-        messages.push(chunk, |message| writer.message(message, families, out));
-    }
-
-    fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
-        let Self { messages, writer } = self;
-        messages.finish(end, |message| writer.message(message, families, out));
-    }
-
-    fn is_whole(&self) -> bool {
-        self.messages.ended_well()
-    }
-
-    fn counts(&self) -> Counts {
-        self.writer.tally.counts()
-    }
-
-    fn first_offence(&self) -> Option<&Offence> {
-        self.writer.tally.first_offence()
-    }
-
-    fn is_over_limit(&self) -> bool {
-        self.writer.tally.is_over_limit()
-    }
-}
-
-#[derive(Debug)]
-struct Writer {
+pub struct SpliceWriter {
     labels: Arc<LabelSet>,
     untyped: Untyped,
-    filter: Option<Arc<Filter>>,
     names: Names,
     checker: Checker,
     scratch: Scratch,
@@ -116,26 +60,28 @@ struct Changes<'a> {
     drops_unit: bool,
 }
 
-impl Writer {
-    fn message(&mut self, message: Result<&[u8], DropReason>, families: &mut Families, out: &mut Vec<u8>) {
-        if self.tally.is_over_limit() {
-            return;
+impl Writer for SpliceWriter {
+    fn new(rules: &Rules, names: Names) -> Self {
+        Self {
+            labels: Arc::clone(&rules.labels),
+            untyped: rules.untyped,
+            names,
+            checker: Checker::new(names),
+            scratch: Scratch::default(),
+            tally: Tally::new(rules.sample_limit),
         }
-        self.tally.next();
-        match message.map(|message| (message, Family::read(message))) {
-            Ok((message, Ok(family))) => self.family(message, family, families, out),
-            Ok((message, Err(Malformed))) => {
-                self.tally.drop_line(DropReason::Malformed, Family::name_in(message));
-            }
-            Err(reason) => self.tally.drop_line(reason, b""),
-        }
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
         let own_name = family.name.as_bytes();
-        if self.filter.as_ref().is_some_and(|filter| !filter.keeps(own_name)) {
-            return self.tally.drop_lines(DropReason::Filtered, family.metrics, own_name);
-        }
         let is_escaped = self.names == Names::Underscores && !is_old_metric_name(family.name.as_bytes());
         let mut escaped = Vec::new();
         if is_escaped {
@@ -162,7 +108,9 @@ impl Writer {
             families.settle_type(name, kind, becomes.is_none(), Kind::word);
         }
     }
+}
 
+impl SpliceWriter {
     /// Writes a family, if there is anything to write of it: returns whether there was.
     fn write_family(&mut self, message: &[u8], family: Family<'_>, changes: Changes<'_>, out: &mut Vec<u8>) -> bool {
         let guess = message.len() + family.metrics as usize * (self.labels.protobuf().len() + 1);

@@ -6,118 +6,63 @@
 
 use std::sync::Arc;
 
+use super::body::{MessageEngine, Writer};
 use super::family::{self, Family, Kind};
 use super::histogram::Histogram;
-use super::messages::{MAX_FAMILY, Messages};
+use super::messages::MAX_FAMILY;
 use super::metric::{self, Checker};
 use super::numbers::{put_float, put_integer};
 use super::wire::{Field, Fields, Malformed, Value};
-use crate::exposition::counts::{Counts, DropReason};
+use crate::exposition::counts::DropReason;
 use crate::exposition::dialect::Text;
-use crate::exposition::engine::Engine;
 use crate::exposition::families::Families;
-use crate::exposition::filter::Filter;
 use crate::exposition::format::Names;
 use crate::exposition::labels::LabelSet;
-use crate::exposition::lines::End;
 use crate::exposition::metadata::MetricType;
 use crate::exposition::names::{escape_metric_name, is_old_label_name, is_old_metric_name};
 use crate::exposition::rules::Rules;
-use crate::exposition::tally::{Offence, Tally};
+use crate::exposition::tally::Tally;
 use crate::exposition::untyped::{Fate, Untyped};
 
 /// Checks a protobuf body message by message and writes it as text: labels are added to its samples, its untyped families
 /// are sanitized, and metadata that the answer already holds is left out.
 ///
 /// A sample is one line here: a histogram counts once for each bucket, for its sum and for its count.
+pub type ProtobufToText = MessageEngine<TextWriter>;
+
+/// What ProtobufToText writes of a family.
 #[derive(Debug)]
-pub struct ProtobufToText {
-    messages: Messages,
-    writer: Writer,
-}
-
-impl ProtobufToText {
-    /// An engine for one body. Names outside the old character set are written in quotes (text 1.0.0), or escaped, as
-    /// `names` says.
-    #[must_use]
-    pub fn new(rules: &Rules, names: Names) -> Self {
-        Self {
-            messages: Messages::default(),
-            writer: Writer {
-                labels: Arc::clone(&rules.labels),
-                untyped: rules.untyped,
-                filter: rules.filter.clone(),
-                names,
-                checker: Checker::new(names),
-                lines: Lines::default(),
-                tally: Tally::new(rules.sample_limit),
-            },
-        }
-    }
-}
-
-impl Engine for ProtobufToText {
-    fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
-        let Self { messages, writer } = self;
-        if writer.tally.is_over_limit() {
-            return;
-        }
-        messages.push(chunk, |message| writer.message(message, families, out));
-    }
-
-    fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
-        let Self { messages, writer } = self;
-        messages.finish(end, |message| writer.message(message, families, out));
-    }
-
-    fn is_whole(&self) -> bool {
-        self.messages.ended_well()
-    }
-
-    fn counts(&self) -> Counts {
-        self.writer.tally.counts()
-    }
-
-    fn first_offence(&self) -> Option<&Offence> {
-        self.writer.tally.first_offence()
-    }
-
-    fn is_over_limit(&self) -> bool {
-        self.writer.tally.is_over_limit()
-    }
-}
-
-#[derive(Debug)]
-struct Writer {
+pub struct TextWriter {
     labels: Arc<LabelSet>,
     untyped: Untyped,
-    filter: Option<Arc<Filter>>,
     names: Names,
     checker: Checker,
     lines: Lines,
     tally: Tally,
 }
 
-impl Writer {
-    fn message(&mut self, message: Result<&[u8], DropReason>, families: &mut Families, out: &mut Vec<u8>) {
-        if self.tally.is_over_limit() {
-            return;
+impl Writer for TextWriter {
+    fn new(rules: &Rules, names: Names) -> Self {
+        Self {
+            labels: Arc::clone(&rules.labels),
+            untyped: rules.untyped,
+            names,
+            checker: Checker::new(names),
+            lines: Lines::default(),
+            tally: Tally::new(rules.sample_limit),
         }
-        self.tally.next();
-        match message.map(|message| (message, Family::read(message))) {
-            Ok((message, Ok(family))) => self.family(message, family, families, out),
-            Ok((message, Err(Malformed))) => {
-                self.tally.drop_line(DropReason::Malformed, Family::name_in(message));
-            }
-            Err(reason) => self.tally.drop_line(reason, b""),
-        }
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
         let own_name = family.name.as_bytes();
-        if self.filter.as_ref().is_some_and(|filter| !filter.keeps(own_name)) {
-            return self.tally.drop_lines(DropReason::Filtered, family.metrics, own_name);
-        }
         self.lines.begin_family(family.name, self.names);
         let name = self.lines.name.as_slice();
         let mut kind = family.kind;
@@ -161,7 +106,9 @@ impl Writer {
             families.note_samples(&self.lines.name);
         }
     }
+}
 
+impl TextWriter {
     /// Writes the metadata that the answer does not hold yet; returns what was written.
     fn metadata(&self, family: Family<'_>, kind: Kind, families: &mut Families, out: &mut Vec<u8>) -> Metadata {
         // A part has no metadata of its own: strict readers take it for that of its family, a second time.
