@@ -27,6 +27,7 @@
 //! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
 //! * [`check`] and [`cli`]: the command line, and one scrape with all that there is to say of it.
+//! * `trust`: whose certificates are trusted, on either side of TLS.
 //! * `lock`: how a lock is taken.
 //!
 //! A room knows those below it and none above. Data is pulled: a scraper that reads polls the server's body, which polls
@@ -83,3 +84,4 @@ pub mod negotiation;
 pub mod scrape;
 pub mod server;
 pub mod telemetry;
+mod trust;

@@ -37,6 +37,9 @@ const MAX_REDIRECTS: usize = 3;
 /// Longest piece of a target's own words in an error, in characters.
 const QUOTED_CHARACTERS: usize = 100;
 
+/// Longest error of a library's, in characters. One of TLS names all that a certificate is for, which its owner chooses.
+const ERROR_CHARACTERS: usize = 300;
+
 /// Something to scrape.
 #[derive(Debug)]
 pub struct Target {
@@ -387,17 +390,25 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeE
 }
 
 fn quote(value: &[u8]) -> String {
-    printable(
-        &String::from_utf8_lossy(value)
-            .chars()
-            .take(QUOTED_CHARACTERS)
-            .collect::<String>(),
-    )
+    cut(&String::from_utf8_lossy(value), QUOTED_CHARACTERS)
+}
+
+/// What a library says of an error, in which there may be words of the target's.
+fn words(error: &str) -> String {
+    cut(error, ERROR_CHARACTERS)
+}
+
+/// The beginning of a text, as a person may be shown it.
+fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => printable(text),
+        Some((end, _)) => printable(&text[..end]) + "…",
+    }
 }
 
 /// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".
 fn root_cause(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().unwrap_or(error).to_string()
+    words(&causes(error).last().unwrap_or(error).to_string())
 }
 
 /// An error and what it was caused by, one behind the other.

@@ -5,15 +5,19 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use super::words;
 use crate::config::HttpOptions;
 use crate::files::{FileError, WatchedFile, read_all};
+use crate::trust::{self, Listed, certificates, is_authority, provider};
 
 /// What is spoken inside TLS.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -72,12 +76,14 @@ impl TlsFiles {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
             Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::File(ca_file) => builder.with_root_certificates(roots(ca_file)?),
+            Trust::File(ca_file) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(ListedCertificates::of(ca_file)?)),
         };
         let mut config = match &self.shown {
             None => builder.with_no_client_auth(),
             Some((cert_file, key_file)) => builder
-                .with_client_auth_cert(certificates(cert_file)?, key(key_file)?)
+                .with_client_auth_cert(certificates_of(cert_file)?, key(key_file)?)
                 .map_err(|error| match error {
                     Error::InconsistentKeys(_) => key_file.error("is not the key of the certificate in cert_file"),
                     Error::InvalidCertificate(_) => cert_file.error("holds no certificate that can be read"),
@@ -109,18 +115,14 @@ pub(super) fn describe(error: &Error) -> String {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "; server_name is to be the name in its certificate",
+        error if is_authority(error) => "; ca_file is to have it itself",
         Error::InvalidMessage(_) => "; perhaps it does not speak TLS",
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "; cert_file and key_file are to be a certificate that it accepts"
         }
         _ => "",
     };
-    format!("{error}{advice}")
-}
-
-/// Named wherever it is used, and never made the process's own, so that no other library's choice can replace it.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    words(&trust::describe(error)) + advice
 }
 
 /// The system's certificates, which are those of the image and do not change: read when they are first asked for, as most
@@ -139,29 +141,80 @@ fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
     Ok(Arc::clone(roots))
 }
 
-/// The certificates of a file that can be the end of a chain. As in Go, it is enough that there is one.
-fn roots(file: &WatchedFile) -> Result<RootCertStore, FileError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(file)?);
-    if roots.is_empty() {
-        return Err(file.error("holds no certificate that can be read"));
-    }
-    Ok(roots)
+fn certificates_of(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    certificates(file.content()).map_err(|problem| file.error(problem))
 }
 
 // What the parser says of bad PEM quotes the line at times, which may be one of a key: it is not passed on.
+fn key(file: &WatchedFile) -> Result<PrivateKeyDer<'static>, FileError> {
+    PrivateKeyDer::from_pem_slice(file.content()).map_err(|_| file.error("holds no private key in PEM"))
+}
 
-fn certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.content()).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(file.error("holds no certificate in PEM")),
-        Err(_) => Err(file.error("is not whole, or not PEM")),
+/// Takes certificates that lead to one of a file's, and those that stand there themselves.
+#[derive(Debug)]
+struct ListedCertificates {
+    listed: Listed,
+    leading_to_them: Arc<WebPkiServerVerifier>,
+}
+
+impl ListedCertificates {
+    /// As in Go, it is enough that one of the certificates can be read.
+    fn of(file: &WatchedFile) -> Result<Self, FileError> {
+        let certificates = certificates_of(file)?;
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        Ok(Self {
+            listed: Listed::new(certificates),
+            leading_to_them: verifier
+                .build()
+                .map_err(|_| file.error("holds no certificate that can be read"))?,
+        })
     }
 }
 
-fn key(file: &WatchedFile) -> Result<PrivateKeyDer<'static>, FileError> {
-    PrivateKeyDer::from_pem_slice(file.content()).map_err(|_| file.error("holds no private key in PEM"))
+impl ServerCertVerifier for ListedCertificates {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let found = self
+            .leading_to_them
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match found {
+            Err(refused) if self.listed.takes(end_entity, &refused) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            found => found,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.leading_to_them.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.leading_to_them.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.leading_to_them.supported_verify_schemes()
+    }
 }
 
 /// Takes whatever certificate is shown, from whoever has its key.

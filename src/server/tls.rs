@@ -14,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -29,6 +31,7 @@ use tokio_rustls::server::TlsStream;
 use crate::config::{ConfigError, ServingTls};
 use crate::files::{Watched, WatchedFile};
 use crate::lock::lock;
+use crate::trust::{Listed, certificates, describe, is_readable, provider};
 
 /// Bytes of the certificates that a client shows. They are kept as long as its connection, and have some kilobytes.
 const MAX_SHOWN: usize = 16 << 10;
@@ -43,8 +46,12 @@ pub(super) struct Tls {
     authority: Option<Watched<Authority, 1>>,
 }
 
-/// What a client's certificate must lead to.
-type Authority = Arc<dyn ClientCertVerifier>;
+/// What a client's certificate must lead to, or be.
+#[derive(Debug)]
+struct Authority {
+    listed: Listed,
+    leading_to_them: Arc<dyn ClientCertVerifier>,
+}
 
 /// A client as its handshake showed it.
 #[derive(Debug, Default)]
@@ -67,7 +74,7 @@ struct Verdict {
 pub(super) enum CertificateRefused {
     #[error("it has no certificate")]
     Missing,
-    #[error("its certificate is refused: {0}")]
+    #[error("its certificate is refused: {}", describe(.0))]
     Wrong(rustls::Error),
 }
 
@@ -128,10 +135,7 @@ impl Peer {
         }
         let found = match self.chain.split_first() {
             None => Err(CertificateRefused::Missing),
-            Some((own, others)) => authority
-                .verify_client_cert(own, others, UnixTime::now())
-                .map(|_| ())
-                .map_err(CertificateRefused::Wrong),
+            Some((own, others)) => authority.check(own, others).map_err(CertificateRefused::Wrong),
         };
         *verdict = Some(Verdict {
             authority: Arc::clone(authority),
@@ -139,6 +143,15 @@ impl Peer {
             found: found.clone(),
         });
         found
+    }
+}
+
+impl Authority {
+    fn check(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        match self.leading_to_them.verify_client_cert(own, others, UnixTime::now()) {
+            Err(refused) if !self.listed.takes(own, &refused) => Err(refused),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 }
 
@@ -159,11 +172,6 @@ fn server_config(identity: Watched<Arc<CertifiedKey>, 2>, asks_for_certificate: 
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config
-}
-
-/// The one provider, given wherever one is needed: which one a process has by default is not for a library to say.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
 }
 
 /// The sidecar's own certificate, the newest at each handshake.
@@ -209,7 +217,9 @@ impl ClientCertVerifier for HoldsItsKey {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        self.prove(certificate, |known| {
+            verify_tls12_signature(message, certificate, signed, known)
+        })
     }
 
     fn verify_tls13_signature(
@@ -218,11 +228,28 @@ impl ClientCertVerifier for HoldsItsKey {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        self.prove(certificate, |known| {
+            verify_tls13_signature(message, certificate, signed, known)
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl HoldsItsKey {
+    /// A certificate that cannot be read proves nothing, and is let through all the same: no authority will take it
+    /// either, so that its holder is told by a 401.
+    fn prove(
+        &self,
+        certificate: &CertificateDer<'_>,
+        verify: impl FnOnce(&WebPkiSupportedAlgorithms) -> Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match is_readable(certificate) {
+            true => verify(&self.0.signature_verification_algorithms),
+            false => Ok(HandshakeSignatureValid::assertion()),
+        }
     }
 }
 
@@ -241,24 +268,91 @@ fn read_identity([cert_file, key_file]: &[WatchedFile; 2]) -> Result<Arc<Certifi
 }
 
 fn read_authority([file]: &[WatchedFile; 1]) -> Result<Authority, ConfigError> {
+    let certificates = read_certificates(file)?;
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(file)? {
-        roots.add(certificate).map_err(|_| file.refuse(A_CERTIFICATE))?;
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|_| file.refuse(A_CERTIFICATE))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|_| file.refuse(A_CERTIFICATE))?;
-    Ok(verifier)
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    Ok(Authority {
+        listed: Listed::new(certificates),
+        leading_to_them: verifier.build().map_err(|_| file.refuse(A_CERTIFICATE))?,
+    })
 }
 
 const A_CERTIFICATE: &str = "a certificate in PEM";
 
-/// The certificates of a file, at least one.
 fn read_certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.content()).collect();
-    let certificates = certificates.unwrap_or_default();
-    if certificates.is_empty() {
-        return Err(file.refuse(A_CERTIFICATE));
+    certificates(file.content()).map_err(|_| file.refuse(A_CERTIFICATE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Takes any certificate, and counts how often it was asked.
+    #[derive(Debug, Default)]
+    struct Asked(AtomicUsize);
+
+    impl ClientCertVerifier for Asked {
+        fn root_hint_subjects(&self) -> &[DistinguishedName] {
+            &[]
+        }
+
+        fn verify_client_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: UnixTime,
+        ) -> Result<ClientCertVerified, rustls::Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(ClientCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            unreachable!("nobody shakes hands")
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            unreachable!("nobody shakes hands")
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            Vec::new()
+        }
     }
-    Ok(certificates)
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_is_judged_anew_after_a_minute() {
+        let asked = Arc::new(Asked::default());
+        let authority = Arc::new(Authority {
+            listed: Listed::new(Vec::new()),
+            leading_to_them: Arc::clone(&asked) as Arc<dyn ClientCertVerifier>,
+        });
+        let peer = Peer {
+            chain: vec![CertificateDer::from(vec![0])],
+            verdict: Mutex::default(),
+        };
+        let times_asked = || {
+            peer.check(&authority).unwrap();
+            asked.0.load(Ordering::Relaxed)
+        };
+        assert_eq!((times_asked(), times_asked()), (1, 1));
+        tokio::time::advance(VERDICT_HOLDS - Duration::from_millis(1)).await;
+        assert_eq!(times_asked(), 1);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!((times_asked(), times_asked()), (2, 2));
+    }
 }

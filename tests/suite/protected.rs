@@ -193,6 +193,32 @@ async fn a_certificate_of_another_authority_costs_only_its_targets_samples() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_taken_where_ca_file_has_it() {
+    let (shown, directory) = (Certificate::self_signed(), Directory::new());
+    let side = Stub::text_tls(&Shown::new(&shown), SIDE_TEXT).await;
+    let own = directory.write("own.pem", Authority::new().pem() + &shown.pem);
+    let target = json!({"name": "side", "url": https(&side), "ca_file": own});
+    assert!(has_side(&alone(&target, &[]).await.scrape(LONG).await));
+
+    // Its name counts all the same.
+    let named = json!({"name": "side", "url": https(&side), "ca_file": own, "server_name": "side.example"});
+    let error = refused(&named, &[]).await;
+    assert!(error.contains("not valid for name"), "{error}");
+
+    // And it has to be the one in the file, not one like it.
+    let like_it = directory.write("like_it.pem", Certificate::self_signed().pem);
+    let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": like_it}), &[]).await;
+    let told = "cannot be reached by TLS: invalid peer certificate: CaUsedAsEndEntity; ca_file is to have it itself";
+    assert_eq!(error, told);
+
+    let former = Certificate::formerly_self_signed();
+    let side = Stub::text_tls(&Shown::new(&former), SIDE_TEXT).await;
+    let ca_file = directory.write("former.pem", &former.pem);
+    let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
+    assert!(error.contains("certificate expired"), "{error}");
+}
+
+#[tokio::test]
 async fn without_ca_file_the_systems_certificates_count() {
     let (authority, directory) = (Authority::new(), Directory::new());
     let side = server_of(&authority).await;
@@ -261,6 +287,19 @@ async fn server_name_is_what_the_certificate_must_say_and_nothing_else() {
         }
         side.past_events();
     }
+}
+
+#[tokio::test]
+async fn of_a_certificate_with_many_names_some_are_told() {
+    let (authority, directory) = (Authority::new(), Directory::new());
+    let side = Stub::text_tls(&Shown::new(&authority.server_of_names(1000)), SIDE_TEXT).await;
+    let ca_file = directory.write("ca.pem", authority.pem());
+    let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
+    assert!(
+        error.contains("host-00000") && error.contains("server_name is to be"),
+        "{error}"
+    );
+    assert!(error.chars().count() < 500, "{error}");
 }
 
 #[tokio::test]

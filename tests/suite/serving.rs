@@ -336,6 +336,47 @@ async fn a_certificate_of_the_authority_is_needed_for_all_but_healthz() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_taken_where_the_file_has_it() {
+    let app = Stub::text(APP_TEXT).await;
+    let asks = Asks {
+        certificate: true,
+        ..Asks::default()
+    };
+    let pod = Pod::start(&app, asks, &[]).await;
+    let (own, like_it) = (Certificate::self_signed(), Certificate::self_signed());
+    let former = Certificate::formerly_self_signed();
+    let listed = pod.authority.pem() + &own.pem + &former.pem;
+    pod.directory.write("ca.crt", listed);
+    let status = async |certificate: &Certificate| {
+        let scraper = Scraper::with_certificate(&pod.authority, certificate);
+        scraper.get(pod.port(), "/metrics", &[]).await.status.as_u16()
+    };
+    until(200, async || status(&own).await).await;
+    assert_eq!(status(&pod.authority.client()).await, 200);
+    assert_eq!(status(&like_it).await, 401);
+    assert_eq!(status(&former).await, 401);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_can_read_is_told_of() {
+    let mut app = Stub::text(APP_TEXT).await;
+    let asks = Asks {
+        certificate: true,
+        ..Asks::default()
+    };
+    let mut pod = Pod::start(&app, asks, &[]).await;
+    let certificate = pod.authority.client_of_version_1();
+    for version in [&TLS12, &TLS13] {
+        let scraper = Scraper::with(&[version], &pod.authority, Some(&certificate));
+        assert_eq!(scraper.get(pod.port(), "/metrics", &[]).await.status, 401);
+        assert_eq!(scraper.get(pod.port(), "/healthz", &[]).await.status, 200);
+    }
+    assert_eq!(app.past_events(), []);
+    let log = pod.sidecar.logged("a request was refused").await;
+    assert!(log.contains("another version of X.509 than the third"), "{log}");
+}
+
+#[tokio::test]
 async fn a_certificate_without_its_key_is_worth_nothing() {
     let mut app = Stub::text(APP_TEXT).await;
     let asks = Asks {

@@ -1,0 +1,79 @@
+//! Whose certificates are trusted, on either side of TLS.
+//!
+//! In: the content of a file, and what rustls found of a certificate that was shown. Out: the file's certificates, and
+//! whether one of them is the one that was shown. Whether a certificate leads to another is rustls's own to find out.
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, Error, OtherError};
+
+/// The one provider, given wherever one is needed and never made the process's own, so that no other library's choice can
+/// replace it.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The certificates that stand in PEM, at least one; or what is wrong, without a word of what stands there: it may be a
+/// key.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err("holds no certificate in PEM"),
+        Err(_) => Err("is not whole, or not PEM"),
+    }
+}
+
+/// Certificates that are trusted themselves, besides those that lead to them.
+///
+/// `openssl req -x509` makes a certificate its own authority (`CA:TRUE`), and webpki takes no authority for who serves or
+/// asks. Go takes it where it is itself among the trusted ones (`Certificate.Verify` in `crypto/x509/verify.go`), and so
+/// it is here: whoever has its key could have signed another with it that would be taken.
+#[derive(Debug)]
+pub(crate) struct Listed(Vec<CertificateDer<'static>>);
+
+impl Listed {
+    pub(crate) fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
+        Self(certificates)
+    }
+
+    /// Whether this certificate, which was refused, is one of them byte for byte, and was refused as an authority only.
+    /// By then it has been found valid at this time, which comes first; its names have not been looked at.
+    pub(crate) fn takes(&self, shown: &CertificateDer<'_>, refused: &Error) -> bool {
+        is_authority(refused) && self.0.contains(shown)
+    }
+}
+
+/// Whether a certificate can be read at all: one of X.509's first version cannot, for example. Whoever shows such a one is
+/// refused whatever it is trusted for.
+pub(crate) fn is_readable(certificate: &CertificateDer<'_>) -> bool {
+    ParsedCertificate::try_from(certificate).is_ok()
+}
+
+/// Whether a certificate was refused because it is an authority's.
+pub(crate) fn is_authority(refused: &Error) -> bool {
+    matches!(webpki_error(refused), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// What rustls found, in its words or webpki's.
+pub(crate) fn describe(error: &Error) -> String {
+    match webpki_error(error) {
+        Some(webpki::Error::UnsupportedCertVersion) => {
+            "invalid peer certificate: it is of another version of X.509 than the third".to_owned()
+        }
+        Some(error) => format!("invalid peer certificate: {error}"),
+        None => error.to_string(),
+    }
+}
+
+/// What webpki found, where rustls has no word for it.
+fn webpki_error(error: &Error) -> Option<&webpki::Error> {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => why.downcast_ref(),
+        _ => None,
+    }
+}
