@@ -154,6 +154,11 @@ impl<T, E> Default for LastGood<T, E> {
 }
 
 impl<T, E: Clone + PartialEq> LastGood<T, E> {
+    /// Why the value is not of what the files hold now, if so it is.
+    pub(crate) fn problem(&self) -> Option<&E> {
+        self.problem.as_ref()
+    }
+
     /// Makes the value anew if reading its files said that they have changed, or if they could not be used before.
     ///
     /// # Errors
@@ -230,6 +235,11 @@ impl<T, const N: usize> Watched<T, N> {
             state.refresh(self.make);
         }
         Arc::clone(&state.good)
+    }
+
+    /// Why that is not what the files hold now, if so it is.
+    pub(crate) fn problem(&self) -> Option<ConfigError> {
+        lock(&self.state).last_good.problem().cloned()
     }
 }
 

@@ -73,6 +73,12 @@ impl Target {
             access,
         })
     }
+
+    /// Why a file of this target's cannot be used any more, if what it held before is still used.
+    #[must_use]
+    pub fn stale_file(&self) -> Option<String> {
+        self.access.stale_file()
+    }
 }
 
 /// How a target failed.

@@ -113,6 +113,7 @@ impl TargetScrape {
             body_bytes: 0,
             format: None,
             offence: None,
+            stale_file: self.plan.target.stale_file(),
         };
         if let State::Alive(stream) = &self.state {
             stream.report(now, &mut outcome);

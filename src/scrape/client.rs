@@ -174,6 +174,18 @@ impl Access {
     }
 }
 
+impl Access {
+    /// Why a file of this target's cannot be used any more, if what it held before is still used.
+    pub(super) fn stale_file(&self) -> Option<String> {
+        let of_tls = match &self.client {
+            OwnClient::Tls(tls) => lock(tls).client.problem().map(ToString::to_string),
+            OwnClient::None | OwnClient::Socket(_) => None,
+        };
+        let credentials = self.credentials.as_ref();
+        of_tls.or_else(|| lock(credentials?).header.problem().map(ToString::to_string))
+    }
+}
+
 impl TlsClient {
     fn new(address: &Address, http: &HttpOptions) -> Self {
         let host = address.url.host().filter(|_| http.server_name.is_some());

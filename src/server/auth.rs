@@ -75,6 +75,13 @@ impl Access {
         }
     }
 
+    /// Why files are not in use as they are now, but as they were before.
+    pub(super) fn stale_files(&self) -> Vec<String> {
+        let of_tls = self.tls.iter().flat_map(Tls::stale_files);
+        let of_token = self.token.as_ref().and_then(Watched::problem);
+        of_tls.chain(of_token).map(|problem| problem.to_string()).collect()
+    }
+
     /// What is answered to a request that is refused, from there.
     pub(super) fn refuse(&self, refusal: &Refusal, origin: Origin) -> Response<Content> {
         let seldom = match refusal {

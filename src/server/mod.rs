@@ -328,7 +328,8 @@ impl Service {
             "/metrics" => self.scrape(request, client).await,
             "/readyz" => self.readiness(),
             "/status.json" => {
-                let json = self.about.json(&self.aggregator.telemetry().states());
+                let states = self.aggregator.telemetry().states();
+                let json = self.about.json(&states, &self.access.stale_files());
                 of_type(JSON, format!("{json:#}\n"))
             }
             "/" => self.page(),
@@ -353,9 +354,8 @@ impl Service {
     }
 
     fn page(&self) -> Response<Content> {
-        let html = self
-            .about
-            .html(&self.aggregator.telemetry().states(), SystemTime::now());
+        let states = self.aggregator.telemetry().states();
+        let html = self.about.html(&states, &self.access.stale_files(), SystemTime::now());
         let mut response = of_type(HTML, html);
         let policy = HeaderValue::from_static(status::CONTENT_SECURITY_POLICY);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);

@@ -61,7 +61,7 @@ impl About {
     }
 
     /// The page.
-    pub(super) fn html(&self, states: &[TargetState], now: SystemTime) -> String {
+    pub(super) fn html(&self, states: &[TargetState], stale_files: &[String], now: SystemTime) -> String {
         let up = states.iter().filter(|state| state.is_up() == Some(true)).count();
         html! {
             (DOCTYPE)
@@ -83,6 +83,7 @@ impl About {
                             a href="/healthz" { "healthz" }
                         }
                     }
+                    @for problem in stale_files { (stale(problem)) }
                     h2 { "Targets" }
                     @for (state, address) in states.iter().zip(&self.addresses) { (card(state, address, now)) }
                     h2 { "Labels added" }
@@ -103,13 +104,14 @@ impl About {
     }
 
     /// The same as JSON. Times are RFC 3339, durations seconds.
-    pub(super) fn json(&self, states: &[TargetState]) -> Value {
+    pub(super) fn json(&self, states: &[TargetState], stale_files: &[String]) -> Value {
         let targets = states.iter().zip(&self.addresses);
         let targets: Vec<Value> = targets.map(|(state, address)| state.to_json(address)).collect();
         let configuration = self.configuration.iter();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started": time(self.started),
+            "stale_files": stale_files,
             "targets": targets,
             "labels": self.labels,
             "configuration": configuration.map(|(name, value)| ((*name).to_owned(), json!(value)))
@@ -145,6 +147,7 @@ fn card(state: &TargetState, address: &str, now: SystemTime) -> Markup {
             }
             @if let Some((at, outcome)) = &state.last {
                 @if let Err(error) = &outcome.result { p.error { (error) } }
+                @if let Some(problem) = &outcome.stale_file { (stale(problem)) }
                 dl {
                     (fact("Last scrape", &format!("{} ago", spell(since(*at, now)))))
                     (fact("Took", &format!("{:.3} s", outcome.duration.as_secs_f64())))
@@ -165,6 +168,10 @@ fn card(state: &TargetState, address: &str, now: SystemTime) -> Markup {
             }
         }
     }
+}
+
+fn stale(problem: &str) -> Markup {
+    html! { p.error { "A file cannot be used, and what it held before still is: " (problem) } }
 }
 
 fn fact(name: &str, value: &str) -> Markup {

@@ -43,6 +43,7 @@ const VERDICT_HOLDS: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Tls {
     config: Arc<ServerConfig>,
+    identity: Arc<Identity>,
     authority: Option<Watched<Authority, 1>>,
 }
 
@@ -83,14 +84,15 @@ impl Tls {
     pub(super) fn open(settings: &ServingTls) -> Result<Self, ConfigError> {
         let certificate = WatchedFile::new("QPEXT_TLS_CERT_FILE", &settings.certificate.cert_file);
         let key = WatchedFile::new("QPEXT_TLS_KEY_FILE", &settings.certificate.key_file);
-        let identity = Watched::open([certificate, key], read_identity)?;
+        let identity = Arc::new(Identity(Watched::open([certificate, key], read_identity)?));
         let authority = settings.client_ca_file.as_ref().map(|path| {
             let file = WatchedFile::new("QPEXT_TLS_CLIENT_CA_FILE", path);
             Watched::open([file], read_authority)
         });
         let authority = authority.transpose()?;
         Ok(Self {
-            config: Arc::new(server_config(identity, authority.is_some())),
+            config: Arc::new(server_config(Arc::clone(&identity), authority.is_some())),
+            identity,
             authority,
         })
     }
@@ -113,6 +115,13 @@ impl Tls {
     /// Whether a client must have a certificate.
     pub(super) fn asks_for_certificate(&self) -> bool {
         self.authority.is_some()
+    }
+
+    /// Why files are not in use as they are now, but as they were before.
+    pub(super) fn stale_files(&self) -> impl Iterator<Item = ConfigError> {
+        let authority = self.authority.as_ref();
+        let of_authority = authority.and_then(Watched::problem);
+        self.identity.0.problem().into_iter().chain(of_authority)
     }
 
     /// Whether this client's certificate is as good as it must be.
@@ -155,7 +164,7 @@ impl Authority {
     }
 }
 
-fn server_config(identity: Watched<Arc<CertifiedKey>, 2>, asks_for_certificate: bool) -> ServerConfig {
+fn server_config(identity: Arc<Identity>, asks_for_certificate: bool) -> ServerConfig {
     let provider = provider();
     let verifier = Arc::new(HoldsItsKey(Arc::clone(&provider)));
     let builder = ServerConfig::builder_with_provider(provider)
@@ -165,7 +174,7 @@ fn server_config(identity: Watched<Arc<CertifiedKey>, 2>, asks_for_certificate: 
         true => builder.with_client_cert_verifier(verifier),
         false => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Identity(identity)));
+    let mut config = builder.with_cert_resolver(identity);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A scraper keeps its connection, so that a session taken up again would save next to nothing, and cost memory for
     // each that ends.

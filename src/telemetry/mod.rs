@@ -44,6 +44,8 @@ pub struct Outcome {
     pub format: Option<Format>,
     /// The first of its lines that had to be dropped.
     pub offence: Option<Offence>,
+    /// Why a file of the target's could not be used, where it was asked with what that held before.
+    pub stale_file: Option<String>,
 }
 
 /// What is known of a target.
@@ -235,6 +237,7 @@ mod tests {
             body_bytes: 0,
             format: None,
             offence: None,
+            stale_file: None,
         }
     }
 

@@ -32,6 +32,7 @@ impl TargetState {
                 "samples": outcome.counts.samples,
                 "body_bytes": outcome.body_bytes,
                 "format": outcome.format.map(|format| format.to_string()),
+                "stale_file": outcome.stale_file,
                 "dropped_lines": dropped.collect::<Map<_, _>>(),
             })
         });

@@ -76,6 +76,13 @@ fn https(stub: &Stub) -> String {
     format!("https://127.0.0.1:{}/metrics", stub.port())
 }
 
+/// What `/status.json` says of the one target.
+async fn status_of_side(sidecar: &Sidecar) -> Value {
+    let status = scrape(&sidecar.url("/status.json"), LONG).await.expect("an answer");
+    let mut status: Value = serde_json::from_str(&status.text).expect("it is JSON");
+    status["targets"][0].take()
+}
+
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
     let value = lines.find(|(key, _)| key.eq_ignore_ascii_case(name))?.1;
@@ -476,8 +483,16 @@ async fn a_file_gone_bad_is_told_of_once_and_what_it_held_is_still_used() {
         } else {
             "ca_file"
         };
-        assert_eq!(event["error"], format!("{option} {path:?}: {told}"));
+        let told = format!("{option} {path:?}: {told}");
+        assert_eq!(event["error"], told);
+        // And it is on the page as long as it is so.
+        let shown = status_of_side(&sidecar).await;
+        let of_tls = format!("ca_file {ca_file:?}: holds no certificate in PEM");
+        let first = if name == "token" { of_tls } else { told };
+        assert_eq!(shown["last_scrape"]["stale_file"], first);
+        assert_eq!(shown["state"], "up");
     }
+    directory.write("ca.pem", &whole);
     std::fs::remove_file(&token).unwrap();
     assert!(has_side(&sidecar.scrape(LONG).await));
     assert!(sidecar.logged("still used").await.contains("No such file"));
@@ -489,6 +504,7 @@ async fn a_file_gone_bad_is_told_of_once_and_what_it_held_is_still_used() {
         _ => false,
     })
     .await;
+    assert_eq!(status_of_side(&sidecar).await["last_scrape"]["stale_file"], Value::Null);
 }
 
 /// It is PEM, and nothing more.

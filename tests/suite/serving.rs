@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -290,10 +291,24 @@ async fn half_a_rotation_keeps_the_certificate_and_is_told_once() {
         assert!(told.contains("what they held before stays in use"), "{told}");
         assert!(told.contains(variable), "{told}");
         assert!(!told.contains(&next.key[30..60]), "no key is logged");
+        let page = scraper.get(port, "/", &[]).await.text;
+        assert!(
+            page.contains("A file cannot be used, and what it held before still is: QPEXT_TLS"),
+            "{page}"
+        );
+        let status = scraper.get(port, "/status.json", &[]).await.text;
+        let status: Value = serde_json::from_str(&status).expect("it is JSON");
+        let stale = status["stale_files"][0].as_str().expect("there is one");
+        assert!(
+            stale.starts_with(variable) && !stale.contains(&next.key[30..60]),
+            "{stale}"
+        );
     }
     pod.directory.write("tls.crt", &next.pem);
     pod.directory.write("tls.key", &next.key);
     until(next.der(), async || scraper.connect(port).await.served).await;
+    let page = scraper.get(port, "/", &[]).await.text;
+    assert!(!page.contains("A file cannot be used"), "{page}");
 }
 
 #[tokio::test]
