@@ -226,15 +226,26 @@ impl Config {
         target.kind == TargetKind::QueueProxy && !self.label_queue_proxy
     }
 
+    /// Whether the samples of a target are told from others by the name of its container.
+    fn names_containers(&self) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|target| target.kind != TargetKind::App && !self.is_verbatim(target))
+    }
+
     /// What is done with the samples of a target.
     #[must_use]
     pub fn rules_of(&self, target: &TargetConfig) -> Rules {
         let rules = if self.is_verbatim(target) {
             Rules::new(LabelSet::default(), Untyped::Keep)
         } else {
-            // The application goes without, as it did before there were others.
+            // The application goes without, as it did before there were others, and must not pass for one of them.
             let container = (target.kind != TargetKind::App).then(|| (CONTAINER_NAME.to_owned(), target.name.clone()));
+            let has_none = container.is_none();
             let labels = LabelSet::new(self.pairs.iter().cloned().chain(container)).expect("no label has that name");
+            let labels = match has_none && self.names_containers() {
+                true => labels.reserving(CONTAINER_NAME),
+                false => labels,
+            };
             Rules::new(labels, self.untyped)
         };
         Rules {

@@ -19,6 +19,7 @@ pub(super) const EXPORTED: &[u8] = b"exported_";
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct LabelSet {
+    /// The names that no sample's own label may have.
     names: Vec<Box<str>>,
     fingerprints: u64,
     /// `,a="b",c="d"`, escaped: each label has its comma before it.
@@ -81,10 +82,19 @@ impl LabelSet {
         Ok(())
     }
 
+    /// The same labels, and a name that is added to other targets' samples: a sample's own label of that name is renamed as
+    /// if it collided, so that no target passes for another.
+    #[must_use]
+    pub fn reserving(mut self, name: &str) -> Self {
+        self.fingerprints |= fingerprint(name.as_bytes());
+        self.names.push(name.into());
+        self
+    }
+
     /// Whether there is nothing to add.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.rendered.is_empty()
     }
 
     pub(super) fn contains(&self, name: &[u8]) -> bool {

@@ -317,21 +317,18 @@ impl<F: Dialect> LineOutput<F> {
                 out.push(b'}');
             }
             Labels::Braces { close, needs_comma } => {
-                if labels.is_empty() {
-                    let has_last_comma = D::IS_OPEN_METRICS && !needs_comma && line[close - 1] == b',';
-                    out.extend_from_slice(&line[..close - usize::from(has_last_comma)]);
+                let has_last_comma = D::IS_OPEN_METRICS && labels.is_empty() && !needs_comma && line[close - 1] == b',';
+                let own = &line[..close - usize::from(has_last_comma)];
+                if labels.fingerprints() & scanner.fingerprints() == 0 {
+                    out.extend_from_slice(own);
                 } else {
-                    if labels.fingerprints() & scanner.fingerprints() == 0 {
-                        out.extend_from_slice(&line[..close]);
-                    } else {
-                        write_renamed(&line[..close], scanner, labels, &mut self.given, out);
-                    }
-                    out.extend_from_slice(if needs_comma {
-                        labels.after_comma()
-                    } else {
-                        labels.rendered()
-                    });
+                    write_renamed(own, scanner, labels, &mut self.given, out);
                 }
+                out.extend_from_slice(if needs_comma {
+                    labels.after_comma()
+                } else {
+                    labels.rendered()
+                });
             }
         }
         tail.write(line, out);

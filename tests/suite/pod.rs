@@ -34,7 +34,8 @@ fn value(text: &str, name: &str, labels: &str) -> Option<f64> {
 #[tokio::test]
 async fn added_targets_are_written_in_their_order_with_the_name_of_their_container() {
     let queue_proxy = Stub::text("same 0\n").await;
-    let app = Stub::text("same 1\n").await;
+    // It may not pass for another.
+    let app = Stub::text("same 1\nsame{container_name=\"agent\"} 2\n").await;
     let agent = Stub::text("same 2\n").await;
     let transformer = Stub::route(|head| {
         assert!(head.starts_with("GET /prom?all HTTP/1.1\r\n"), "{head}");
@@ -52,11 +53,20 @@ async fn added_targets_are_written_in_their_order_with_the_name_of_their_contain
     let expected = [
         "same 0\n".to_owned(),
         format!("same{{{SERVING}}} 1\n"),
+        format!("same{{exported_container_name=\"agent\",{SERVING}}} 2\n"),
         format!("same{{{SERVING},container_name=\"agent\"}} 2\n"),
         format!("same{{exported_container_name=\"own\",{SERVING},container_name=\"transformer\"}} 3\n"),
         format!("same{{{SERVING},container_name=\"dcgm\"}} 4\n"),
     ];
     assert_eq!(sidecar.scrape(LONG).await.text, expected.concat());
+
+    // Where there is no other, there is none to pass for.
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let alone = sidecar.scrape(LONG).await.text;
+    assert!(
+        alone.ends_with(&format!("same{{container_name=\"agent\",{SERVING}}} 2\n")),
+        "{alone}"
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use qpext::exposition::{
-    Counts, DropReason, End, Engine, Families, Filter, MAX_FAMILY, MAX_LINE, MAX_QUOTED, Names, Offence,
+    Counts, DropReason, End, Engine, Families, Filter, LabelSet, MAX_FAMILY, MAX_LINE, MAX_QUOTED, Names, Offence,
     OpenMetricsToProtobuf, OpenMetricsToText, ProtobufToText, Relabel, RelabelOpenMetrics, Rules, Splice,
     TextToProtobuf, Untyped, Verbatim,
 };
@@ -116,6 +116,57 @@ fn filters(from: Form, (keep, drop): (Option<&str>, Option<&str>), body: &[u8], 
         );
         assert_eq!(outcome.counts.dropped_in_all(), dropped, "{from:?} as {to:?}");
         assert_eq!(outcome.first_offence, None, "the operator said so");
+    }
+}
+
+#[test]
+fn a_name_that_is_reserved_is_renamed_whether_or_not_labels_are_added() {
+    let text = "# TYPE a gauge\na{container_name=\"x\",b=\"y\",} 1\na{b=\"y\"} 2\na 3\n";
+    let own = [vec![("container_name", "x"), ("b", "y")], vec![("b", "y")], vec![]];
+    let with = |labels: &[(&str, &str)], index: usize| Metric {
+        label: self::labels(labels.iter().copied()),
+        ..gauge(index as f64 + 1.0)
+    };
+    let metrics = own.iter().enumerate().map(|(index, labels)| with(labels, index));
+    let messages = encode(&[family("a", MetricType::Gauge, metrics.collect())]);
+    for (added, expected) in [
+        (&[][..], ["{exported_container_name=\"x\",b=\"y\"", "{b=\"y\"", ""]),
+        (
+            &[("s", "iris")],
+            [
+                "{exported_container_name=\"x\",b=\"y\",s=\"iris\"",
+                "{b=\"y\",s=\"iris\"",
+                "{s=\"iris\"",
+            ],
+        ),
+    ] {
+        let labels = LabelSet::new(added.iter().copied()).unwrap();
+        let rules = Rules::new(labels.reserving("container_name"), Untyped::Keep);
+        for from in [Text, OpenMetrics, Protobuf] {
+            let body = match from {
+                Text => text.as_bytes().to_vec(),
+                OpenMetrics => format!("{text}# EOF\n").into_bytes(),
+                Protobuf => messages.clone(),
+            };
+            for to in outputs(from) {
+                let out = convert(from, *to, &rules, &body).out;
+                // Whatever it is, it is read as text here; a comma may stand before the brace.
+                let written = match to {
+                    Protobuf => {
+                        let back = convert(Protobuf, Text, &Rules::default(), &out);
+                        shown(Text, &back.out)
+                    }
+                    Text | OpenMetrics => shown(*to, &out).replace(",}", "}"),
+                };
+                let samples: Vec<&str> = written.lines().filter(|line| !line.starts_with('#')).collect();
+                let expected = expected.iter().enumerate().map(|(index, labels)| {
+                    let brace = if labels.is_empty() { "" } else { "}" };
+                    format!("a{labels}{brace} {}", index + 1)
+                });
+                let expected: Vec<String> = expected.collect();
+                assert_eq!(samples, expected, "{from:?} as {to:?}");
+            }
+        }
     }
 }
 
