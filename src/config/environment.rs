@@ -383,9 +383,13 @@ fn security(tls: [Option<String>; 3], token: Option<String>) -> Result<Security,
     })
 }
 
+/// How our variables begin, and those of KServe that are ours to read; in a cluster there are many that begin with `KSERVE_`.
+const OWN_PREFIXES: [&str; 3] = ["QPEXT_", "AGGREGATE_PROMETHEUS_", "KSERVE_CONTAINER_PROMETHEUS_"];
+
 pub(super) fn unknown_variables(others: BTreeMap<String, String>) -> Vec<String> {
     let names = others.into_keys().map(|name| name.to_ascii_uppercase());
-    names.filter(|name| name.starts_with("QPEXT_")).collect()
+    let is_like_ours = |name: &String| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    names.filter(is_like_ours).collect()
 }
 
 /// Reads one variable, or takes the default if it is not set.

@@ -263,6 +263,13 @@ impl Config {
             let unset = "SERVING_SERVICE and its sisters, and K_SERVICE and its, are unset";
             warnings.push(format!("no label is added to the app's samples: {unset}"));
         }
+        for (index, target) in self.targets.iter().enumerate() {
+            let mut others = self.targets[..index].iter();
+            if let Some(other) = others.find(|other| other.address.is_likely(&target.address)) {
+                let [this, other] = [target, other].map(|target| format!("{} ({})", target.name, target.address));
+                warnings.push(format!("{this} looks like {other}, which would be scraped twice"));
+            }
+        }
         if !self.unknown_variables.is_empty() {
             let variables = self.unknown_variables.join(", ");
             warnings.push(format!("variables that are none of ours are ignored: {variables}"));

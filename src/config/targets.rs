@@ -197,6 +197,30 @@ impl TargetConfig {
     }
 }
 
+impl Address {
+    /// Whether another address looks like the same place, spelt in another way. On two loopback addresses two servers may
+    /// listen, so that it is not certain.
+    pub(super) fn is_likely(&self, other: &Self) -> bool {
+        let is_local = |url: &Url| match url.host() {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        let place = |url: &Url| {
+            (
+                url.port_or_known_default(),
+                url.path().to_owned(),
+                url.query().map(str::to_owned),
+            )
+        };
+        self.socket == other.socket
+            && is_local(&self.url)
+            && is_local(&other.url)
+            && place(&self.url) == place(&other.url)
+    }
+}
+
 const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Whether who connects to this address comes to who listens there.

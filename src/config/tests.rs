@@ -240,8 +240,45 @@ fn every_way_of_compressing_has_a_word() {
 
 #[test]
 fn variables_that_are_named_like_ours_are_told() {
-    let config = config(&[("QPEXT_SCRAPE_TIMOUT", "1s"), ("PATH", "/bin"), ("QPEXT_LOG", "warn")]).unwrap();
-    assert_eq!(config.unknown_variables, ["QPEXT_SCRAPE_TIMOUT"]);
+    let config = config(&[
+        ("QPEXT_SCRAPE_TIMOUT", "1s"),
+        ("PATH", "/bin"),
+        ("QPEXT_LOG", "warn"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT", "8080"),
+        // As a cluster gives them to every container.
+        ("KSERVE_CONTROLLER_MANAGER_SERVICE_PORT", "8443"),
+    ])
+    .unwrap();
+    let told = ["KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT", "QPEXT_SCRAPE_TIMOUT"];
+    assert_eq!(config.unknown_variables, told);
+}
+
+#[test]
+fn targets_that_look_like_one_another_are_told_of() {
+    let warnings = |targets: &str| {
+        let app = ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080");
+        let config = config(&[("K_SERVICE", "iris"), app, ("QPEXT_TARGETS", targets)]).unwrap();
+        config.warnings()
+    };
+    let told = "a (http://127.0.0.1:8080/metrics) looks like app (http://localhost:8080/metrics), which would be scraped twice";
+    assert_eq!(warnings("a=http://127.0.0.1:8080"), [told]);
+    for same in [
+        "http://[::1]:8080/metrics",
+        "http://127.8.0.1:8080",
+        "http://[::ffff:127.0.0.1]:8080",
+    ] {
+        assert_eq!(warnings(&format!("a={same}")).len(), 1, "{same}");
+    }
+    for other in [
+        "8081",
+        "8080/prom",
+        "8080/metrics?x",
+        "http://10.0.0.1:8080",
+        "http://app:8080",
+        "unix:/run/app.sock",
+    ] {
+        assert_eq!(warnings(&format!("a={other}")), Vec::<String>::new(), "{other}");
+    }
 }
 
 #[test]
