@@ -11,7 +11,7 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use crate::aggregate::Aggregator;
+use crate::aggregate::{Aggregator, Answer};
 use crate::config::Config;
 use crate::exposition::{DropReason, Remark, RemarkKind, ReviewOpenMetrics, ReviewText};
 use crate::telemetry::TargetState;
@@ -36,6 +36,8 @@ pub struct Report {
     /// The bytes of the answer.
     bytes: u64,
     remarks: Vec<Remark>,
+    /// Whose lines these are: from which on, and a target's name.
+    turns: Vec<(u64, String)>,
     /// How many remarks of each kind there would be.
     counts: HashMap<RemarkKind, u64>,
 }
@@ -45,6 +47,39 @@ enum Review {
     Text(ReviewText),
     OpenMetrics(ReviewOpenMetrics),
 }
+
+impl Review {
+    fn of(content_type: &str) -> Self {
+        match content_type.starts_with("application/openmetrics-text") {
+            true => Self::OpenMetrics(ReviewOpenMetrics::default()),
+            false => Self::Text(ReviewText::default()),
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        match self {
+            Self::Text(review) => review.push(chunk),
+            Self::OpenMetrics(review) => review.push(chunk),
+        }
+    }
+
+    fn lines(&self) -> u64 {
+        match self {
+            Self::Text(review) => review.lines(),
+            Self::OpenMetrics(review) => review.lines(),
+        }
+    }
+
+    fn finish(self) -> (Vec<Remark>, HashMap<RemarkKind, u64>) {
+        match self {
+            Self::Text(review) => review.finish(),
+            Self::OpenMetrics(review) => review.finish(),
+        }
+    }
+}
+
+/// What the lines are that the sidecar itself writes.
+const OWN: &str = "qpext";
 
 /// Scrapes once.
 ///
@@ -61,28 +96,18 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
         content_type: None,
         bytes: 0,
         remarks: Vec::new(),
+        turns: Vec::new(),
         counts: HashMap::new(),
     };
     // How each target failed, its state tells.
     if let Ok(mut answer) = aggregator.scrape(&headers).await {
         let content_type = String::from_utf8_lossy(answer.content_type().as_bytes()).into_owned();
-        let mut review = if content_type.starts_with("application/openmetrics-text") {
-            Review::OpenMetrics(ReviewOpenMetrics::default())
-        } else {
-            Review::Text(ReviewText::default())
-        };
+        let mut review = Review::of(&content_type);
         report.content_type = Some(content_type);
         while let Some(piece) = poll_fn(|cx| answer.poll_piece(cx)).await {
-            report.bytes += piece.len() as u64;
-            match &mut review {
-                Review::Text(review) => review.push(&piece),
-                Review::OpenMetrics(review) => review.push(&piece),
-            }
+            report.read(&piece, &answer, &mut review, config);
         }
-        (report.remarks, report.counts) = match review {
-            Review::Text(review) => review.finish(),
-            Review::OpenMetrics(review) => review.finish(),
-        };
+        (report.remarks, report.counts) = review.finish();
     }
     let addresses = config.targets.iter().map(|target| target.address.to_string());
     report.targets = aggregator.telemetry().states().into_iter().zip(addresses).collect();
@@ -91,6 +116,28 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
 }
 
 impl Report {
+    /// Reads a piece of the answer, and notes whose lines it holds.
+    fn read(&mut self, piece: &[u8], answer: &Answer, review: &mut Review, config: &Config) {
+        let mut rest = piece;
+        for turn in &answer.turns()[self.turns.len()..] {
+            // No turn begins within a line.
+            let (before, behind) = rest.split_at((turn.at - self.bytes) as usize);
+            review.push(before);
+            self.bytes = turn.at;
+            let name = config.targets.get(turn.target).map_or(OWN, |target| &target.name);
+            self.turns.push((review.lines() + 1, name.to_owned()));
+            rest = behind;
+        }
+        review.push(rest);
+        self.bytes += rest.len() as u64;
+    }
+
+    /// Whose line this is.
+    fn target_of(&self, line: u64) -> &str {
+        let turns = self.turns.partition_point(|(first, _)| *first <= line);
+        self.turns[..turns].last().map_or(OWN, |(_, name)| name)
+    }
+
     /// Whether there is something to be mended: a target that is down, lines that had to be dropped, and whatever a
     /// reader may refuse or lose.
     #[must_use]
@@ -115,7 +162,9 @@ impl Report {
             json!({
                 "kind": remark.kind.as_str(),
                 "is_finding": remark.kind.is_finding(),
+                "target": self.target_of(remark.line),
                 "line": remark.line,
+                "earlier_target": remark.earlier.map(|line| self.target_of(line)),
                 "earlier_line": remark.earlier,
                 "text": remark.text,
             })
@@ -194,10 +243,14 @@ impl Report {
             let mut shown = 0;
             for remark in of_kind {
                 shown += 1;
-                let earlier = remark
-                    .earlier
-                    .map_or(String::new(), |line| format!(", first in line {line}"));
-                say(text, format_args!("  line {}: {}{earlier}", remark.line, remark.text));
+                let earlier = remark.earlier.map_or(String::new(), |line| {
+                    format!(", first in line {line}, of {}", self.target_of(line))
+                });
+                let (line, target) = (remark.line, self.target_of(remark.line));
+                say(
+                    text,
+                    format_args!("  line {line}, of {target}: {}{earlier}", remark.text),
+                );
             }
             if *count > shown {
                 say(text, format_args!("  and {} more", count - shown));

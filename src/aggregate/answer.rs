@@ -18,6 +18,15 @@ use crate::negotiation::{Accepted, content_type};
 use crate::scrape::ScrapeError;
 use crate::telemetry::{Outcome, Telemetry};
 
+/// From where on an answer is one target's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// The bytes before it.
+    pub at: u64,
+    /// The index of the target; of the sidecar's own metrics, one more than there are targets.
+    pub target: usize,
+}
+
 /// The answer to one scrape: pulled, it writes each target's body in turn.
 ///
 /// Dropped, it cancels what is left of the scrapes.
@@ -36,6 +45,9 @@ pub struct Answer {
     /// What was written when it was settled that there is something to write.
     first_piece: Option<Bytes>,
     out: Vec<u8>,
+    /// Bytes that were taken out of it.
+    taken: u64,
+    turns: Vec<Turn>,
     budget: Budget,
     timer: Pin<Box<Sleep>>,
     telemetry: Arc<Telemetry>,
@@ -61,6 +73,8 @@ impl Answer {
             has_ended: false,
             first_piece: None,
             out: Vec::new(),
+            taken: 0,
+            turns: Vec::new(),
             budget,
             timer: Box::pin(tokio::time::sleep_until(budget.heads_by())),
             telemetry,
@@ -80,6 +94,20 @@ impl Answer {
     pub fn content_type(&self) -> HeaderValue {
         let (format, names) = self.format.unwrap_or_else(|| self.accepted.choose(&[], false));
         content_type(format, names)
+    }
+
+    /// Whose turn it was in what was written so far, from the beginning on.
+    #[must_use]
+    pub fn turns(&self) -> &[Turn] {
+        &self.turns
+    }
+
+    fn turn_to(&mut self, target: usize) {
+        self.families.turn_to(target);
+        if self.turns.last().is_none_or(|turn| turn.target != target) {
+            let at = self.taken + self.out.len() as u64;
+            self.turns.push(Turn { at, target });
+        }
     }
 
     /// How each target failed, if all of them did.
@@ -142,10 +170,12 @@ impl Answer {
                 self.let_another_go(cx);
                 return Poll::Ready(self.take_piece());
             }
-            let Some(scrape) = self.scrapes.get_mut(self.current) else {
+            let Some(index) = self.scrapes.get(self.current).map(|scrape| scrape.index) else {
                 self.end();
                 return Poll::Ready(self.take_piece());
             };
+            self.turn_to(index);
+            let scrape = &mut self.scrapes[self.current];
             let step = match &mut scrape.state {
                 State::Asked(_) | State::Heard(_) => Step::Waiting,
                 State::Done(_) => {
@@ -154,7 +184,6 @@ impl Answer {
                 }
                 State::Alive(stream) => {
                     self.out.reserve(FRAME_CAPACITY - self.out.len());
-                    self.families.turn_to(scrape.index);
                     stream.step(self.budget.bodies_by(), &mut self.families, &mut self.out, cx)
                 }
             };
@@ -242,13 +271,14 @@ impl Answer {
         let body = self.telemetry.exposition(outcomes);
         let mut engine = engine(Format::OpenMetrics(OpenMetricsVersion::V1_0_0), format, rules, names)
             .expect("OpenMetrics becomes anything");
-        self.families.turn_to(self.scrapes.len());
+        self.turn_to(self.scrapes.len());
         engine.push(body.as_bytes(), &mut self.families, &mut self.out);
         engine.finish(End::Whole, &mut self.families, &mut self.out);
     }
 
     fn take_piece(&mut self) -> Option<Bytes> {
         self.has_output |= !self.out.is_empty();
+        self.taken += self.out.len() as u64;
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
     }
 }

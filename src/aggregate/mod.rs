@@ -23,7 +23,7 @@ use crate::scrape::{ScrapeError, Scraper, Target};
 use crate::telemetry::{self, Telemetry};
 use target::TargetScrape;
 
-pub use answer::Answer;
+pub use answer::{Answer, Turn};
 
 /// Bytes of a body that go through the engine at once: few enough to stay in the processor's nearest cache.
 const SLICE: usize = 16 << 10;

@@ -137,6 +137,12 @@ impl<D> Default for Review<D> {
 }
 
 impl<D: Dialect> Review<D> {
+    /// The lines that were read.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.reading.line
+    }
+
     /// Reads a chunk.
     pub fn push(&mut self, chunk: &[u8]) {
         let Self { lines, reading } = self;
