@@ -1,8 +1,11 @@
 //! The command line: what is to be done. What it is done with, the environment says.
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::VARIABLES;
+use crate::run::CommandLine;
 
 /// The command line, as clap reads it.
 #[derive(Debug, Clone, Parser)]
@@ -19,7 +22,7 @@ const ABOUT: &str = "One Prometheus endpoint for a Knative or KServe pod: scrape
                      SIGTERM or SIGINT. Environment variables configure it.";
 
 /// Anything but to serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Scrape once and say what came of it: each target's state, what was dropped and why, duplicate series.
     ///
@@ -29,6 +32,27 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: CheckFormat,
     },
+    /// Run a program, and serve beside it, as in KServe's image of the queue-proxy.
+    ///
+    /// The program is started first and gets every signal; nothing that the metrics do reaches it. Ends as the program
+    /// does: with its status, with 128 and the number of the signal that ended it, with 127 if there is no such program, or
+    /// with 126 if it cannot be run. Where AGGREGATE_PROMETHEUS_METRICS_PORT is not set, only the program runs.
+    Run {
+        /// The program and its arguments.
+        #[arg(required = true, last = true, value_name = "PROGRAM")]
+        program: Vec<OsString>,
+    },
+}
+
+/// The program that [`Command::Run`] names.
+///
+/// # Panics
+///
+/// There is none, which clap refuses.
+#[must_use]
+pub fn command_line(program: &[OsString]) -> CommandLine<'_> {
+    let (program, arguments) = program.split_first().expect("one is required");
+    CommandLine { program, arguments }
 }
 
 /// How `check` says what it found.

@@ -27,6 +27,7 @@
 //! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
 //! * [`check`] and [`cli`]: the command line, and one scrape with all that there is to say of it.
+//! * [`run`]: a program beside which all of this happens, as in KServe's image of the queue-proxy.
 //! * `trust`: whose certificates are trusted, on either side of TLS.
 //! * `lock`: how a lock is taken.
 //!
@@ -81,6 +82,7 @@ pub mod exposition;
 mod files;
 mod lock;
 pub mod negotiation;
+pub mod run;
 pub mod scrape;
 pub mod server;
 pub mod telemetry;

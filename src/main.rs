@@ -1,19 +1,24 @@
 //! The process: configuration, log, port, signals. Everything else is in the library.
 
+use std::ffi::OsString;
+use std::future::Future;
 use std::io::{self, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::{env, panic};
 
 use clap::Parser as _;
 use qpext::aggregate::Aggregator;
 use qpext::check;
-use qpext::cli::{Arguments, CheckFormat, Command};
-use qpext::config::{Config, ConfigError, Listen, LogFormat};
+use qpext::cli::{Arguments, CheckFormat, Command, command_line};
+use qpext::config::{Config, ConfigError, Listen, LogFormat, OWN_PORT, default_log_filter};
+use qpext::run::{self, Stop};
 use qpext::server::{self, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets as LogFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
@@ -28,35 +33,79 @@ const USAGE: u8 = 64;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
         Err(answer) => return help(&answer),
     };
+    if let Some(Command::Run { program }) = &command {
+        return run_program(program);
+    }
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => return fail(USAGE, &error.to_string()),
     };
     // One thread: a sidecar must not take the processor from the model beside it.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build();
-    let runtime = match runtime {
+    let runtime = match run::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(FAILURE, &format!("cannot start the runtime: {error}")),
+        Err(error) => return fail(FAILURE, &no_runtime(&error)),
     };
-    let ended = match arguments.command {
-        None => {
-            let _log = init_log(&config);
-            runtime.block_on(run(&config)).map(|()| ExitCode::SUCCESS)
-        }
+    let ended = match command {
         // What would be logged is in the report.
         Some(Command::Check { format }) => runtime.block_on(check(&config, format)),
+        _ => {
+            let _log = init_log(config.log.clone(), config.log_format);
+            runtime.block_on(serve_until_told(config)).map(|()| ExitCode::SUCCESS)
+        }
     };
     ended.unwrap_or_else(|Ended { status, why }| fail(status, &why))
 }
 
+fn no_runtime(error: &io::Error) -> String {
+    format!("cannot start the runtime: {error}")
+}
+
+/// Runs a program to its end, and serves beside it if that is asked for.
+fn run_program(program: &[OsString]) -> ExitCode {
+    let program = command_line(program);
+    let is_off = env::var_os(OWN_PORT).is_none_or(|port| port.is_empty());
+    let ended = if is_off {
+        Err(program.exec())
+    } else {
+        program.run(serve_beside)
+    };
+    match ended {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => fail(error.status(), &error.to_string()),
+    }
+}
+
+/// Serves until the program has ended, if that can be done.
+fn serve_beside(stop: Stop) {
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(error) => {
+            let _log = init_log(default_log_filter(), LogFormat::Json);
+            return error!(%error, "no metrics are served: a variable has a bad value");
+        }
+    };
+    let _log = init_log(config.log.clone(), config.log_format);
+    match run::runtime() {
+        Ok(runtime) => {
+            let serve = |stop: Stop| {
+                serve(config.clone(), async {
+                    stop.asked().await;
+                    info!("stopping: the program has ended");
+                })
+            };
+            runtime.block_on(run::keep_serving(stop, serve));
+        }
+        Err(error) => error!("no metrics are served: {}", no_runtime(&error)),
+    }
+}
+
 /// Why the process ends, and with which status.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
 struct Ended {
     status: u8,
     why: String,
@@ -85,8 +134,9 @@ fn help(answer: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = answer.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    fail(USAGE, &format!("{}; see --help", first.trim_start_matches("error: ")))
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let first: Vec<&str> = first.trim_start_matches("error: ").split_whitespace().collect();
+    fail(USAGE, &format!("{}; see --help", first.join(" ")))
 }
 
 async fn check(config: &Config, format: CheckFormat) -> Result<ExitCode, Ended> {
@@ -111,10 +161,33 @@ fn cannot_set_up(error: &reqwest::Error) -> String {
     format!("cannot set up the HTTP client: {error}")
 }
 
-async fn run(config: &Config) -> Result<(), Ended> {
-    let settings = Settings::new(config)?;
-    let aggregator = Aggregator::new(config).map_err(|error| cannot_set_up(&error))?;
+/// Serves until a signal asks the process to end, and the running scrapes are over or another one comes.
+async fn serve_until_told(config: Config) -> Result<(), Ended> {
     let mut signals = Signals::new().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = pin!(serve(config, async {
+        // Told or dropped, it is time to stop.
+        let _ = stopped.await;
+    }));
+    tokio::select! {
+        ended = &mut serving => return ended,
+        () = signals.next() => {
+            info!("stopping: running scrapes are finished first, unless a second signal comes");
+            drop(stop);
+            tokio::select! {
+                ended = &mut serving => return ended,
+                () = signals.next() => warn!("a second signal came: running scrapes are cut off"),
+            }
+        }
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// Serves until it is time to stop, and the running scrapes are over.
+async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), Ended> {
+    let settings = Settings::new(&config)?;
+    let aggregator = Aggregator::new(&config).map_err(|error| cannot_set_up(&error))?;
     let listener = server::bind(config.listen).map_err(|error| cannot_bind(config.listen, &error))?;
     let address = listener
         .local_addr()
@@ -136,22 +209,7 @@ async fn run(config: &Config) -> Result<(), Ended> {
         labels = %config.labels,
         "serving /metrics"
     );
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = pin!(server::serve(listener, aggregator, settings, async {
-        // Told or dropped, it is time to stop.
-        let _ = stopped.await;
-    }));
-    tokio::select! {
-        () = &mut serving => {}
-        () = signals.next() => {
-            info!("stopping: running scrapes are finished first, unless a second signal comes");
-            drop(stop);
-            tokio::select! {
-                () = &mut serving => {}
-                () = signals.next() => warn!("a second signal came: running scrapes are cut off"),
-            }
-        }
-    }
+    server::serve(listener, aggregator, settings, stop).await;
     info!("stopped");
     Ok(())
 }
@@ -193,18 +251,23 @@ impl Signals {
 /// Starts the log. What is returned writes what is left when it is dropped.
 ///
 /// Lines are handed to a thread, and dropped where it cannot keep up: a log that nobody reads must not stop a scrape.
-fn init_log(config: &Config) -> WorkerGuard {
+///
+/// A panic is one event, like any other.
+fn init_log(filter: LogFilter, format: LogFormat) -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LOG_LINES)
         .finish(io::stderr());
     // The module that logs is of no use to an operator, and JSON has one place for it and for the scrape's target.
     let layer = fmt::layer().with_writer(writer).with_target(false);
-    let layer = match config.log_format {
+    let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
-    registry().with(layer.with_filter(config.log.clone())).init();
+    registry().with(layer.with_filter(filter)).init();
+    panic::set_hook(Box::new(
+        |panic| error!(%panic, "a panic, which costs what it happened in"),
+    ));
     guard
 }
 

@@ -37,7 +37,8 @@ const DEFAULT_MAX_CONCURRENT_SCRAPES: NonZeroUsize = NonZeroUsize::new(8).expect
 /// The labels that carry the service, the configuration and the revision.
 const DEFAULT_SERVING_LABEL_NAMES: [&str; 3] = ["service_name", "configuration_name", "revision_name"];
 
-const OWN_PORT: &str = "AGGREGATE_PROMETHEUS_METRICS_PORT";
+/// The variable that names the port served. KServe sets it where aggregation is on.
+pub const OWN_PORT: &str = "AGGREGATE_PROMETHEUS_METRICS_PORT";
 const APP_PORT: &str = "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT";
 
 /// The environment as it is written.
@@ -221,7 +222,7 @@ impl Environment {
                 "QPEXT_LOG",
                 self.qpext_log,
                 "a tracing filter of levels (error, warn, info, debug, trace, off), such as info or warn,qpext=debug",
-                LogFilter::new().with_default(tracing::Level::INFO),
+                default_log_filter(),
                 log_filter,
             )?,
             log_format: parse(
@@ -234,6 +235,12 @@ impl Environment {
             unknown_variables: unknown_variables(self.others),
         })
     }
+}
+
+/// Which events are logged where nothing is said of it.
+#[must_use]
+pub fn default_log_filter() -> LogFilter {
+    LogFilter::new().with_default(tracing::Level::INFO)
 }
 
 fn queue_proxy(port: Option<String>, path: Option<String>, own_port: u16) -> Result<Option<TargetConfig>, ConfigError> {

@@ -22,6 +22,7 @@ use tracing_subscriber::filter::Targets as LogFilter;
 use crate::exposition::{Filter, LabelSet, Rules, Untyped};
 use environment::{Environment, check_targets};
 
+pub use environment::{OWN_PORT, default_log_filter};
 pub use targets::{APP, Address, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TargetConfig, TargetKind};
 pub use variables::{VARIABLES, Variable};
 

@@ -9,6 +9,7 @@
 //!   scripted clients, on real sockets.
 //! * `pod`, `check`, `status`: many targets, what the sidecar says of them, and its own metrics.
 //! * `protected`: targets behind TLS, credentials and Unix sockets, and files that are rotated while scrapes run.
+//! * `run`: the program beside which the sidecar serves.
 //! * `prometheus`: a real Prometheus scraping the real binary.
 
 mod check;
@@ -29,6 +30,7 @@ mod protobuf;
 mod protobuf_properties;
 mod rules;
 mod rules_properties;
+mod run;
 mod serving;
 mod status;
 mod support;

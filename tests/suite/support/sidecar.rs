@@ -138,7 +138,7 @@ impl Sidecar {
 }
 
 /// The port in the line that says it is served, in either log format.
-fn port_served(line: &str) -> Option<u16> {
+pub fn port_served(line: &str) -> Option<u16> {
     if !line.contains("serving /metrics") {
         return None;
     }

@@ -1,0 +1,280 @@
+//! `qpext run`: a program, and the aggregate beside it.
+//!
+//! In: the program's command line, and what serves metrics. Out: the program's exit status. KServe has the sidecar in the
+//! queue-proxy's own container, where the program carries every request: it is started before anything else is read or
+//! bound, it gets every signal, and nothing that the metrics do reaches it. So they have a thread of their own, where they
+//! may fail, hang or panic.
+//!
+//! As a container's first process this one inherits whatever the program leaves behind, and takes leave of it.
+
+mod signals;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::process::CommandExt as _;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::termios::tcsetpgrp;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use signals::{Received, Signals};
+
+/// The program was found, and cannot be run (as shells have it).
+const NOT_EXECUTABLE: u8 = 126;
+/// There is no such program.
+const NOT_FOUND: u8 = 127;
+/// What is added to the number of the signal that ended the program.
+const SIGNALLED: i32 = 128;
+
+/// How long scrapes may go on once the program is gone: enough for one that is being answered, and nothing to the kubelet.
+const LAST_SCRAPES: Duration = Duration::from_secs(1);
+
+/// How long to wait before serving is tried again; twice as long each time.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// A command line: the program, and its arguments.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandLine<'a> {
+    /// The program: a path, or a name to be looked for on the `PATH`.
+    pub program: &'a OsString,
+    /// Its arguments.
+    pub arguments: &'a [OsString],
+}
+
+/// The program could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {program:?}: {cause}")]
+pub struct StartError {
+    program: OsString,
+    cause: io::Error,
+}
+
+impl StartError {
+    /// The exit status that shells have for it.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self.cause.kind() {
+            io::ErrorKind::NotFound => NOT_FOUND,
+            _ => NOT_EXECUTABLE,
+        }
+    }
+}
+
+impl CommandLine<'_> {
+    /// Becomes the program, of which nothing of this process is in the way then. Returns where that fails.
+    #[must_use]
+    pub fn exec(self) -> StartError {
+        let cause = process::Command::new(self.program).args(self.arguments).exec();
+        self.failed(cause)
+    }
+
+    /// Runs the program to its end, with `metrics` beside it: its exit status, or 128 and the number of the signal that
+    /// ended it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn run(self, metrics: impl FnOnce(Stop) + Send + 'static) -> Result<u8, StartError> {
+        let caught = runtime().and_then(|runtime| {
+            let _inside = runtime.enter();
+            Signals::catch().map(|signals| (runtime, signals))
+        });
+        let (runtime, signals) = match caught {
+            Ok(caught) => caught,
+            // Without signals it would be in the way of the program, which can do without it.
+            Err(error) => {
+                eprintln!("qpext: no metrics are served: cannot listen to signals: {error}");
+                return Err(self.exec());
+            }
+        };
+        runtime.block_on(self.supervise(signals, metrics))
+    }
+
+    async fn supervise(
+        self,
+        mut signals: Signals,
+        metrics: impl FnOnce(Stop) + Send + 'static,
+    ) -> Result<u8, StartError> {
+        let program = self.start()?;
+        let (stop, stopped) = watch::channel(());
+        let (ended, mut has_ended) = watch::channel(());
+        let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+            metrics(Stop(stopped));
+            drop(ended);
+        });
+        if let Err(error) = thread {
+            eprintln!("qpext: no metrics are served: cannot start a thread: {error}");
+        }
+        let status = loop {
+            match signals.next().await {
+                Received::ChildEnded => {
+                    if let Some(status) = bury(program) {
+                        break status;
+                    }
+                }
+                // It may have ended just now.
+                Received::Other(signal) => drop(kill_process(program, signal)),
+            }
+        };
+        drop(stop);
+        // Ended or not, it is over.
+        let _ = tokio::time::timeout(LAST_SCRAPES, has_ended.changed()).await;
+        Ok(status)
+    }
+
+    fn start(self) -> Result<Pid, StartError> {
+        let mut command = process::Command::new(self.program);
+        // In a group of its own: what a terminal sends to this process's comes to it once, from here.
+        command.args(self.arguments).process_group(0);
+        let child = command.spawn().map_err(|cause| self.failed(cause))?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("the kernel gives numbers that it takes");
+        if io::stdin().is_terminal() && tcsetpgrp(io::stdin(), pid).is_ok() {
+            // It may have asked for input before that was its own, and been stopped.
+            let _ = kill_process(pid, Signal::CONT);
+        }
+        Ok(pid)
+    }
+
+    fn failed(self, cause: io::Error) -> StartError {
+        StartError {
+            program: self.program.clone(),
+            cause,
+        }
+    }
+}
+
+/// A runtime on this thread alone.
+///
+/// # Errors
+///
+/// The process may have no more files open.
+pub fn runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_io().enable_time().build()
+}
+
+/// Takes leave of every child that has ended, the program's orphans included; says how the program did, if it is among
+/// them.
+fn bury(program: Pid) -> Option<u8> {
+    let mut found = None;
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        if pid != program {
+            continue;
+        }
+        let status = status
+            .exit_status()
+            .or_else(|| status.terminating_signal().map(|signal| SIGNALLED + signal));
+        found = status.and_then(|status| u8::try_from(status).ok()).or(found);
+    }
+    found
+}
+
+/// Says when it is time to stop.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<()>);
+
+impl Stop {
+    /// Ready when it is.
+    pub async fn asked(mut self) {
+        // Nothing is ever sent: it is time once the sender is gone.
+        let _ = self.0.changed().await;
+    }
+}
+
+/// Serves until it is time to stop, whatever comes of one try: where it fails or panics there is another, a while later.
+pub async fn keep_serving<F, E>(stop: Stop, mut serve: impl FnMut(Stop) -> F)
+where
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let began = Instant::now();
+        // As a task, so that it panics alone.
+        let why = match tokio::spawn(serve(stop.clone())).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        if began.elapsed() >= LONGEST_BACKOFF {
+            backoff = FIRST_BACKOFF;
+        }
+        let seconds = backoff.as_secs_f64();
+        warn!(
+            error = why,
+            retry_in_seconds = seconds,
+            "no metrics are served, for now"
+        );
+        if tokio::time::timeout(backoff, stop.clone().asked()).await.is_ok() {
+            return;
+        }
+        backoff = (backoff * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stop() -> (watch::Sender<()>, Stop) {
+        let (sender, receiver) = watch::channel(());
+        (sender, Stop(receiver))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_or_panics_is_tried_again_later_and_later() {
+        let (_sender, stop) = stop();
+        let began = Instant::now();
+        let mut tries = Vec::new();
+        keep_serving(stop, |_| {
+            tries.push(began.elapsed().as_millis());
+            let number = tries.len();
+            async move {
+                assert_ne!(number, 1, "the first one panics");
+                match number {
+                    12 => tokio::time::sleep(LONGEST_BACKOFF).await,
+                    13 => return Ok(()),
+                    _ => {}
+                }
+                Err("the port is taken")
+            }
+        })
+        .await;
+        let waits = tries.windows(2).map(|pair| pair[1] - pair[0]);
+        let waits: Vec<u128> = waits.collect();
+        assert_eq!(waits[..9], [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+        assert_eq!(waits[11], 30_000 + 250, "it served for a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_tried_once_it_is_time_to_stop() {
+        let (sender, stop) = stop();
+        let mut tries = 0;
+        let mut sender = Some(sender);
+        keep_serving(stop, |stop| {
+            tries += 1;
+            if tries == 2 {
+                drop(sender.take());
+            }
+            async move {
+                match tries {
+                    1 => Err("the port is taken"),
+                    _ => {
+                        stop.asked().await;
+                        Err("too late")
+                    }
+                }
+            }
+        })
+        .await;
+        assert_eq!(tries, 2);
+    }
+}

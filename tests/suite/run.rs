@@ -1,0 +1,389 @@
+//! `qpext run`: the program comes first, and nothing that the metrics do reaches it.
+
+use std::fs;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::Semaphore;
+
+use crate::support::directory::Directory;
+use crate::support::sidecar::{PROGRAM, command, port_served, scrape};
+use crate::support::stub::{Step, Stub, chunk, chunked_head, last_chunk};
+
+const LONG: f64 = 60.0;
+
+/// Aggregation is on, at a port that is free.
+const ON: (&str, &str) = ("AGGREGATE_PROMETHEUS_METRICS_PORT", "0");
+
+/// The end of a shell's program that waits for the end of its input, and runs its traps meanwhile.
+const AWAIT_END: &str = "exec 3<&0; cat <&3 & while kill -0 $! 2>&3; do wait $!; done; exit 9";
+
+/// A program, the aggregate beside it. Dropped, it is killed.
+struct Beside {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+fn beside(variables: &[(&str, &str)], program: &[&str]) -> Command {
+    let mut command = command(variables);
+    command.env("PATH", std::env::var_os("PATH").expect("there is one"));
+    command.args(["run", "--"]).args(program).stdin(Stdio::piped());
+    command
+}
+
+async fn run(variables: &[(&str, &str)], program: &[&str]) -> Output {
+    let output = beside(variables, program).stdin(Stdio::null()).output().await;
+    output.expect("the program was built")
+}
+
+async fn next(lines: &mut Lines<impl tokio::io::AsyncBufRead + Unpin>) -> String {
+    let line = lines.next_line().await.expect("it is text");
+    line.expect("there is another line")
+}
+
+impl Beside {
+    /// Runs a shell's program.
+    fn start(variables: &[(&str, &str)], script: &str) -> Self {
+        Self::spawn(beside(variables, &["sh", "-c", script]))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the program was built");
+        Self {
+            input: child.stdin.take().expect("it is piped"),
+            output: BufReader::new(child.stdout.take().expect("it is piped")).lines(),
+            log: BufReader::new(child.stderr.take().expect("it is piped")).lines(),
+            child,
+        }
+    }
+
+    async fn tell(&mut self, line: &str) {
+        self.input
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .expect("it reads");
+    }
+
+    /// The URL, once it is served.
+    async fn served(&mut self) -> String {
+        loop {
+            if let Some(port) = port_served(&next(&mut self.log).await) {
+                return format!("http://127.0.0.1:{port}/metrics");
+            }
+        }
+    }
+
+    async fn logged(&mut self, words: &str) -> String {
+        loop {
+            let line = next(&mut self.log).await;
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let killed = Command::new("kill").args(["-s", name, &id]).status().await;
+        assert!(killed.expect("kill is there").success());
+    }
+
+    async fn status(&mut self) -> Option<i32> {
+        self.child.wait().await.expect("it was started").code()
+    }
+}
+
+#[tokio::test]
+async fn the_program_has_the_environment_the_directory_the_streams_and_its_arguments() {
+    let directory = Directory::new();
+    let script = "cat; pwd; echo \"$QPEXT_UNTYPED $MINE\"; echo to stderr >&2; for it; do echo \"[$it]\"; done";
+    for on in [&[][..], &[ON]] {
+        let variables = [
+            on,
+            &[("QPEXT_UNTYPED", "keep"), ("MINE", "as it is"), ("QPEXT_LOG", "off")],
+        ]
+        .concat();
+        let mut command = beside(&variables, &["sh", "-c", script, "sh", "a b", "", "--help"]);
+        let mut child = command.current_dir(directory.path("")).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"from stdin\n").await.unwrap();
+        drop(input);
+        let output = child.wait_with_output().await.unwrap();
+        let here = fs::canonicalize(directory.path("")).unwrap();
+        let expected = format!("from stdin\n{}\nkeep as it is\n[a b]\n[]\n[--help]\n", here.display());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "to stderr\n");
+        assert!(output.status.success());
+    }
+}
+
+#[tokio::test]
+async fn it_ends_as_the_program_does() {
+    for (script, status) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("exit 255", 255),
+        ("kill -s KILL $$", 137),
+        ("kill -s SEGV $$", 139),
+        ("kill -s TERM $$", 143),
+    ] {
+        let output = run(&[ON], &["sh", "-c", script]).await;
+        assert_eq!(output.status.code(), Some(status), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_is_named_and_ends_with_what_shells_have_for_it() {
+    let directory = Directory::new();
+    let no_program = directory.write("file", "");
+    for on in [&[][..], &[ON]] {
+        for (program, status) in [
+            ("/no/such/program", 127),
+            ("no-such-program", 127),
+            (&*no_program, 126),
+            ("/", 126),
+        ] {
+            let output = run(on, &[program]).await;
+            assert_eq!(output.status.code(), Some(status), "{program}");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                said.starts_with(&format!("qpext: cannot start {program:?}: ")),
+                "{said}"
+            );
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+    let output = command(&[ON]).arg("run").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("PROGRAM"));
+}
+
+/// The signals that a process can pass on: all but those that it cannot catch, its children's, and those that tell it of
+/// its own faults. Stopping goes last but one, as what is stopped says nothing.
+const SIGNALS: [u8; 21] = [
+    1, 2, 3, 10, 12, 13, 14, 15, 16, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 20, 18,
+];
+
+#[tokio::test]
+async fn every_signal_goes_to_the_program() {
+    let numbers = SIGNALS.map(|signal| signal.to_string()).join(" ");
+    let traps = format!("for it in {numbers}; do trap \"echo got $it\" $it; done; echo ready; {AWAIT_END}");
+    let mut pod = Beside::start(&[ON], &traps);
+    assert_eq!(next(&mut pod.output).await, "ready");
+    for signal in SIGNALS {
+        pod.signal(&signal.to_string()).await;
+        assert_eq!(next(&mut pod.output).await, format!("got {signal}"));
+    }
+    drop(pod.input);
+    assert_eq!(pod.child.wait().await.unwrap().code(), Some(9));
+}
+
+#[tokio::test]
+async fn the_aggregate_is_served_while_the_program_drains_and_ends_with_it() {
+    let queue_proxy = Stub::text("kn_requests 7\n").await;
+    let port = queue_proxy.port().to_string();
+    let variables = [
+        ON,
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port),
+        ("QPEXT_SELF_METRICS", "false"),
+    ];
+    let mut pod = Beside::start(
+        &variables,
+        &format!("trap 'echo draining' TERM; echo ready; {AWAIT_END}"),
+    );
+    let url = pod.served().await;
+    assert_eq!(next(&mut pod.output).await, "ready");
+    // Its last numbers matter, and another signal changes nothing of that.
+    for _ in 0..2 {
+        pod.signal("TERM").await;
+        assert_eq!(next(&mut pod.output).await, "draining");
+        assert_eq!(scrape(&url, LONG).await.unwrap().text, "kn_requests 7\n");
+    }
+    drop(pod.input);
+    assert_eq!(pod.child.wait().await.unwrap().code(), Some(9));
+    scrape(&url, LONG).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_scrape_that_is_answered_when_the_program_ends_is_answered_whole() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (first, last) = (chunk(b"kn_requests 7\n"), chunk(b"kn_errors 1\n"));
+    let steps = vec![
+        chunked_head(),
+        first,
+        Step::Await(Arc::clone(&gate)),
+        last,
+        last_chunk(),
+    ];
+    let mut queue_proxy = Stub::start(steps).await;
+    let port = queue_proxy.port().to_string();
+    let mut pod = Beside::start(
+        &[
+            ON,
+            ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port),
+            ("QPEXT_SELF_METRICS", "false"),
+        ],
+        "read -r line; exit 9",
+    );
+    let url = pod.served().await;
+    let scraped = tokio::spawn(async move { scrape(&url, LONG).await });
+    queue_proxy.request().await;
+    pod.tell("end").await;
+    // It is told to stop once the port is closed.
+    pod.logged("stopping").await;
+    gate.add_permits(1);
+    assert_eq!(scraped.await.unwrap().unwrap().text, "kn_requests 7\nkn_errors 1\n");
+    assert_eq!(pod.status().await, Some(9));
+}
+
+#[tokio::test]
+async fn a_scrape_without_end_does_not_keep_it_from_ending() {
+    let mut queue_proxy = Stub::start(vec![Step::Hang]).await;
+    let port = queue_proxy.port().to_string();
+    let mut pod = Beside::start(&[ON, ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port)], "read -r line; exit 9");
+    let url = pod.served().await;
+    let scraped = tokio::spawn(async move { scrape(&url, 3000.0).await });
+    queue_proxy.request().await;
+    pod.tell("end").await;
+    assert_eq!(pod.status().await, Some(9));
+    scraped.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_served_once_it_is_free() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let variables = [
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", &*port),
+        ("QPEXT_BIND_ADDRESS", "127.0.0.1"),
+    ];
+    let mut pod = Beside::start(&variables, "echo at work; read -r line; exit 9");
+    assert_eq!(next(&mut pod.output).await, "at work");
+    for _ in 0..2 {
+        let log = pod.logged("no metrics are served, for now").await;
+        assert!(
+            log.contains("AGGREGATE_PROMETHEUS_METRICS_PORT=") && log.contains("Address already in use"),
+            "{log}"
+        );
+    }
+    drop(taken);
+    let url = pod.served().await;
+    assert!(url.contains(&port), "{url}");
+    assert_eq!(
+        scrape(&url, LONG).await.unwrap().status,
+        503,
+        "there is no queue-proxy here"
+    );
+    pod.tell("end").await;
+    assert_eq!(pod.status().await, Some(9));
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_yet_is_served_with_once_it_is() {
+    let directory = Directory::new();
+    let token = directory.path("token");
+    let mut pod = Beside::start(&[ON, ("QPEXT_BEARER_TOKEN_FILE", &token)], "read -r line; exit 9");
+    let log = pod.logged("no metrics are served, for now").await;
+    assert!(log.contains("QPEXT_BEARER_TOKEN_FILE="), "{log}");
+    directory.write("token", "secret");
+    let url = pod.served().await;
+    assert_eq!(scrape(&url, LONG).await.unwrap().status, 401);
+    pod.tell("end").await;
+    assert_eq!(pod.status().await, Some(9));
+}
+
+#[tokio::test]
+async fn a_bad_value_is_logged_and_the_program_runs_on() {
+    for (variable, value) in [
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", "http"),
+        ("QPEXT_UNTYPED", "x"),
+        ("QPEXT_LOG", "x"),
+    ] {
+        let mut pod = Beside::start(&[ON, (variable, value)], "echo at work; read -r line; exit 9");
+        assert_eq!(next(&mut pod.output).await, "at work");
+        let log = pod.logged("no metrics are served").await;
+        assert!(log.contains(&format!("{variable}=\\\"{value}\\\": expected")), "{log}");
+        pod.tell("end").await;
+        assert_eq!(pod.status().await, Some(9));
+    }
+}
+
+#[tokio::test]
+async fn without_a_port_there_is_the_program_alone() {
+    for off in [&[][..], &[("AGGREGATE_PROMETHEUS_METRICS_PORT", "")]] {
+        let mut pod = Beside::start(
+            &[off, &[("QPEXT_UNTYPED", "x")]].concat(),
+            "echo $$; read -r line; exit 9",
+        );
+        let own = next(&mut pod.output).await;
+        assert_eq!(own, pod.child.id().unwrap().to_string(), "it is this very process");
+        pod.tell("end").await;
+        assert_eq!(pod.status().await, Some(9));
+        assert_eq!(pod.log.next_line().await.unwrap(), None, "nothing is logged");
+    }
+}
+
+#[tokio::test]
+async fn as_the_first_process_it_takes_leave_of_orphans() {
+    // A shell in between leaves each sleeper behind, and it ends when nobody waits for it. What is left in the end, but for
+    // what looks: a process that has ended, or one that is about to.
+    let script = r#"
+        [ "$PPID" = 1 ] || exit 1
+        for it in 1 2 3 4 5 6 7 8; do sh -c 'sleep 0.1 & exit 0'; done
+        while grep -lsE '^State:.Z|^Name:.sleep' /proc/[0-9]*/status; do :; done > /dev/null
+        exit 9
+    "#;
+    let mut unshare = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    unshare.args([PROGRAM, "run", "--", "sh", "-c", script]);
+    unshare.env(ON.0, ON.1).stdin(Stdio::null()).kill_on_drop(true);
+    let output = unshare.output().await.expect("unshare is there");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(9), "{said}");
+}
+
+#[tokio::test]
+async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
+    let script = "trap 'echo interrupted' INT; echo ready; read -r line; echo \"read $line\"; \
+                  until read -r line && [ \"$line\" = end ]; do :; done; exit 9";
+    let quoted = format!("{PROGRAM} run -- sh -c '{}'", script.replace('\'', "'\\''"));
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &quoted, "/dev/null"]);
+    terminal.envs([ON, ("QPEXT_LOG", "off")]);
+    terminal
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut pod = Beside::spawn(terminal);
+    let mut said = Vec::new();
+    until(&mut pod, &mut said, "ready").await;
+    pod.tell("a line").await;
+    until(&mut pod, &mut said, "read a line").await;
+    pod.tell("\x03").await;
+    until(&mut pod, &mut said, "interrupted").await;
+    pod.tell("end").await;
+    let mut rest = String::new();
+    pod.output.get_mut().read_to_string(&mut rest).await.unwrap();
+    assert!(!rest.contains("interrupted"), "{said:?} {rest}");
+    assert_eq!(pod.status().await, Some(9));
+}
+
+/// Reads what the terminal shows, until a line holds these words.
+async fn until(pod: &mut Beside, said: &mut Vec<String>, words: &str) {
+    loop {
+        let line = next(&mut pod.output).await;
+        said.push(line.clone());
+        if line.contains(words) {
+            return;
+        }
+    }
+}
