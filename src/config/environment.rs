@@ -76,7 +76,7 @@ pub(super) struct Environment {
     qpext_tls_key_file: Option<String>,
     qpext_tls_client_ca_file: Option<String>,
     qpext_bearer_token_file: Option<String>,
-    /// Every other variable.
+    /// Every other variable, in small letters.
     #[serde(flatten)]
     pub(super) others: BTreeMap<String, String>,
 }
@@ -151,6 +151,8 @@ impl Environment {
             ("QPEXT_KEEP_METRICS", self.qpext_keep_metrics),
             ("QPEXT_DROP_METRICS", self.qpext_drop_metrics),
         ];
+        let others = self.others.into_iter();
+        let others = others.map(|(name, value)| (name.to_ascii_uppercase(), value));
         Ok(Config {
             listen,
             targets,
@@ -232,7 +234,7 @@ impl Environment {
                 LogFormat::Json,
                 log_format,
             )?,
-            unknown_variables: unknown_variables(self.others),
+            unknown_variables: unknown_variables(others),
         })
     }
 }
@@ -393,10 +395,21 @@ fn security(tls: [Option<String>; 3], token: Option<String>) -> Result<Security,
 /// How our variables begin, and those of KServe that are ours to read; in a cluster there are many that begin with `KSERVE_`.
 const OWN_PREFIXES: [&str; 3] = ["QPEXT_", "AGGREGATE_PROMETHEUS_", "KSERVE_CONTAINER_PROMETHEUS_"];
 
-pub(super) fn unknown_variables(others: BTreeMap<String, String>) -> Vec<String> {
-    let names = others.into_keys().map(|name| name.to_ascii_uppercase());
-    let is_like_ours = |name: &String| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    names.filter(is_like_ours).collect()
+/// The names of those variables that look as if they were meant to be ours.
+pub(super) fn unknown_variables(others: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
+    let is_like_ours = |(name, value): &(String, String)| {
+        let name = name.to_ascii_uppercase();
+        OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_of_service(&name, value)
+    };
+    others.into_iter().filter(is_like_ours).map(|(name, _)| name).collect()
+}
+
+/// Whether Kubernetes tells containers of a Service by this variable, of one that is called `qpext` for example
+/// (`pkg/kubelet/envvars/envvars.go`).
+fn is_of_service(name: &str, value: &str) -> bool {
+    let parts = ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP_", "_UDP_", "_SCTP_"];
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    parts.iter().any(|part| name.contains(part)) || schemes.iter().any(|scheme| value.starts_with(scheme))
 }
 
 /// Reads one variable, or takes the default if it is not set.

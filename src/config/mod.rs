@@ -5,6 +5,7 @@
 
 mod environment;
 mod in_force;
+mod json;
 mod targets;
 mod values;
 mod variables;
@@ -19,8 +20,8 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::Targets as LogFilter;
 
-use crate::exposition::{Filter, LabelSet, Rules, Untyped};
-use environment::{Environment, check_targets};
+use crate::exposition::{Filter, LabelSet, Rules, Untyped, printable};
+use environment::{Environment, check_targets, unknown_variables};
 
 pub use environment::{OWN_PORT, default_log_filter};
 pub use targets::{APP, Address, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TargetConfig, TargetKind};
@@ -157,7 +158,7 @@ pub enum LogFormat {
 
 /// A variable whose value cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}{}: expected {expected}", value.as_ref().map(|value| format!("={value:?}")).unwrap_or_default())]
+#[error("{}{}: expected {expected}", printable(variable), value.as_ref().map(|value| format!("={value:?}")).unwrap_or_default())]
 pub struct ConfigError {
     /// The variable's name, and the place in it where it holds many values.
     pub variable: Cow<'static, str>,
@@ -209,16 +210,20 @@ impl Config {
         V: Into<String>,
     {
         // envy does not tell upper from lower case, and refuses a variable that comes twice.
-        let mut own = BTreeMap::new();
+        let (mut own, mut in_other_case) = (BTreeMap::new(), Vec::new());
         for (name, value) in variables {
             let name = name.into();
-            if !name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+                in_other_case.push((name, value.into()));
+            } else {
                 own.entry(name).or_insert(value.into());
             }
         }
         let environment: Environment =
             envy::from_iter(own).expect("every field is an optional text, which any variable is");
-        environment.parse()
+        let mut config = environment.parse()?;
+        config.unknown_variables.extend(unknown_variables(in_other_case));
+        Ok(config)
     }
 
     /// Whether a target's text is passed on as it comes.

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
+use super::json::Json;
 use super::{ConfigError, Listen};
 
 /// The name of the queue-proxy's target.
@@ -261,7 +262,10 @@ pub(super) fn added(value: Option<&str>) -> Result<Vec<TargetConfig>, ConfigErro
     let targets = if value.starts_with(['[', '{']) {
         from_json(value)?
     } else {
-        value.split(',').map(from_short).collect::<Result<_, _>>()?
+        // A password may have commas, so that it is in pieces by then.
+        let may_hold_secret = value.contains(['@', '"', '{']);
+        let entries = value.split(',').map(|entry| from_short(entry, may_hold_secret));
+        entries.collect::<Result<_, _>>()?
     };
     for (index, target) in targets.iter().enumerate() {
         if targets[..index].iter().any(|other| other.name == target.name) {
@@ -275,11 +279,10 @@ pub(super) fn added(value: Option<&str>) -> Result<Vec<TargetConfig>, ConfigErro
 const SHORT: &str = "name=address, where the address is a port (9089), a port and a path (8081/prom), a URL \
                      (http://127.0.0.1:9400/metrics) or a Unix socket and a path (unix:/run/side.sock:/metrics)";
 
-fn from_short(entry: &str) -> Result<TargetConfig, ConfigError> {
+fn from_short(entry: &str, may_hold_secret: bool) -> Result<TargetConfig, ConfigError> {
     let entry = entry.trim();
-    let refuse = |expected: &str| match (entry.contains(['@', '"', '{']), entry.split_once('=')) {
+    let refuse = |expected: &str| match (may_hold_secret, entry.split_once('=')) {
         (false, _) => ConfigError::new(TARGETS, entry, expected),
-        // It may hold a password.
         (true, Some((name, _))) if wrong_name(name.trim_end()).is_none() => {
             ConfigError::without_value(format!("{TARGETS}[{}]", name.trim_end()), expected)
         }
@@ -346,7 +349,10 @@ fn address_of(text: &str) -> Result<Address, &'static str> {
     if parsed.port() == Some(0) {
         return Err("a port from 1 to 65535");
     }
-    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    let has_path = url.split_once("://").is_some_and(|(_, rest)| {
+        let place = rest.split('?').next().unwrap_or_default();
+        place.contains('/')
+    });
     if !has_path && parsed.path() == "/" {
         parsed.set_path(DEFAULT_PATH);
     }
@@ -362,15 +368,15 @@ const FIELDS: &str = "one of name, url, ca_file, cert_file, key_file, server_nam
                       bearer_token_file and headers";
 
 fn from_json(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
-    let entries: Vec<Value> = serde_json::from_str(text).map_err(|error| {
+    let entries: Vec<Json> = serde_json::from_str(text).map_err(|error| {
         let place = format!("{TARGETS}, line {}, column {}", error.line(), error.column());
-        ConfigError::without_value(place, "a JSON array of objects, in [ and ]")
+        ConfigError::without_value(
+            place,
+            "a JSON array of objects, in [ and ], with no key twice in one object",
+        )
     })?;
-    entries
-        .into_iter()
-        .enumerate()
-        .map(|(index, entry)| from_object(index, entry))
-        .collect()
+    let entries = entries.into_iter().enumerate();
+    entries.map(|(index, Json(entry))| from_object(index, entry)).collect()
 }
 
 fn from_object(index: usize, entry: Value) -> Result<TargetConfig, ConfigError> {
@@ -411,7 +417,7 @@ fn from_object(index: usize, entry: Value) -> Result<TargetConfig, ConfigError> 
     };
     fields.done(FIELDS)?;
     if let Some(name) = &http.server_name
-        && !matches!(url::Host::parse(name), Ok(url::Host::Domain(_)))
+        && !is_dns_name(name)
     {
         return Err(ConfigError::new(fields.place("server_name"), name, "a DNS name"));
     }
@@ -430,6 +436,11 @@ fn from_object(index: usize, entry: Value) -> Result<TargetConfig, ConfigError> 
         address,
         http,
     })
+}
+
+/// Whether a certificate may have this name, and a URL, which is how it comes there.
+fn is_dns_name(name: &str) -> bool {
+    matches!(url::Host::parse(name), Ok(url::Host::Domain(_))) && rustls::pki_types::DnsName::try_from(name).is_ok()
 }
 
 fn authorization(fields: &mut Fields) -> Result<Option<Authorization>, ConfigError> {
@@ -459,13 +470,20 @@ fn headers(fields: &mut Fields) -> Result<Vec<(HeaderName, HeaderValue)>, Config
     let Some(given) = fields.object("headers", "an object of names and values")? else {
         return Ok(Vec::new());
     };
-    let mut headers = Vec::new();
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, value) in given.map {
-        let place = format!("{}[{name}]", given.place);
         let parsed: Option<HeaderName> = name.parse().ok();
         let Some(parsed) = parsed else {
-            return Err(ConfigError::without_value(place, "the name of a header"));
+            // A whole header may stand there, which is then not shown.
+            return Err(ConfigError::without_value(given.place, "names of headers"));
         };
+        let place = format!("{}[{name}]", given.place);
+        if headers.iter().any(|(other, _)| *other == parsed) {
+            return Err(ConfigError::without_value(
+                place,
+                "a header that is not there already, in other letters",
+            ));
+        }
         if RESERVED_HEADERS.contains(&parsed.as_str()) {
             let expected = "a header that is neither the sidecar's own nor the connection's; for Authorization there are \
                             basic_auth and bearer_token_file";

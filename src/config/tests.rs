@@ -245,12 +245,38 @@ fn variables_that_are_named_like_ours_are_told() {
         ("PATH", "/bin"),
         ("QPEXT_LOG", "warn"),
         ("KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT", "8080"),
-        // As a cluster gives them to every container.
+        ("QPEXT_Targets", "agent=9089"),
+        // As a cluster gives them to every container, of Services that are called so.
         ("KSERVE_CONTROLLER_MANAGER_SERVICE_PORT", "8443"),
+        ("QPEXT_SERVICE_HOST", "10.0.0.1"),
+        ("QPEXT_SERVICE_PORT", "9088"),
+        ("QPEXT_SERVICE_PORT_METRICS", "9088"),
+        ("QPEXT_PORT", "tcp://10.0.0.1:9088"),
+        ("QPEXT_PORT_9088_TCP", "tcp://10.0.0.1:9088"),
+        ("QPEXT_PORT_9088_TCP_PROTO", "tcp"),
+        ("QPEXT_PORT_9088_TCP_ADDR", "10.0.0.1"),
     ])
     .unwrap();
-    let told = ["KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT", "QPEXT_SCRAPE_TIMOUT"];
+    let told = [
+        "KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT",
+        "QPEXT_SCRAPE_TIMOUT",
+        "QPEXT_Targets",
+    ];
     assert_eq!(config.unknown_variables, told);
+}
+
+#[test]
+fn a_url_without_a_path_has_the_usual_one() {
+    for (url, expected) in [
+        ("http://h", "http://h/metrics"),
+        ("http://h?x=1", "http://h/metrics?x=1"),
+        ("http://h?x=/1", "http://h/metrics?x=/1"),
+        ("http://h/", "http://h/"),
+        ("http://h/?x=/1", "http://h/?x=/1"),
+    ] {
+        let config = config(&[("QPEXT_TARGETS", &format!("a={url}"))]).unwrap();
+        assert_eq!(config.targets[1].address.to_string(), expected);
+    }
 }
 
 #[test]
@@ -369,6 +395,22 @@ fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
             r#"[{"name":"a"}"#,
             "QPEXT_TARGETS, line 1, column 13: expected a JSON array of objects",
         ),
+        (
+            r#"[{"name":"a","url":"1","url":"2"}]"#,
+            "QPEXT_TARGETS, line 1, column 33: expected a JSON array of objects, in [ and ], with no key twice",
+        ),
+        (
+            r#"[{"name":"a","url":"1","headers":{"X-A":"1","x-a":"2"}}]"#,
+            "QPEXT_TARGETS[a].headers[x-a]: expected a header that is not there already",
+        ),
+        (
+            r#"[{"name":"a","url":"https://h","server_name":"*.x"}]"#,
+            "QPEXT_TARGETS[a].server_name=\"*.x\": expected a DNS name",
+        ),
+        (
+            r#"[{"name":"a","url":"1","x\ny\u001b[31m":1}]"#,
+            "QPEXT_TARGETS[a].x\\ny\\u{1b}[31m: expected one of name",
+        ),
         (r#"["a=9089"]"#, "QPEXT_TARGETS[0]: expected an object"),
         (
             r#"[{"url":"9089"}]"#,
@@ -448,6 +490,10 @@ fn no_secret_is_in_what_is_said_of_a_bad_target_or_of_a_good_one() {
         "a=http://u:s3cret@localhost:1/metrics",
         "a=ftp://u:s3cret@localhost:1/metrics",
         "A=http://u:s3cret@localhost:1/metrics",
+        // The password has a comma.
+        "a=http://u:s3cret,x@localhost:1/metrics",
+        "a=http://u:x,s3cret@localhost:1/metrics",
+        r#"[{"name":"a","url":"1","headers":{"Authorization: s3cret":""}}]"#,
         r#"[{"name":"a","url":"http://u:s3cret@h/"}]"#,
         r#"[{"name":"a","url":"1","headers":"s3cret"}]"#,
         r#"[{"name":"a","url":"1","headers":["s3cret"]}]"#,
