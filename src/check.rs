@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::aggregate::{Aggregator, Answer};
 use crate::config::Config;
-use crate::exposition::{DropReason, Remark, RemarkKind, ReviewOpenMetrics, ReviewText};
-use crate::telemetry::TargetState;
+use crate::exposition::{Conflict, DropReason, Remark, RemarkKind, ReviewOpenMetrics, ReviewText, Types};
+use crate::telemetry::{TargetState, conflict};
 
 /// What Prometheus asks for by default, except that text is read, where there is a choice, as what all targets speak.
 const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
@@ -25,12 +25,16 @@ const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
 /// What came of one scrape.
 #[derive(Debug)]
 pub struct Report {
+    /// The operator chose families by their names.
+    has_filter: bool,
     /// What is odd about the configuration.
     warnings: Vec<String>,
     /// Each target's state, and where the target is.
     targets: Vec<(TargetState, String)>,
     /// Families to which two targets gave two types.
     conflicts: u64,
+    /// Some of them.
+    named_conflicts: Vec<Conflict>,
     /// The content type of the answer; none if there was none.
     content_type: Option<String>,
     /// The bytes of the answer.
@@ -40,6 +44,8 @@ pub struct Report {
     turns: Vec<(u64, String)>,
     /// How many remarks of each kind there would be.
     counts: HashMap<RemarkKind, u64>,
+    /// Samples of which only was seen whether they can be read.
+    not_remembered: u64,
 }
 
 /// A review in the format of the answer.
@@ -70,6 +76,13 @@ impl Review {
         }
     }
 
+    fn not_remembered(&self) -> u64 {
+        match self {
+            Self::Text(review) => review.not_remembered(),
+            Self::OpenMetrics(review) => review.not_remembered(),
+        }
+    }
+
     fn finish(self) -> (Vec<Remark>, HashMap<RemarkKind, u64>) {
         match self {
             Self::Text(review) => review.finish(),
@@ -90,14 +103,17 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
     let aggregator = Aggregator::new(config)?;
     let headers = HeaderMap::from_iter([(ACCEPT, AS_PROMETHEUS)]);
     let mut report = Report {
+        has_filter: config.filter.is_some(),
         warnings: config.warnings(),
         targets: Vec::new(),
         conflicts: 0,
+        named_conflicts: Vec::new(),
         content_type: None,
         bytes: 0,
         remarks: Vec::new(),
         turns: Vec::new(),
         counts: HashMap::new(),
+        not_remembered: 0,
     };
     // How each target failed, its state tells.
     if let Ok(mut answer) = aggregator.scrape(&headers).await {
@@ -107,11 +123,13 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
         while let Some(piece) = poll_fn(|cx| answer.poll_piece(cx)).await {
             report.read(&piece, &answer, &mut review, config);
         }
+        report.not_remembered = review.not_remembered();
         (report.remarks, report.counts) = review.finish();
     }
     let addresses = config.targets.iter().map(|target| target.address.to_string());
     report.targets = aggregator.telemetry().states().into_iter().zip(addresses).collect();
     report.conflicts = aggregator.telemetry().conflicts();
+    report.named_conflicts = aggregator.telemetry().named_conflicts();
     Ok(report)
 }
 
@@ -145,13 +163,34 @@ impl Report {
         self.findings() > 0
     }
 
+    /// Whether data is lost, or a reader may refuse it. A family in two places is no more than untidy in text, and nobody's
+    /// fault where two targets have it.
+    fn is_finding(&self, kind: RemarkKind) -> bool {
+        let is_within_a_target = |remark: &Remark| {
+            let earlier = remark.earlier.map(|line| self.target_of(line));
+            remark.kind == kind && earlier == Some(self.target_of(remark.line))
+        };
+        let is_text = |content_type: &String| content_type.starts_with("text/");
+        kind != RemarkKind::SplitFamily
+            || !self.content_type.as_ref().is_some_and(is_text) && self.remarks.iter().any(is_within_a_target)
+    }
+
     fn findings(&self) -> usize {
         let targets = self.targets.iter();
         let down = targets.clone().filter(|(state, _)| state.is_up() != Some(true)).count();
-        let empty = targets.clone().filter(|(state, _)| is_filtered_away(state)).count();
+        let empty = targets
+            .clone()
+            .filter(|(state, _)| self.is_filtered_away(state))
+            .count();
         let dropping = targets.filter(|(state, _)| lost(state) > 0).count();
-        let remarks = self.counts.keys().filter(|kind| kind.is_finding()).count();
+        let remarks = self.counts.keys().filter(|kind| self.is_finding(**kind)).count();
         self.warnings.len() + down + empty + dropping + remarks + usize::from(self.conflicts > 0)
+    }
+
+    /// Whether nothing of a target is left, and that because of the filter.
+    fn is_filtered_away(&self, state: &TargetState) -> bool {
+        let counts = state.last.as_ref().map(|(_, outcome)| outcome.counts);
+        self.has_filter && counts.is_some_and(|counts| counts.samples == 0 && counts.dropped(DropReason::Filtered) > 0)
     }
 
     /// The report as one JSON object.
@@ -161,7 +200,7 @@ impl Report {
         let remarks = self.remarks.iter().map(|remark| {
             json!({
                 "kind": remark.kind.as_str(),
-                "is_finding": remark.kind.is_finding(),
+                "is_finding": self.is_finding(remark.kind),
                 "target": self.target_of(remark.line),
                 "line": remark.line,
                 "earlier_target": remark.earlier.map(|line| self.target_of(line)),
@@ -169,6 +208,8 @@ impl Report {
                 "text": remark.text,
             })
         });
+        let states: Vec<TargetState> = self.targets.iter().map(|(state, _)| state.clone()).collect();
+        let conflicts = self.named_conflicts.iter().map(|it| conflict(it, &states));
         let counts = RemarkKind::ALL.iter();
         let counts = counts.map(|kind| (kind.as_str().to_owned(), json!(self.counts.get(kind).unwrap_or(&0))));
         json!({
@@ -177,7 +218,9 @@ impl Report {
             "targets": targets.map(|(state, address)| state.to_json(address)).collect::<Vec<_>>(),
             "answer": {"content_type": self.content_type, "bytes": self.bytes},
             "family_conflicts": self.conflicts,
+            "named_conflicts": conflicts.collect::<Vec<_>>(),
             "remarks": remarks.collect::<Vec<_>>(),
+            "samples_not_compared": self.not_remembered,
             "remark_counts": counts.collect::<Map<_, _>>(),
         })
     }
@@ -201,7 +244,7 @@ impl Report {
             say(&mut text, format_args!("{warning}"));
         }
         for (state, address) in &self.targets {
-            say_of_target(state, address, &mut text);
+            self.say_of_target(state, address, &mut text);
         }
         if self.conflicts > 0 {
             let conflicts = self.conflicts;
@@ -209,8 +252,23 @@ impl Report {
                 &mut text,
                 format_args!("metric families with one type in one target and another in another: {conflicts}"),
             );
+            for conflict in &self.named_conflicts {
+                let Types { first, second } = conflict.types;
+                let target = self.targets.get(conflict.target).map_or(OWN, |(state, _)| &state.name);
+                say(
+                    &mut text,
+                    format_args!("  {}: {first} in the answer, {second} in {target}", conflict.family),
+                );
+            }
         }
         self.say_remarks(&mut text);
+        if self.not_remembered > 0 {
+            let samples = self.not_remembered;
+            say(
+                &mut text,
+                format_args!("samples that were not compared with others, for want of room: {samples}"),
+            );
+        }
         match (&self.content_type, self.findings()) {
             (None, _) => text.push_str("no answer: a scraper would get 503\n"),
             (Some(content_type), findings) => {
@@ -225,6 +283,33 @@ impl Report {
         text
     }
 
+    fn say_of_target(&self, state: &TargetState, address: &str, text: &mut String) {
+        let Some((_, outcome)) = &state.last else { return };
+        if let Err(error) = &outcome.result {
+            say(text, format_args!("{} ({address}) {error}", state.name));
+        }
+        if self.is_filtered_away(state) {
+            let name = &state.name;
+            say(
+                text,
+                format_args!(
+                    "{name}: QPEXT_KEEP_METRICS and QPEXT_DROP_METRICS leave nothing of it; they are matched with names of \
+                     families, as in # TYPE, not of samples"
+                ),
+            );
+        }
+        if let Some(offence) = &outcome.offence {
+            let (line, reason) = (offence.line, offence.reason.as_str());
+            say(
+                text,
+                format_args!(
+                    "{}: line {line} is the first dropped, as {reason}: {}",
+                    state.name, offence.text
+                ),
+            );
+        }
+    }
+
     fn say_remarks(&self, text: &mut String) {
         for kind in RemarkKind::ALL {
             let Some(count) = self.counts.get(&kind) else { continue };
@@ -234,8 +319,10 @@ impl Report {
                     "samples of a series that the answer already has, of which Prometheus keeps one"
                 }
                 RemarkKind::SecondMetadata => "metadata that the answer already has, which strict readers reject",
-                RemarkKind::LateType => "types behind samples of their families, which strict readers reject",
+                RemarkKind::LateMetadata => "metadata behind samples of their families, which strict readers reject",
                 RemarkKind::NoInfBucket => "histograms without a bucket for +Inf, which strict readers reject",
+                RemarkKind::BadBuckets => "histograms whose buckets do not rise up to their count",
+                RemarkKind::BadValue => "values that a family of the type cannot have",
                 RemarkKind::SplitFamily => "families in two places, which text allows and OpenMetrics does not",
             };
             say(text, format_args!("{title}: {count}"));
@@ -264,12 +351,6 @@ fn lost(state: &TargetState) -> u64 {
     state.last.as_ref().map_or(0, |(_, outcome)| outcome.counts.lost())
 }
 
-/// Whether nothing of a target is left, and that because of the filter.
-fn is_filtered_away(state: &TargetState) -> bool {
-    let counts = state.last.as_ref().map(|(_, outcome)| outcome.counts);
-    counts.is_some_and(|counts| counts.samples == 0 && counts.dropped(DropReason::Filtered) > 0)
-}
-
 fn row(state: &TargetState) -> [String; 7] {
     let none = || "-".to_owned();
     let Some((_, outcome)) = &state.last else {
@@ -292,33 +373,6 @@ fn row(state: &TargetState) -> [String; 7] {
         outcome.body_bytes.to_string(),
         outcome.counts.dropped_in_words(),
     ]
-}
-
-fn say_of_target(state: &TargetState, address: &str, text: &mut String) {
-    let Some((_, outcome)) = &state.last else { return };
-    if let Err(error) = &outcome.result {
-        say(text, format_args!("{} ({address}) {error}", state.name));
-    }
-    if is_filtered_away(state) {
-        let name = &state.name;
-        say(
-            text,
-            format_args!(
-                "{name}: QPEXT_KEEP_METRICS and QPEXT_DROP_METRICS leave nothing of it; they are matched with names of \
-                 families, as in # TYPE, not of samples"
-            ),
-        );
-    }
-    if let Some(offence) = &outcome.offence {
-        let (line, reason) = (offence.line, offence.reason.as_str());
-        say(
-            text,
-            format_args!(
-                "{}: line {line} is the first dropped, as {reason}: {}",
-                state.name, offence.text
-            ),
-        );
-    }
 }
 
 fn say(text: &mut String, line: std::fmt::Arguments<'_>) {

@@ -64,9 +64,9 @@ impl Answer {
         own_rules: Option<Rules>,
     ) -> Self {
         Self {
+            families: Families::of(scrapes.len()),
             scrapes,
             current: 0,
-            families: Families::default(),
             accepted,
             format: None,
             has_output: false,
@@ -248,7 +248,8 @@ impl Answer {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
-        self.telemetry.count_conflicts(self.families.conflicts());
+        self.telemetry
+            .note_conflicts(self.families.conflicts(), self.families.named_conflicts());
         let has_output = self.has_output || !self.out.is_empty();
         if !has_output && self.failures().is_some() {
             return;

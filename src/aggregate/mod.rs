@@ -68,12 +68,12 @@ pub struct Failure {
 }
 
 /// What is done with the samples of a target. The application has no label that would tell its series from the sidecar's
-/// own, so families of those names are not its to send.
+/// own, so families that are named like those are not its to send.
 fn rules_of(target: &TargetConfig, config: &Config) -> Rules {
     let mut rules = config.rules_of(target);
     if config.self_metrics && target.kind == TargetKind::App {
         let filter = rules.filter.as_deref().cloned().unwrap_or_default();
-        rules.filter = Some(Arc::new(filter.without(&telemetry::FAMILIES)));
+        rules.filter = Some(Arc::new(filter.without(telemetry::PREFIX)));
     }
     rules
 }

@@ -6,15 +6,24 @@ use std::collections::HashMap;
 
 use super::dialect::Dialect;
 use super::metadata::MetricType;
+use super::printable::printable;
 
 /// Room for the family names of one target, in bytes, each counted with [`ENTRY_COST`]. It holds 20,000 families with
 /// names of 40 bytes; the busiest exporters have some thousands. Past it the samples of further families are dropped:
 /// somebody is making up names, and the sidecar must outlive that.
 const MAX_BYTES: usize = 4 << 20;
 
+/// Room for those of all targets of an answer. It is shared out, so that one target that makes up names takes none of
+/// another's; of eight answers at once it is half of what a sidecar is usually allowed.
+const MAX_BYTES_IN_ALL: usize = 16 << 20;
+
 /// What a family costs beside its name: its entry in the table, with the table's free places while it grows, and the
 /// allocator's share. Measured, not computed.
 const ENTRY_COST: usize = 160;
+
+/// Conflicts that are told by name, and the bytes of a name that are shown.
+const NAMED_CONFLICTS: usize = 10;
+const SHOWN: usize = 200;
 
 /// There is no room for the name of another family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +54,7 @@ pub(super) struct Family {
 
 impl Family {
     /// Notes the type that the family has in this target's body, in the target's own words if `is_declared`. It becomes
-    /// the answer's if that has none. Returns whether it is, for the first time with this target, another than the
+    /// the answer's if that has none. Returns both if it is, for the first time with this target, another than the
     /// answer's is in these words.
     pub(super) fn settle_type(
         &mut self,
@@ -53,28 +62,77 @@ impl Family {
         kind: MetricType,
         is_declared: bool,
         word: fn(MetricType) -> &'static str,
-    ) -> bool {
+    ) -> Option<Types> {
         let Some(first) = self.kind else {
             self.kind = Some(kind);
             self.compared_for = Some(target);
-            return false;
+            return None;
         };
-        is_declared && self.compared_for.replace(target) != Some(target) && word(first) != word(kind)
+        let types = Types {
+            first: word(first),
+            second: word(kind),
+        };
+        let is_conflict =
+            is_declared && self.compared_for.replace(target) != Some(target) && types.first != types.second;
+        is_conflict.then_some(types)
     }
 }
 
+/// Two types of one family, as the answer's format calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Types {
+    /// The one that the answer has.
+    pub first: &'static str,
+    /// The other one.
+    pub second: &'static str,
+}
+
+/// A family to which two targets gave two types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Its name, as a person may be shown it.
+    pub family: String,
+    /// Both types.
+    pub types: Types,
+    /// The index of the target that gave it the second one.
+    pub target: usize,
+}
+
 /// The metric families of one answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Families {
     by_name: HashMap<Box<[u8]>, Family>,
+    /// Room for the names of each target.
+    max_bytes: usize,
     /// Room taken by the names that each target came up with.
     bytes: Vec<usize>,
     /// The target being read.
     target: u32,
     conflicts: u64,
+    named_conflicts: Vec<Conflict>,
+}
+
+/// Those of an answer of one target.
+impl Default for Families {
+    fn default() -> Self {
+        Self::of(1)
+    }
 }
 
 impl Families {
+    /// Those of an answer of so many targets.
+    #[must_use]
+    pub fn of(targets: usize) -> Self {
+        Self {
+            by_name: HashMap::new(),
+            max_bytes: MAX_BYTES.min(MAX_BYTES_IN_ALL / targets.max(1)),
+            bytes: Vec::new(),
+            target: 0,
+            conflicts: 0,
+            named_conflicts: Vec::new(),
+        }
+    }
+
     /// Says that what follows comes from the target with this index. What another one said of a family's type does not
     /// tell which samples of this one belong to it; what the answer already holds stays known.
     pub fn turn_to(&mut self, target: usize) {
@@ -97,6 +155,12 @@ impl Families {
         self.conflicts
     }
 
+    /// The first ten of them.
+    #[must_use]
+    pub fn named_conflicts(&self) -> &[Conflict] {
+        &self.named_conflicts
+    }
+
     /// The family of this name.
     pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Family, Full> {
         // Looked up twice when it is new: a family is new once and old a thousand times.
@@ -107,7 +171,7 @@ impl Families {
             }
             let bytes = &mut self.bytes[target];
             let with_this = *bytes + name.len() + ENTRY_COST;
-            if with_this > MAX_BYTES {
+            if with_this > self.max_bytes {
                 return Err(Full);
             }
             *bytes = with_this;
@@ -164,8 +228,8 @@ impl Families {
     ) {
         let target = self.target;
         if let Ok(family) = self.entry(name) {
-            let is_conflict = family.settle_type(target, kind, is_declared, word);
-            self.conflicts += u64::from(is_conflict);
+            let types = family.settle_type(target, kind, is_declared, word);
+            self.note_conflict(name, types);
         }
     }
 
@@ -174,9 +238,17 @@ impl Families {
         self.target
     }
 
-    /// Counts a conflict that [`Family::settle_type`] told of.
-    pub(super) fn add_conflict(&mut self) {
+    /// Counts a conflict, if [`Family::settle_type`] told of one.
+    pub(super) fn note_conflict(&mut self, name: &[u8], types: Option<Types>) {
+        let Some(types) = types else { return };
         self.conflicts += 1;
+        if self.named_conflicts.len() < NAMED_CONFLICTS {
+            self.named_conflicts.push(Conflict {
+                family: printable(&String::from_utf8_lossy(&name[..name.len().min(SHOWN)])),
+                types,
+                target: self.target as usize,
+            });
+        }
     }
 
     /// Whether the target being read already sent a sample of this family.

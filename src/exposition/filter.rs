@@ -30,7 +30,7 @@ const MAX_COMPILED: usize = 1 << 20;
 pub struct Filter {
     keep: Option<Regex>,
     drop: Option<Regex>,
-    reserved: &'static [&'static str],
+    reserved: Option<&'static str>,
 }
 
 impl Filter {
@@ -44,15 +44,18 @@ impl Filter {
         Ok(Self {
             keep: keep.map(anchored).transpose()?,
             drop: drop.map(anchored).transpose()?,
-            reserved: &[],
+            reserved: None,
         })
     }
 
-    /// The same filter, by which families of these names are never written, nor such whose names become one of them where
-    /// a scraper does not read quoted names.
+    /// The same filter, by which families whose names start so are never written, nor such whose names would where a
+    /// scraper does not read quoted names.
     #[must_use]
-    pub fn without(self, reserved: &'static [&'static str]) -> Self {
-        Self { reserved, ..self }
+    pub fn without(self, prefix: &'static str) -> Self {
+        Self {
+            reserved: Some(prefix),
+            ..self
+        }
     }
 
     /// Whether the family of this name is written.
@@ -63,13 +66,13 @@ impl Filter {
     }
 
     fn is_reserved(&self, name: &[u8]) -> bool {
+        let Some(prefix) = self.reserved else { return false };
         let name = String::from_utf8_lossy(name);
         let is_old = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':');
-        let escaped = || {
-            name.chars()
-                .map(|character| if is_old(character) { character } else { '_' })
-        };
-        self.reserved.iter().any(|reserved| reserved.chars().eq(escaped()))
+        let escaped = name
+            .chars()
+            .map(|character| if is_old(character) { character } else { '_' });
+        escaped.take(prefix.len()).eq(prefix.chars())
     }
 
     /// As [`Self::keeps`], for a name as it stands between quotes, and what is added to it.

@@ -60,7 +60,7 @@ mod verbatim;
 
 pub use counts::{Counts, DropReason};
 pub use engine::Engine;
-pub use families::Families;
+pub use families::{Conflict, Families, Types};
 pub use filter::Filter;
 pub use format::{Format, Names, OpenMetricsVersion, TextVersion};
 pub use labels::{LabelError, LabelSet};

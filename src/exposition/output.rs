@@ -259,9 +259,9 @@ impl<F: Dialect> Output for LineOutput<F> {
         known.has_samples |= has_samples;
         if let Some(kind) = family.kind
             && known.has_type
-            && known.settle_type(target, kind, family.is_declared, word::<F>)
         {
-            families.add_conflict();
+            let types = known.settle_type(target, kind, family.is_declared, word::<F>);
+            families.note_conflict(&self.key, types);
         }
         Ok(family.part)
     }

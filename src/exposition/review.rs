@@ -1,7 +1,7 @@
 //! What a strict reader would say of an exposition.
 //!
-//! In: chunks of an answer. Out: [`Remark`]s. It is for `qpext check`, which has time: every series is remembered, so
-//! this is the one part of the engine whose memory grows with what it reads.
+//! In: chunks of an answer. Out: [`Remark`]s. It is for `qpext check`, which has time and remembers every series, as far as
+//! there is room.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
@@ -26,6 +26,10 @@ const KEPT_OF_A_KIND: usize = 10;
 /// Bytes of a line that are shown.
 const SHOWN: usize = 200;
 
+/// Series, families and histograms that are remembered: some 60 MB in the worst case. A check runs within the container's
+/// limit of memory, beside the sidecar, and most of all where a target makes up series without end.
+const MAX_REMEMBERED: usize = 500_000;
+
 /// What is wrong, or odd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RemarkKind {
@@ -35,22 +39,29 @@ pub enum RemarkKind {
     DuplicateSeries,
     /// A family's `# HELP` or `# TYPE` stands there a second time, which prometheus/common's parser rejects.
     SecondMetadata,
-    /// A family's `# TYPE` stands behind samples of it, which prometheus/common's parser rejects.
-    LateType,
+    /// A family's `# TYPE` stands behind samples of it, which prometheus/common's parser rejects; or, in OpenMetrics, any of
+    /// its metadata does.
+    LateMetadata,
     /// A histogram's series has no bucket for `+Inf`, which prometheus/common makes up and OpenMetrics demands.
     NoInfBucket,
+    /// A histogram's buckets do not rise, or the last one is not its count.
+    BadBuckets,
+    /// A value that a family of its type cannot have: a counter below 0, an information that is not 1.
+    BadValue,
     /// A family's samples stand in two places, which OpenMetrics forbids and text does not.
     SplitFamily,
 }
 
 impl RemarkKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Unreadable,
         Self::DuplicateSeries,
         Self::SecondMetadata,
-        Self::LateType,
+        Self::LateMetadata,
         Self::NoInfBucket,
+        Self::BadBuckets,
+        Self::BadValue,
         Self::SplitFamily,
     ];
 
@@ -61,17 +72,12 @@ impl RemarkKind {
             Self::Unreadable => "unreadable",
             Self::DuplicateSeries => "duplicate_series",
             Self::SecondMetadata => "second_metadata",
-            Self::LateType => "late_type",
+            Self::LateMetadata => "late_metadata",
             Self::NoInfBucket => "no_inf_bucket",
+            Self::BadBuckets => "bad_buckets",
+            Self::BadValue => "bad_value",
             Self::SplitFamily => "split_family",
         }
-    }
-
-    /// Whether data is lost, or a reader may refuse it. A family in two places is no more than untidy: the queue-proxy's
-    /// text goes out as it comes, so whatever both it and the app have stands in two.
-    #[must_use]
-    pub const fn is_finding(self) -> bool {
-        !matches!(self, Self::SplitFamily)
     }
 }
 
@@ -104,10 +110,24 @@ struct Reading<D> {
     families: HashMap<Vec<u8>, Family>,
     /// The family of the sample before.
     current: Vec<u8>,
-    /// Histograms without their last bucket, as far as has been read: their series without `le`, and a line of it.
-    open_histograms: HashMap<u128, (bool, u64, Vec<u8>)>,
+    /// The series of histograms, by their labels without `le`.
+    histograms: HashMap<u128, Histogram>,
+    /// Samples that nothing was remembered of.
+    not_remembered: u64,
     remarks: Vec<Remark>,
     counts: HashMap<RemarkKind, u64>,
+}
+
+/// What came of a histogram's series so far.
+#[derive(Debug)]
+struct Histogram {
+    /// Its first bucket, and the line of its last.
+    text: Box<[u8]>,
+    line: u64,
+    /// The bound and the count of its last bucket.
+    last: (f64, f64),
+    count: Option<f64>,
+    was_told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +148,8 @@ impl<D> Default for Review<D> {
                 series: HashMap::new(),
                 families: HashMap::new(),
                 current: Vec::new(),
-                open_histograms: HashMap::new(),
+                histograms: HashMap::new(),
+                not_remembered: 0,
                 remarks: Vec::new(),
                 counts: HashMap::new(),
             },
@@ -149,15 +170,21 @@ impl<D: Dialect> Review<D> {
         lines.push(chunk, |line| reading.line(line));
     }
 
+    /// The samples that there was no room to remember, so that nothing was said of them but whether they can be read.
+    #[must_use]
+    pub fn not_remembered(&self) -> u64 {
+        self.reading.not_remembered
+    }
+
     /// Ends the exposition: the remarks, at most ten of a kind, in the order of their lines; and how many there are of
     /// each kind.
     #[must_use]
     pub fn finish(mut self) -> (Vec<Remark>, HashMap<RemarkKind, u64>) {
         let Self { lines, reading } = &mut self;
         lines.finish(End::Whole, |line| reading.line(line));
-        for (has_inf, line, series) in std::mem::take(&mut reading.open_histograms).into_values() {
-            if !has_inf {
-                reading.remark_at(line, RemarkKind::NoInfBucket, None, &series);
+        for histogram in std::mem::take(&mut reading.histograms).into_values() {
+            if histogram.last.0 != f64::INFINITY {
+                reading.remark_at(histogram.line, RemarkKind::NoInfBucket, None, &histogram.text);
             }
         }
         self.reading.remarks.sort_by_key(|remark| remark.line);
@@ -187,6 +214,9 @@ impl<D: Dialect> Reading<D> {
 
     fn metadata(&mut self, metadata: Metadata, line: &[u8]) {
         let at = self.line;
+        if !self.has_room() {
+            return;
+        }
         let family = self.families.entry(metadata.name.of(line).to_vec()).or_default();
         let last_sample = family.last_sample;
         let earlier = match metadata.keyword {
@@ -196,8 +226,8 @@ impl<D: Dialect> Reading<D> {
         };
         if earlier.is_some() {
             self.remark(RemarkKind::SecondMetadata, earlier, line);
-        } else if last_sample.is_some() && matches!(metadata.keyword, Keyword::Type(_)) {
-            self.remark(RemarkKind::LateType, last_sample, line);
+        } else if last_sample.is_some() && (D::IS_OPEN_METRICS || matches!(metadata.keyword, Keyword::Type(_))) {
+            self.remark(RemarkKind::LateMetadata, last_sample, line);
         }
     }
 
@@ -205,11 +235,15 @@ impl<D: Dialect> Reading<D> {
         let Ok(sample) = self.scanner.scan(line) else {
             return self.remark(RemarkKind::Unreadable, None, line);
         };
-        let name = sample.name.of(line);
-        let mut labels: Vec<(&[u8], &[u8])> = Vec::new();
-        for label in self.scanner.labels() {
-            labels.push((label.name(line), label.value(line)));
+        if !self.has_room() {
+            self.not_remembered += 1;
+            return;
         }
+        let name = sample.name.of(line);
+        let labels = self.scanner.labels().iter();
+        let labels = labels.map(|label| (label.name(line), label.value(line)));
+        // To Prometheus an empty label is none.
+        let mut labels: Vec<(&[u8], &[u8])> = labels.filter(|(_, value)| !value.is_empty()).collect();
         labels.sort_unstable();
         let (family, kind) = self.family_of(name);
         let series_end = match sample.labels {
@@ -226,32 +260,72 @@ impl<D: Dialect> Reading<D> {
             }
             Entry::Occupied(entry) => Some(*entry.get()),
         };
-        if kind == Some(MetricType::Histogram) && name.ends_with(b"_bucket") {
-            let is_inf = labels.iter().any(|(name, value)| *name == b"le" && *value == b"+Inf");
-            labels.retain(|(name, _)| *name != b"le");
-            let key = hash(&family, &labels, b"");
-            let open = self
-                .open_histograms
-                .entry(key)
-                .or_insert_with(|| (false, 0, series.to_vec()));
-            (open.0, open.1) = (open.0 || is_inf, self.line);
-        }
         if earlier.is_some() {
             self.remark(RemarkKind::DuplicateSeries, earlier, series);
         }
+        self.place(&family);
+        if let (Some(kind), Some(value)) = (kind, number(sample.numbers.value.of(line))) {
+            let suffix = name.strip_prefix(&*family).unwrap_or_default();
+            if is_bad_value(kind, suffix, value) {
+                self.remark(RemarkKind::BadValue, None, line);
+            }
+            if kind == MetricType::Histogram {
+                let bound = labels.iter().find(|(name, _)| *name == b"le");
+                let bound = bound.and_then(|(_, bound)| number(bound));
+                labels.retain(|(name, _)| *name != b"le");
+                let key = hash(&family, &labels, time);
+                self.histogram(key, suffix, (bound, value), series);
+            }
+        }
+    }
+
+    /// Notes where a sample of this family stands.
+    fn place(&mut self, family: &[u8]) {
         let is_new_place = self.current != family;
         let at = self.line;
-        let known = self.families.entry(family.clone()).or_default();
+        let known = self.families.entry(family.to_vec()).or_default();
         let before = known.last_sample.replace(at);
-        let is_split = is_new_place
-            && before.is_some()
-            && !std::mem::replace(&mut known.was_called_split, is_new_place && before.is_some());
-        if is_split {
-            self.remark(RemarkKind::SplitFamily, before, &family);
+        let is_split = is_new_place && before.is_some();
+        if is_split && !std::mem::replace(&mut known.was_called_split, true) {
+            self.remark(RemarkKind::SplitFamily, before, family);
         }
         if is_new_place {
-            self.current = family;
+            self.current = family.to_vec();
         }
+    }
+
+    /// Notes a bucket of a histogram, or its count.
+    fn histogram(&mut self, key: u128, suffix: &[u8], (bound, value): (Option<f64>, f64), series: &[u8]) {
+        let is_bad = match suffix {
+            b"_bucket" => {
+                let histogram = self.histograms.entry(key).or_insert_with(|| Histogram {
+                    text: series[..series.len().min(SHOWN)].into(),
+                    line: 0,
+                    last: (f64::NEG_INFINITY, 0.0),
+                    count: None,
+                    was_told: false,
+                });
+                histogram.line = self.line;
+                let (last_bound, last_count) = histogram.last;
+                let rises = bound.is_some_and(|bound| bound > last_bound) && value >= last_count;
+                histogram.last = (bound.unwrap_or(last_bound), value);
+                !rises || !histogram.adds_up()
+            }
+            b"_count" => self.histograms.get_mut(&key).is_some_and(|histogram| {
+                histogram.count = Some(value);
+                !histogram.adds_up()
+            }),
+            _ => false,
+        };
+        let known = self.histograms.get_mut(&key);
+        if is_bad && known.is_some_and(|histogram| !std::mem::replace(&mut histogram.was_told, true)) {
+            self.remark(RemarkKind::BadBuckets, None, series);
+        }
+    }
+
+    /// Whether there is room to remember what another line says.
+    fn has_room(&self) -> bool {
+        self.series.len() + self.families.len() + self.histograms.len() < MAX_REMEMBERED
     }
 
     /// The family of a sample: the one that was declared, and of which it is a part, or its own.
@@ -284,6 +358,33 @@ impl<D: Dialect> Reading<D> {
                 text,
             });
         }
+    }
+}
+
+impl Histogram {
+    /// Whether its last bucket is its count, as far as either is known.
+    fn adds_up(&self) -> bool {
+        let (bound, value) = self.last;
+        bound != f64::INFINITY || self.count.is_none_or(|count| count == value)
+    }
+}
+
+/// A value or a bound, in any of the ways in which Prometheus reads it.
+fn number(text: &[u8]) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Whether a family of this type cannot have this value under its name with this ending.
+fn is_bad_value(kind: MetricType, suffix: &[u8], value: f64) -> bool {
+    match kind {
+        MetricType::Counter => suffix != b"_created" && value < 0.0,
+        MetricType::Histogram | MetricType::GaugeHistogram => {
+            matches!(suffix, b"_bucket" | b"_count" | b"_gcount") && value < 0.0
+        }
+        MetricType::Summary => suffix == b"_count" && value < 0.0,
+        MetricType::Info => value != 1.0,
+        MetricType::StateSet => value != 0.0 && value != 1.0,
+        MetricType::Gauge | MetricType::Untyped => false,
     }
 }
 
@@ -357,7 +458,7 @@ mod tests {
         );
         assert_eq!(
             review("x 1\n# TYPE x counter\n"),
-            one(RemarkKind::LateType, 2, Some(1), "# TYPE x counter")
+            one(RemarkKind::LateMetadata, 2, Some(1), "# TYPE x counter")
         );
     }
 
@@ -383,5 +484,95 @@ mod tests {
         review.push("x 1\n".repeat(100).as_bytes());
         let (remarks, counts) = review.finish();
         assert_eq!((remarks.len(), counts[&RemarkKind::DuplicateSeries]), (10, 99));
+    }
+
+    #[test]
+    fn an_empty_label_is_none() {
+        let text = "x{a=\"\"} 1\nx 2\n";
+        assert_eq!(review(text), one(RemarkKind::DuplicateSeries, 2, Some(1), "x"));
+    }
+
+    #[test]
+    fn buckets_that_do_not_add_up_are_told_once_for_each_series() {
+        let bucket = |labels: &str, count: u32| format!("h_bucket{{{labels}}} {count}\n");
+        let buckets = |pairs: &[(&str, u32)]| {
+            let lines: String = pairs.iter().map(|(labels, count)| bucket(labels, *count)).collect();
+            format!("# TYPE h histogram\n{lines}")
+        };
+        let (one_up, inf) = ("le=\"1.0\"", "le=\"+Inf\"");
+        let told = |line, text: &str| one(RemarkKind::BadBuckets, line, None, text);
+        let falling = buckets(&[(one_up, 5), (inf, 3)]);
+        assert_eq!(review(&falling), told(3, "h_bucket{le=\"+Inf\"}"));
+        let turned = buckets(&[("le=\"2\"", 1), (one_up, 1), (inf, 1)]);
+        assert_eq!(review(&turned), told(3, "h_bucket{le=\"1.0\"}"));
+        let without_bound = buckets(&[("le=\"x\"", 1), (inf, 1)]);
+        assert_eq!(review(&without_bound), told(2, "h_bucket{le=\"x\"}"));
+        let other_count = buckets(&[(one_up, 1), (inf, 1)]) + "h_sum 2\nh_count 3\n";
+        assert_eq!(review(&other_count), told(5, "h_count"));
+        let sound = buckets(&[
+            (one_up, 1),
+            ("le=\"Inf\"", 1),
+            ("a=\"b\",le=\"0\"", 0),
+            ("a=\"b\",le=\"inf\"", 7),
+        ]);
+        assert_eq!(review(&(sound + "h_count 1\nh_count{a=\"b\"} 7\n")), []);
+        let at_two_times = "h_bucket{le=\"+Inf\"} 5 1000\nh_bucket{le=\"+Inf\"} 5 2000\n";
+        assert_eq!(review(&format!("# TYPE h histogram\n{at_two_times}")), []);
+    }
+
+    #[test]
+    fn values_that_a_type_cannot_have_are_told() {
+        assert_eq!(
+            review("# TYPE x counter\nx -1\n"),
+            one(RemarkKind::BadValue, 2, None, "x -1")
+        );
+        assert_eq!(review("# TYPE x gauge\nx -1\n# TYPE y counter\ny NaN\n"), []);
+    }
+
+    #[test]
+    fn openmetrics_is_stricter() {
+        for (text, kind, line) in [
+            (
+                "# TYPE x gauge\nx 1\n# HELP x Late.\n# EOF\n",
+                RemarkKind::LateMetadata,
+                3,
+            ),
+            ("# TYPE x counter\nx_total -1\n# EOF\n", RemarkKind::BadValue, 2),
+            (
+                "# TYPE x counter\nx_total 1\nx_created -1\n# EOF\n",
+                RemarkKind::BadValue,
+                0,
+            ),
+            ("# TYPE x stateset\nx{x=\"a\"} 7\n# EOF\n", RemarkKind::BadValue, 2),
+            (
+                "# TYPE x stateset\nx{x=\"a\"} 0\nx{x=\"b\"} 1\n# EOF\n",
+                RemarkKind::BadValue,
+                0,
+            ),
+            ("# TYPE x info\nx_info{a=\"b\"} 2\n# EOF\n", RemarkKind::BadValue, 2),
+        ] {
+            let mut review = ReviewOpenMetrics::default();
+            review.push(text.as_bytes());
+            let found: Vec<_> = review
+                .finish()
+                .0
+                .iter()
+                .map(|remark| (remark.kind, remark.line))
+                .collect();
+            let expected = (line > 0).then_some((kind, line));
+            assert_eq!(found, Vec::from_iter(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_counted() {
+        let mut review = ReviewText::default();
+        for index in 0..MAX_REMEMBERED + 100 {
+            review.push(format!("x{{a=\"{index}\"}} 1\n").as_bytes());
+        }
+        // One of those that are remembered is the family.
+        assert_eq!(review.not_remembered(), 101);
+        review.push(b"x{ 1\n");
+        assert_eq!(review.finish().1, HashMap::from([(RemarkKind::Unreadable, 1)]));
     }
 }

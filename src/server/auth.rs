@@ -27,7 +27,8 @@ pub(super) struct Access {
 /// How often was refused for which reason, as far as the log was not told.
 #[derive(Debug, Default)]
 struct Refused {
-    certificate: Seldom,
+    no_certificate: Seldom,
+    wrong_certificate: Seldom,
     no_token: Seldom,
     wrong_token: Seldom,
 }
@@ -85,7 +86,8 @@ impl Access {
     /// What is answered to a request that is refused, from there.
     pub(super) fn refuse(&self, refusal: &Refusal, origin: Origin) -> Response<Content> {
         let seldom = match refusal {
-            Refusal::Certificate(_) => &self.refused.certificate,
+            Refusal::Certificate(CertificateRefused::Missing) => &self.refused.no_certificate,
+            Refusal::Certificate(CertificateRefused::Wrong(_)) => &self.refused.wrong_certificate,
             Refusal::NoToken => &self.refused.no_token,
             Refusal::WrongToken => &self.refused.wrong_token,
         };

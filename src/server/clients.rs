@@ -89,6 +89,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     turned_away: Seldom,
+    pub(super) not_accepted: Seldom,
     pub(super) no_handshake: Seldom,
     pub(super) put_out: Seldom,
     pub(super) no_place: Seldom,

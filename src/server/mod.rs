@@ -46,7 +46,7 @@ use clients::{Clients, Crowding, Origin};
 use compression::{Outgoing, Wish};
 use content::{Content, HTML, JSON, ServedBody, of_type, plain};
 use patience::{Client, HEAD_TIMEOUT, Patient, Phase};
-use status::About;
+use status::{About, Now};
 use tls::{Peer, Tls};
 
 /// Connections that wait to be accepted; as tokio and Go have it.
@@ -158,7 +158,9 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
                     }
                 }
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection");
+                    if let Some(times) = service.crowding.not_accepted.happened() {
+                        warn!(times, %error, "cannot accept a connection");
+                    }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             },
@@ -328,8 +330,7 @@ impl Service {
             "/metrics" => self.scrape(request, client).await,
             "/readyz" => self.readiness(),
             "/status.json" => {
-                let states = self.aggregator.telemetry().states();
-                let json = self.about.json(&states, &self.access.stale_files());
+                let json = self.about.json(&self.now());
                 of_type(JSON, format!("{json:#}\n"))
             }
             "/" => self.page(),
@@ -353,9 +354,17 @@ impl Service {
         plain(status, status::readiness(&telemetry.states()))
     }
 
+    fn now(&self) -> Now {
+        let telemetry = self.aggregator.telemetry();
+        Now {
+            targets: telemetry.states(),
+            conflicts: telemetry.named_conflicts(),
+            stale_files: self.access.stale_files(),
+        }
+    }
+
     fn page(&self) -> Response<Content> {
-        let states = self.aggregator.telemetry().states();
-        let html = self.about.html(&states, &self.access.stale_files(), SystemTime::now());
+        let html = self.about.html(&self.now(), SystemTime::now());
         let mut response = of_type(HTML, html);
         let policy = HeaderValue::from_static(status::CONTENT_SECURITY_POLICY);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);

@@ -10,7 +10,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::telemetry::{TargetState, time};
+use crate::exposition::Conflict;
+use crate::telemetry::{TargetState, conflict, target_of, time};
 
 /// What does not change while the sidecar runs.
 #[derive(Debug)]
@@ -20,6 +21,15 @@ pub(super) struct About {
     addresses: Vec<String>,
     labels: String,
     configuration: Vec<(&'static str, String)>,
+}
+
+/// What is so at the moment.
+pub(super) struct Now {
+    pub(super) targets: Vec<TargetState>,
+    /// Families to which two targets gave two types.
+    pub(super) conflicts: Vec<Conflict>,
+    /// Why files of the sidecar's own cannot be used as they are.
+    pub(super) stale_files: Vec<String>,
 }
 
 /// What a browser may do with the page: show it, and nothing else.
@@ -61,7 +71,8 @@ impl About {
     }
 
     /// The page.
-    pub(super) fn html(&self, states: &[TargetState], stale_files: &[String], now: SystemTime) -> String {
+    pub(super) fn html(&self, is: &Now, now: SystemTime) -> String {
+        let states = &is.targets;
         let up = states.iter().filter(|state| state.is_up() == Some(true)).count();
         html! {
             (DOCTYPE)
@@ -83,9 +94,18 @@ impl About {
                             a href="/healthz" { "healthz" }
                         }
                     }
-                    @for problem in stale_files { (stale(problem)) }
+                    @for problem in &is.stale_files { (stale(problem)) }
                     h2 { "Targets" }
                     @for (state, address) in states.iter().zip(&self.addresses) { (card(state, address, now)) }
+                    @if !is.conflicts.is_empty() {
+                        h2 { "Families of two types" }
+                        @for conflict in &is.conflicts {
+                            p {
+                                code { (conflict.family) } " is a " (conflict.types.first) " in the answer, and a "
+                                (conflict.types.second) " in " (target_of(conflict, states))
+                            }
+                        }
+                    }
                     h2 { "Labels added" }
                     p { @if self.labels.is_empty() { span.quiet { "none" } } @else { code { (self.labels) } } }
                     h2 { "Configuration in force" }
@@ -104,14 +124,16 @@ impl About {
     }
 
     /// The same as JSON. Times are RFC 3339, durations seconds.
-    pub(super) fn json(&self, states: &[TargetState], stale_files: &[String]) -> Value {
-        let targets = states.iter().zip(&self.addresses);
+    pub(super) fn json(&self, is: &Now) -> Value {
+        let conflicts = is.conflicts.iter().map(|it| conflict(it, &is.targets));
+        let targets = is.targets.iter().zip(&self.addresses);
         let targets: Vec<Value> = targets.map(|(state, address)| state.to_json(address)).collect();
         let configuration = self.configuration.iter();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started": time(self.started),
-            "stale_files": stale_files,
+            "stale_files": is.stale_files,
+            "family_conflicts": conflicts.collect::<Vec<_>>(),
             "targets": targets,
             "labels": self.labels,
             "configuration": configuration.map(|(name, value)| ((*name).to_owned(), json!(value)))

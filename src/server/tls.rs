@@ -271,7 +271,7 @@ fn read_identity([cert_file, key_file]: &[WatchedFile; 2]) -> Result<Arc<Certifi
     let identity = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => key_file.refuse("the key that belongs to QPEXT_TLS_CERT_FILE"),
         rustls::Error::InvalidCertificate(_) => cert_file.refuse(A_CERTIFICATE),
-        _ => key_file.refuse("a private key of a usual kind: ECDSA, Ed25519 or RSA"),
+        _ => key_file.refuse("a private key of a usual kind: ECDSA (P-256 or P-384), Ed25519 or RSA"),
     })?;
     Ok(Arc::new(identity))
 }

@@ -13,18 +13,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{Outcome, Telemetry};
 
-/// The families written here, by the names that they have in Prometheus's text format.
-pub const FAMILIES: [&str; 9] = [
-    "qpext_build_info",
-    "qpext_target_up",
-    "qpext_target_scrape_duration_seconds",
-    "qpext_target_samples",
-    "qpext_target_body_bytes",
-    "qpext_scrapes_total",
-    "qpext_scrape_failures_total",
-    "qpext_dropped_lines_total",
-    "qpext_family_conflicts_total",
-];
+/// What the names of all families begin with that are written here.
+pub const PREFIX: &str = "qpext_";
 
 /// What tells one target's series from another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

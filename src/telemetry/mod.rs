@@ -14,13 +14,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
-use crate::exposition::{Counts, DropReason, Format, Offence};
+use crate::exposition::{Conflict, Counts, DropReason, Format, Offence};
 use crate::lock::lock;
 use crate::scrape::ScrapeError;
 use metrics::{OfTarget, OfTargetAndReason};
 
-pub use metrics::FAMILIES;
-pub use words::time;
+pub use metrics::PREFIX;
+pub use words::{conflict, target_of, time};
 
 /// How often one target's dropped lines are worth a line of the log.
 const OFFENCES_EVERY: Duration = Duration::from_secs(60);
@@ -89,6 +89,7 @@ pub struct Telemetry {
     failures: Family<OfTargetAndReason, Counter>,
     dropped_lines: Family<OfTargetAndReason, Counter>,
     family_conflicts: Counter,
+    named_conflicts: Mutex<Vec<Conflict>>,
 }
 
 #[derive(Debug)]
@@ -97,7 +98,9 @@ struct Known {
     /// What its metrics are labelled with.
     label: OfTarget,
     changed_at: Instant,
-    /// When the minute began in which changes are counted, and how many there were.
+    /// Whether it was up when that was last told, or before the first scrape; and since when it has been down by then.
+    told: (bool, Instant),
+    /// When the minute began in which changes are told, and how many were.
     changes: (Instant, u32),
     /// When a dropped line was last told of.
     told_at: Option<Instant>,
@@ -112,14 +115,26 @@ impl TargetState {
 }
 
 impl Known {
-    /// Counts a change, and says whether there were few enough for the log.
-    fn is_worth_telling(&mut self, now: Instant) -> bool {
+    /// What is to be told of its state, if that is another than was told last, and if few changes were told of late. One
+    /// that is not told now is told later, unless it has passed by then.
+    fn change(&mut self, is_up: bool, now: Instant) -> Option<Change> {
+        let (was_up, down_since) = self.told;
+        if was_up == is_up {
+            return None;
+        }
         let (began, changes) = &mut self.changes;
         if now - *began >= Duration::from_secs(60) {
             (*began, *changes) = (now, 0);
         }
+        if *changes == CHANGES_A_MINUTE {
+            return None;
+        }
         *changes += 1;
-        *changes <= CHANGES_A_MINUTE
+        self.told = (is_up, self.changed_at);
+        Some(match is_up {
+            true => Change::CameBack(self.changed_at - down_since),
+            false => Change::WentDown,
+        })
     }
 }
 
@@ -137,6 +152,7 @@ impl Telemetry {
             },
             label: OfTarget::new(name),
             changed_at: Instant::now(),
+            told: (true, Instant::now()),
             changes: (Instant::now(), 0),
             told_at: None,
         });
@@ -146,6 +162,7 @@ impl Telemetry {
             failures: Family::default(),
             dropped_lines: Family::default(),
             family_conflicts: Counter::default(),
+            named_conflicts: Mutex::default(),
         }
     }
 
@@ -154,15 +171,22 @@ impl Telemetry {
         self.scrapes.inc();
     }
 
-    /// Counts families to which two targets gave two types.
-    pub fn count_conflicts(&self, conflicts: u64) {
+    /// Counts the families of one answer to which two targets gave two types, of which these are some.
+    pub fn note_conflicts(&self, conflicts: u64, named: &[Conflict]) {
         self.family_conflicts.inc_by(conflicts);
+        named.clone_into(&mut lock(&self.named_conflicts));
     }
 
     /// The families that were counted so.
     #[must_use]
     pub fn conflicts(&self) -> u64 {
         self.family_conflicts.get()
+    }
+
+    /// Some of those that the last answer had.
+    #[must_use]
+    pub fn named_conflicts(&self) -> Vec<Conflict> {
+        lock(&self.named_conflicts).clone()
     }
 
     /// Notes how a scrape of the target with this index went.
@@ -182,17 +206,12 @@ impl Telemetry {
                 self.dropped_lines.get_or_create(&labels).inc_by(lines);
             }
         }
-        let (was_up, is_up) = (known.state.is_up(), outcome.result.is_ok());
-        let change = match (was_up, is_up) {
-            (None | Some(true), false) => Some(Change::WentDown),
-            (Some(false), true) => Some(Change::CameBack(now - known.changed_at)),
-            (Some(false), false) | (None | Some(true), true) => None,
-        };
-        let change = change.filter(|_| known.is_worth_telling(now));
-        if was_up != Some(is_up) {
+        let is_up = outcome.result.is_ok();
+        if known.state.is_up() != Some(is_up) {
             known.changed_at = now;
             known.state.since = Some(at);
         }
+        let change = known.change(is_up, now);
         let mut has_offence = false;
         if let Some(offence) = &outcome.offence {
             has_offence = known.told_at.is_none_or(|told| now - told >= OFFENCES_EVERY);
@@ -281,6 +300,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_not_told_in_time_is_told_later_if_it_is_still_so() {
+        let telemetry = Telemetry::new(["app"]);
+        let change = |outcome: &Outcome| telemetry.record(0, outcome).change;
+        for _ in 0..5 {
+            assert!(change(&failed()).is_some() && change(&outcome(Ok(()))).is_some());
+        }
+        assert_eq!(change(&failed()), None, "ten were told");
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert_eq!(change(&failed()), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(change(&failed()), Some(Change::WentDown), "the log's last word is true");
+        assert_eq!(change(&failed()), None);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let back = Change::CameBack(Duration::from_secs(90));
+        assert_eq!(
+            change(&outcome(Ok(()))),
+            Some(back),
+            "since it went down, not since that was told"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn dropped_lines_are_news_once_a_minute_for_each_target() {
         let telemetry = Telemetry::new(["app", "agent"]);
         let offence = Offence {
@@ -302,22 +343,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_family_is_in_the_list() {
+    async fn every_family_is_known_by_the_beginning_of_its_name() {
         let telemetry = Telemetry::new(["app"]);
         telemetry.record(0, &failed());
         let dropped = OfTarget::new("app").because("malformed");
         telemetry.dropped_lines.get_or_create(&dropped).inc();
         let text = telemetry.exposition(vec![Some(failed())]);
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-        let names = types.map(|line| match line.split_once(' ') {
-            Some((name, "counter")) => format!("{name}_total"),
-            Some((name, "info")) => format!("{name}_info"),
-            other => other.expect("a name and a type").0.to_owned(),
-        });
-        let (mut names, mut families) = (names.collect::<Vec<_>>(), FAMILIES);
-        names.sort();
-        families.sort_unstable();
-        assert_eq!(names, families);
+        let types: Vec<&str> = types.collect();
+        assert_eq!(types.len(), 9, "{types:?}");
+        assert!(types.iter().all(|line| line.starts_with(PREFIX)), "{types:?}");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use humantime::format_rfc3339_seconds;
 use serde_json::{Map, Value, json};
 
 use super::TargetState;
-use crate::exposition::DropReason;
+use crate::exposition::{Conflict, DropReason};
 
 impl TargetState {
     /// Whether it is `up` or `down`; `unknown` before its first scrape.
@@ -53,6 +53,23 @@ impl TargetState {
             "last_dropped_line": last_dropped_line,
         })
     }
+}
+
+/// A conflict as JSON, with the names of these targets.
+#[must_use]
+pub fn conflict(conflict: &Conflict, targets: &[TargetState]) -> Value {
+    json!({
+        "family": conflict.family,
+        "type": conflict.types.first,
+        "other_type": conflict.types.second,
+        "target": target_of(conflict, targets),
+    })
+}
+
+/// The name of the target that gave a family a second type.
+#[must_use]
+pub fn target_of<'a>(conflict: &Conflict, targets: &'a [TargetState]) -> &'a str {
+    targets.get(conflict.target).map_or("qpext", |target| &target.name)
 }
 
 /// A time as RFC 3339 has it, in whole seconds.

@@ -67,7 +67,7 @@ async fn a_pod_with_faults_ends_with_1_and_names_each() {
         "down         down   -  ",
         "answered 500 Internal Server Error, expected 200 OK",
         "app: line 5 is the first dropped, as malformed: \\u{1b}[31m broken",
-        "metric families with one type in one target and another in another: 1",
+        "metric families with one type in one target and another in another: 1\n  a: gauge in the answer, counter in app\n",
         "lines that Prometheus does not read, so that the scrape is lost: 1\n  line 4, of queue-proxy: b{\n",
         "of which Prometheus keeps one: 1\n  line 7, of app: x{y=\"1\",service_name=\"iris\"}, first in line 6, of app\n",
         "\n5 findings\n",
@@ -84,6 +84,7 @@ async fn a_pod_with_faults_ends_with_1_and_names_each() {
     assert_eq!(report["targets"][2]["state"], "down");
     assert_eq!(report["targets"][2]["last_failure"]["reason"], "status");
     assert_eq!(report["family_conflicts"], 1);
+    assert_eq!(report["named_conflicts"][0]["family"], "a");
     assert_eq!(report["remark_counts"]["duplicate_series"], 1);
     assert_eq!(report["remarks"][0]["target"], "queue-proxy");
     assert_eq!(report["remarks"][1]["earlier_target"], "app");

@@ -1,9 +1,9 @@
 //! Rules of the exposition engine that take more than one line to show.
 
-use qpext::exposition::{DropReason, End, Engine, Families, Untyped, Verbatim};
+use qpext::exposition::{DropReason, End, Engine, Families, Names, Relabel, Untyped, Verbatim};
 
 use crate::support::reader::read;
-use crate::support::{Cell, Cut, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING, TEXT, merge, relabel};
+use crate::support::{Cell, Cut, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING, TEXT, merge, relabel, serving_rules};
 
 /// Runs an application's body, whole and cut at every byte. `@` stands for the serving labels in what is expected.
 #[track_caller]
@@ -352,6 +352,34 @@ fn names_that_are_made_up_without_end_run_out_of_room_and_the_rest_still_parses(
     let no_room = counts.dropped(DropReason::NoRoom);
     assert!(no_room > 100_000, "{no_room}");
     assert_eq!(no_room + counts.samples, 200_002);
+}
+
+#[test]
+fn many_targets_share_the_room_for_names_and_none_takes_anothers() {
+    let body: String = (0..10_000)
+        .map(|number| format!("made_up_by_somebody_{number} 1\n"))
+        .collect();
+    let samples = |targets: usize| {
+        let mut families = Families::of(targets);
+        let counts = (0..targets).map(|target| {
+            let mut engine = Relabel::new(&serving_rules(Untyped::Keep), Names::Underscores);
+            families.turn_to(target);
+            let (mut out, own) = (Vec::new(), body.replace("somebody", &format!("target_{target}")));
+            engine.push(own.as_bytes(), &mut families, &mut out);
+            engine.finish(End::Whole, &mut families, &mut out);
+            engine.counts().samples
+        });
+        counts.collect::<Vec<_>>()
+    };
+    assert_eq!(samples(4), [10_000; 4]);
+    let of_twenty = samples(20);
+    assert!(
+        of_twenty.iter().all(|samples| (2000..10_000).contains(samples)),
+        "{of_twenty:?}"
+    );
+    // Names differ in length by a character.
+    let (least, most) = (of_twenty.iter().min().unwrap(), of_twenty.iter().max().unwrap());
+    assert!(most - least < 100, "{of_twenty:?}");
 }
 
 #[test]

@@ -180,6 +180,29 @@ async fn two_types_of_one_family_are_counted_and_the_first_stays() {
         );
         assert_eq!(value(&text, "qpext_family_conflicts_total", ""), Some(scrapes));
     }
+    let page = client()
+        .get(sidecar.url("/"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        page.contains("<code>x</code> is a gauge in the answer, and a counter in app"),
+        "{page}"
+    );
+    let status = client()
+        .get(sidecar.url("/status.json"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let told = serde_json::json!([{"family": "x", "type": "gauge", "other_type": "counter", "target": "app"}]);
+    assert_eq!(status["family_conflicts"], told);
 }
 
 /// Twenty targets, of which every fourth fails, each in another way.
@@ -341,15 +364,36 @@ async fn the_app_cannot_send_the_sidecars_own_metrics() {
     let app = Stub::text(forged).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SELF_METRICS", "true")]).await;
     let text = sidecar.scrape(LONG).await.text;
-    assert!(
-        text.starts_with(&format!("q 0\nqpext_other{{{SERVING}}} 1\n# HELP qpext_build_info ")),
-        "{text}"
-    );
+    assert!(text.starts_with("q 0\n# HELP qpext_build_info "), "{text}");
     assert!(text.contains("# TYPE qpext_target_up gauge\n"), "{text}");
     assert_eq!(value(&text, "qpext_scrapes_total", ""), Some(1.0));
     assert_eq!(
         value(&text, "qpext_dropped_lines_total", "reason=\"filtered\""),
-        Some(3.0)
+        Some(4.0)
+    );
+
+    // In OpenMetrics some have names without an ending, which are as much the sidecar's.
+    let forged = "# TYPE qpext_scrapes gauge\nqpext_scrapes 5\n# TYPE qpext_build histogram\n\
+                  qpext_build_bucket{le=\"+Inf\"} 1\nqpext_build_count 1\nqpext_build_sum 1\n# EOF\n";
+    let app = Stub::start(vec![answer(
+        "200 OK",
+        &format!("content-type: {OPEN_METRICS}\r\n"),
+        forged.as_bytes(),
+    )])
+    .await;
+    let port = app.port().to_string();
+    let variables = [
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
+        ("QPEXT_SELF_METRICS", "true"),
+    ];
+    let sidecar = Sidecar::start(&variables).await;
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, OPEN_METRICS);
+    let text = request.send().await.unwrap().text().await.unwrap();
+    assert!(text.starts_with("# HELP qpext_build Which"), "{text}");
+    assert!(
+        text.contains("\n# TYPE qpext_build info\n") && text.contains("\n# TYPE qpext_scrapes counter\n"),
+        "{text}"
     );
 }
 

@@ -380,6 +380,10 @@ async fn a_certificate_that_nobody_can_read_is_told_of() {
         ..Asks::default()
     };
     let mut pod = Pod::start(&app, asks, &[]).await;
+    // As a probe does, whose refusals do not keep those of others from being told.
+    assert_eq!(pod.scraper().get(pod.port(), "/readyz", &[]).await.status, 401);
+    let log = pod.sidecar.logged("a request was refused").await;
+    assert!(log.contains("it has no certificate"), "{log}");
     let certificate = pod.authority.client_of_version_1();
     for version in [&TLS12, &TLS13] {
         let scraper = Scraper::with(&[version], &pod.authority, Some(&certificate));

@@ -96,10 +96,9 @@ impl Output for MessageOutput {
         known.has_samples |= has_samples;
         let kind = Kind::of(family.kind);
         // A message without metrics says nothing to anybody, so that one is not written.
-        if let Some(declared) = family.kind.filter(|_| has_samples)
-            && known.settle_type(target, declared, family.is_declared, Kind::word)
-        {
-            families.add_conflict();
+        if let Some(declared) = family.kind.filter(|_| has_samples) {
+            let types = known.settle_type(target, declared, family.is_declared, Kind::word);
+            families.note_conflict(&self.announced, types);
         }
         let is_at_hand = self.family.is(&self.announced, kind);
         if has_samples && !is_at_hand {
