@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use crate::aggregate::{Aggregator, Answer};
-use crate::config::Config;
+use crate::config::{Config, QUEUE_PROXY};
 use crate::exposition::{Conflict, DropReason, Remark, RemarkKind, ReviewOpenMetrics, ReviewText, Types};
+use crate::scrape::ScrapeError;
 use crate::telemetry::{TargetState, conflict};
 
 /// What Prometheus asks for by default, except that text is read, where there is a choice, as what all targets speak.
@@ -100,6 +101,10 @@ const OWN: &str = "qpext";
 ///
 /// The HTTP client cannot be set up.
 pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
+    // Of the check's own metrics nobody wants to know.
+    let mut config = config.clone();
+    config.self_metrics = false;
+    let config = &config;
     let aggregator = Aggregator::new(config)?;
     let headers = HeaderMap::from_iter([(ACCEPT, AS_PROMETHEUS)]);
     let mut report = Report {
@@ -269,16 +274,14 @@ impl Report {
                 format_args!("samples that were not compared with others, for want of room: {samples}"),
             );
         }
-        match (&self.content_type, self.findings()) {
-            (None, _) => text.push_str("no answer: a scraper would get 503\n"),
-            (Some(content_type), findings) => {
-                say(&mut text, format_args!("{} bytes of {content_type}", self.bytes));
-                match findings {
-                    0 => text.push_str("nothing to be mended\n"),
-                    1 => text.push_str("1 finding\n"),
-                    findings => say(&mut text, format_args!("{findings} findings")),
-                }
-            }
+        match &self.content_type {
+            None => text.push_str("no answer: a scraper would get 503\n"),
+            Some(content_type) => say(&mut text, format_args!("{} bytes of {content_type}", self.bytes)),
+        }
+        match self.findings() {
+            0 => text.push_str("nothing to be mended\n"),
+            1 => text.push_str("1 finding\n"),
+            findings => say(&mut text, format_args!("{findings} findings")),
         }
         text
     }
@@ -287,6 +290,11 @@ impl Report {
         let Some((_, outcome)) = &state.last else { return };
         if let Err(error) = &outcome.result {
             say(text, format_args!("{} ({address}) {error}", state.name));
+        }
+        if state.name == QUEUE_PROXY && matches!(outcome.result, Err(ScrapeError::Unreachable(_))) {
+            text.push_str(
+                "  where it serves no metrics, or there is none, set QPEXT_QUEUE_PROXY_METRICS_PORT to nothing\n",
+            );
         }
         if self.is_filtered_away(state) {
             let name = &state.name;
@@ -303,7 +311,7 @@ impl Report {
             say(
                 text,
                 format_args!(
-                    "{}: line {line} is the first dropped, as {reason}: {}",
+                    "{}: line {line} of its body is the first dropped, as {reason}: {}",
                     state.name, offence.text
                 ),
             );
@@ -325,18 +333,23 @@ impl Report {
                 RemarkKind::BadValue => "values that a family of the type cannot have",
                 RemarkKind::SplitFamily => "families in two places, which text allows and OpenMetrics does not",
             };
-            say(text, format_args!("{title}: {count}"));
+            let note = if self.is_finding(kind) {
+                ""
+            } else {
+                "a note, no finding: "
+            };
+            say(text, format_args!("{note}{title}: {count}"));
             let of_kind = self.remarks.iter().filter(|remark| remark.kind == kind);
             let mut shown = 0;
             for remark in of_kind {
                 shown += 1;
                 let earlier = remark.earlier.map_or(String::new(), |line| {
-                    format!(", first in line {line}, of {}", self.target_of(line))
+                    format!(", first in line {line}, from {}", self.target_of(line))
                 });
-                let (line, target) = (remark.line, self.target_of(remark.line));
+                let (line, target, what) = (remark.line, self.target_of(remark.line), &remark.text);
                 say(
                     text,
-                    format_args!("  line {line}, of {target}: {}{earlier}", remark.text),
+                    format_args!("  line {line} of the answer, from {target}: {what}{earlier}"),
                 );
             }
             if *count > shown {

@@ -266,8 +266,10 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.labels.is_empty() && self.targets.iter().any(|target| target.kind == TargetKind::App) {
-            let unset = "SERVING_SERVICE and its sisters, and K_SERVICE and its, are unset";
-            warnings.push(format!("no label is added to the app's samples: {unset}"));
+            let variables = "SERVING_SERVICE, SERVING_CONFIGURATION and SERVING_REVISION, or K_SERVICE and so on";
+            warnings.push(format!(
+                "no label is added to the app's samples: {variables}, are to be set"
+            ));
         }
         for (index, target) in self.targets.iter().enumerate() {
             let mut others = self.targets[..index].iter();

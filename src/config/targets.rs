@@ -276,7 +276,7 @@ pub(super) fn added(value: Option<&str>) -> Result<Vec<TargetConfig>, ConfigErro
     Ok(targets)
 }
 
-const SHORT: &str = "name=address, where the address is a port (9089), a port and a path (8081/prom), a URL \
+const SHORT: &str = "name=address, where the address is a port (9089), a port and a path (8081/prom), a host and a port, a URL \
                      (http://127.0.0.1:9400/metrics) or a Unix socket and a path (unix:/run/side.sock:/metrics)";
 
 fn from_short(entry: &str, may_hold_secret: bool) -> Result<TargetConfig, ConfigError> {
@@ -324,17 +324,19 @@ fn address_of(text: &str) -> Result<Address, &'static str> {
     } else if text.contains("://") {
         (text.to_owned(), None)
     } else {
-        let (port, path) = match text.find('/') {
+        let (place, path) = match text.find('/') {
             Some(slash) => text.split_at(slash),
             None => (text, DEFAULT_PATH),
         };
-        if port.parse::<std::num::NonZeroU16>().is_err() || !is_path(path) {
+        // As Prometheus writes targets: a host and a port.
+        let (host, port) = place.rsplit_once(':').unwrap_or(("localhost", place));
+        if host.is_empty() || port.parse::<std::num::NonZeroU16>().is_err() || !is_path(path) {
             return Err(
-                "a port from 1 to 65535, with or without a path, or a URL that starts with http:// or https://, or a \
-                 Unix socket such as unix:/run/side.sock:/metrics",
+                "a port from 1 to 65535, a host and a port, either with or without a path, or a URL that starts with \
+                 http:// or https://, or a Unix socket such as unix:/run/side.sock:/metrics",
             );
         }
-        (format!("http://localhost:{port}{path}"), None)
+        (format!("http://{host}:{port}{path}"), None)
     };
     let mut parsed: Url = url.parse().map_err(|_| "a URL such as http://127.0.0.1:9400/metrics")?;
     if !matches!(parsed.scheme(), "http" | "https") {
@@ -370,10 +372,15 @@ const FIELDS: &str = "one of name, url, ca_file, cert_file, key_file, server_nam
 fn from_json(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
     let entries: Vec<Json> = serde_json::from_str(text).map_err(|error| {
         let place = format!("{TARGETS}, line {}, column {}", error.line(), error.column());
-        ConfigError::without_value(
-            place,
-            "a JSON array of objects, in [ and ], with no key twice in one object",
-        )
+        // Of what is no JSON at all the parser says what is wrong with it; of anything else it would quote the value.
+        let why = match error.is_syntax() || error.is_eof() {
+            true => error.to_string(),
+            false => String::new(),
+        };
+        let why = why.split(" at line ").next().unwrap_or_default();
+        let colon = if why.is_empty() { "" } else { ": " };
+        let expected = format!("a JSON array of objects, in [ and ], with no key twice in one object{colon}{why}");
+        ConfigError::without_value(place, &expected)
     })?;
     let entries = entries.into_iter().enumerate();
     entries.map(|(index, Json(entry))| from_object(index, entry)).collect()

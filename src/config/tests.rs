@@ -205,6 +205,9 @@ fn a_bad_value_is_refused_with_the_variable_the_value_and_what_was_expected() {
         ("QPEXT_TARGETS", "agent", "name=address"),
         ("QPEXT_TARGETS", "agent=", "a port"),
         ("QPEXT_TARGETS", "agent=0", "a port"),
+        ("QPEXT_TARGETS", "agent=:9089", "a port"),
+        ("QPEXT_TARGETS", "agent=localhost", "a host and a port"),
+        ("QPEXT_TARGETS", "agent=localhost:http", "a host and a port"),
         ("QPEXT_TARGETS", "agent=9089metrics", "a port"),
         ("QPEXT_TARGETS", "Agent=9089", "a name of 1 to 63"),
         ("QPEXT_TARGETS", "=9089", "a name of 1 to 63"),
@@ -273,6 +276,9 @@ fn a_url_without_a_path_has_the_usual_one() {
         ("http://h?x=/1", "http://h/metrics?x=/1"),
         ("http://h/", "http://h/"),
         ("http://h/?x=/1", "http://h/?x=/1"),
+        ("localhost:9089", "http://localhost:9089/metrics"),
+        ("10.0.0.7:9400/prom?x=1", "http://10.0.0.7:9400/prom?x=1"),
+        ("[::1]:9089", "http://[::1]:9089/metrics"),
     ] {
         let config = config(&[("QPEXT_TARGETS", &format!("a={url}"))]).unwrap();
         assert_eq!(config.targets[1].address.to_string(), expected);
@@ -393,7 +399,8 @@ fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
     for (json, said) in [
         (
             r#"[{"name":"a"}"#,
-            "QPEXT_TARGETS, line 1, column 13: expected a JSON array of objects",
+            "QPEXT_TARGETS, line 1, column 13: expected a JSON array of objects, in [ and ], with no key twice in one object: \
+             EOF while parsing a list",
         ),
         (
             r#"[{"name":"a","url":"1","url":"2"}]"#,

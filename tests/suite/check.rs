@@ -47,7 +47,7 @@ async fn a_healthy_pod_ends_with_0() {
         "{said}"
     );
     assert!(said.contains("\nnothing to be mended\n"), "{said}");
-    assert!(said.contains("families in two places"), "{said}");
+    assert!(said.contains("a note, no finding: families in two places"), "{said}");
 }
 
 #[tokio::test]
@@ -66,10 +66,10 @@ async fn a_pod_with_faults_ends_with_1_and_names_each() {
         "1 malformed",
         "down         down   -  ",
         "answered 500 Internal Server Error, expected 200 OK",
-        "app: line 5 is the first dropped, as malformed: \\u{1b}[31m broken",
+        "app: line 5 of its body is the first dropped, as malformed: \\u{1b}[31m broken",
         "metric families with one type in one target and another in another: 1\n  a: gauge in the answer, counter in app\n",
-        "lines that Prometheus does not read, so that the scrape is lost: 1\n  line 4, of queue-proxy: b{\n",
-        "of which Prometheus keeps one: 1\n  line 7, of app: x{y=\"1\",service_name=\"iris\"}, first in line 6, of app\n",
+        "lines that Prometheus does not read, so that the scrape is lost: 1\n  line 4 of the answer, from queue-proxy: b{\n",
+        "of which Prometheus keeps one: 1\n  line 7 of the answer, from app: x{y=\"1\",service_name=\"iris\"}, first in line 6, from app\n",
         "\n5 findings\n",
     ] {
         assert!(said.contains(expected), "{expected} in\n{said}");
@@ -118,7 +118,14 @@ async fn a_pod_without_an_answer_ends_with_1() {
     let port = down.port().to_string();
     let (status, said) = run(&[("QPEXT_QUEUE_PROXY_METRICS_PORT", &port)], &["check"]).await;
     assert_eq!(status, 1, "{said}");
-    assert!(said.ends_with("no answer: a scraper would get 503\n"), "{said}");
+    assert!(
+        said.ends_with("no answer: a scraper would get 503\n1 finding\n"),
+        "{said}"
+    );
+
+    let free = Stub::text("").await.port().to_string();
+    let (_, said) = run(&[("QPEXT_QUEUE_PROXY_METRICS_PORT", &free)], &["check"]).await;
+    assert!(said.contains("set QPEXT_QUEUE_PROXY_METRICS_PORT to nothing"), "{said}");
 }
 
 #[tokio::test]
