@@ -1,9 +1,12 @@
-# The sidecar as an image: one static binary and nothing else.
+# Two images, built by scripts/image:
 #
-#   docker build -t qpext:0.1.0 .
+#   sidecar      the program and nothing else, a container of a pod
+#   queue-proxy  the program and Knative's queue-proxy, which it starts: the drop-in for KServe's own
 #
-# The image that compiles is an argument, for those who have to use their own.
+# What compiles is an argument, for those who have to use their own; so is the queue-proxy's image, which has none to
+# fall back to: it must be of the release of Knative that the cluster runs.
 ARG RUST_IMAGE=docker.io/library/rust:1-bookworm
+ARG QUEUE_IMAGE=scratch
 
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
@@ -12,13 +15,35 @@ COPY src src
 COPY benches benches
 COPY examples examples
 COPY tests tests
-# A target is named so that the flags are for the program alone, not for the compiler's own helpers.
+# A target is named so that the flags are for the program alone, not for the compiler's own helpers. Certificates are for
+# targets behind TLS that name no authority of their own.
 RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
- && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$target" \
- && install -D "target/$target/release/qpext" /image/qpext
+ && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --bin qpext --target "$target" \
+ && install -D "target/$target/release/qpext" /image/qpext \
+ && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
-FROM scratch
-COPY --from=build /image/ /
+FROM ${QUEUE_IMAGE} AS queue
+
+FROM scratch AS base
+ARG VERSION
+ARG REVISION
+ARG CREATED
+LABEL org.opencontainers.image.title="qpext" \
+      org.opencontainers.image.description="One Prometheus endpoint for a Knative or KServe pod" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+COPY --from=build /image/etc /etc
 USER 65532:65532
 EXPOSE 9088
+
+FROM base AS queue-proxy
+COPY --from=build /image/qpext /ko-app/qpext
+COPY --from=queue /ko-app/queue /ko-app/queue
+ENTRYPOINT ["/ko-app/qpext", "run", "--", "/ko-app/queue"]
+
+# The last one, which is built where no target is named.
+FROM base AS sidecar
+COPY --from=build /image/qpext /qpext
 ENTRYPOINT ["/qpext"]

@@ -1,0 +1,175 @@
+"""Both images, built by scripts/image with buildah and run as they would be in a pod: as their user, on a read-only root.
+
+No registry is reached. What compiles is this machine's own toolchain, put in place of the usual image, and a program of a few
+lines stands in for Knative's queue-proxy.
+"""
+
+import json
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from pod import ROOT, Programs, await_that, free_port, get
+
+#: The largest that the sidecar's image may be, in bytes.
+LARGEST = 8_000_000
+
+#: What the images are called here.
+COMPILER, QUEUE, SIDECAR, DROP_IN = (f"localhost/qpext-test-{name}" for name in ("compiler", "queue", "sidecar", "queue-proxy"))
+
+#: The program that stands in for the queue-proxy: it says its arguments, and drains for a signal.
+PROGRAM = r"""
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t drains;
+static void drain(int number) { (void) number; drains = 1; }
+
+int main(int count, char **arguments) {
+    signal(SIGTERM, drain);
+    printf("queue of user %d:", (int) getuid());
+    for (int index = 0; index < count; index++) printf(" %s", arguments[index]);
+    printf("\n");
+    fflush(stdout);
+    while (!drains) pause();
+    puts("drained");
+    return 7;
+}
+"""
+
+
+def run(*command, **options):
+    """What a command says, once it has ended well."""
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+    if done.returncode != 0:
+        raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}")
+    return done.stdout.strip()
+
+
+def make_image(name, fill, **environment):
+    """An image of what `fill` puts into a directory."""
+    container = run("buildah", "from", "scratch")
+    try:
+        fill(pathlib.Path(run("buildah", "mount", container)))
+        for variable, value in environment.items():
+            run("buildah", "config", "--env", f"{variable}={value}", container)
+        run("buildah", "commit", "--quiet", container, name)
+    finally:
+        run("buildah", "rm", container)
+
+
+def compiler(root):
+    """The directories over which this machine's own are mounted."""
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (root / name).symlink_to(f"usr/{name}")
+    (root / "tmp").mkdir()
+    (root / "tmp").chmod(0o1777)
+
+
+def queue(root):
+    folder = root / "ko-app"
+    folder.mkdir()
+    with tempfile.TemporaryDirectory() as work:
+        source = pathlib.Path(work) / "queue.c"
+        source.write_text(PROGRAM)
+        run("cc", "-static", "-O", "-o", folder / "queue", source)
+
+
+class Image(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        home = pathlib.Path.home()
+        cargo = pathlib.Path(os.environ.get("CARGO_HOME", home / ".cargo"))
+        rustup = pathlib.Path(os.environ.get("RUSTUP_HOME", home / ".rustup"))
+        make_image(COMPILER, compiler, PATH=os.environ["PATH"], HOME=home, CARGO_HOME=cargo, RUSTUP_HOME=rustup)
+        make_image(QUEUE, queue)
+        # Kept from one run to the next, as it takes minutes.
+        target = ROOT / "target" / "image"
+        target.mkdir(parents=True, exist_ok=True)
+        volumes = ["/usr:/usr:ro", "/etc:/etc:ro", f"{cargo}:{cargo}", f"{rustup}:{rustup}:ro", f"{target}:/src/target"]
+        options = [word for volume in volumes for word in ("--volume", volume)]
+        environment = {**os.environ, "BUILDER": "buildah", "RUST_IMAGE": COMPILER, "QUEUE_IMAGE": QUEUE}
+        for image, tag in (("sidecar", SIDECAR), ("queue-proxy", DROP_IN)):
+            run(ROOT / "scripts" / "image", image, tag, "--isolation", "chroot", *options, env=environment)
+
+    def mounted(self, image):
+        """The root of a container of an image, and how it is configured."""
+        container = run("buildah", "from", image)
+        self.addCleanup(run, "buildah", "rm", container)
+        configuration = json.loads(run("buildah", "inspect", "--type", "image", image))["OCIv1"]["config"]
+        return pathlib.Path(run("buildah", "mount", container)), configuration
+
+    @staticmethod
+    def command(root, configuration, *arguments):
+        """The image's command as its user, in a root that nobody can write to."""
+        words = [*configuration["Entrypoint"], *arguments]
+        root = shlex.quote(str(root))
+        inside = f"mount --bind {root} {root} && mount -o remount,bind,ro {root} && exec chroot --userspec={configuration['User']} {root} {shlex.join(words)}"
+        return ["unshare", "--mount", "sh", "-c", inside]
+
+    def test_the_sidecar_is_a_program_and_certificates(self):
+        root, configuration = self.mounted(SIDECAR)
+        files = {str(path.relative_to(root)): path.stat() for path in root.rglob("*") if path.is_file()}
+        self.assertEqual(set(files), {"qpext", "etc/ssl/certs/ca-certificates.crt"})
+        self.assertLessEqual(sum(stat.st_size for stat in files.values()), LARGEST)
+        self.assertIn("static-pie linked", run("file", root / "qpext"))
+        self.assertEqual(configuration["User"], "65532:65532")
+        self.assertEqual(configuration["Entrypoint"], ["/qpext"])
+        self.assertEqual(list(configuration["ExposedPorts"]), ["9088/tcp"])
+        labels = configuration["Labels"]
+        version = run(*self.command(root, configuration, "--version"))
+        self.assertEqual(version, f"qpext {labels['org.opencontainers.image.version']}")
+        self.assertEqual(labels["org.opencontainers.image.revision"], run("git", "rev-parse", "HEAD", cwd=ROOT))
+        self.assertEqual(labels["org.opencontainers.image.licenses"], "Apache-2.0")
+        self.assertRegex(labels["org.opencontainers.image.created"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+
+    def test_the_sidecar_serves(self):
+        with Programs() as programs:
+            port = free_port()
+            root, configuration = self.mounted(SIDECAR)
+            app, queue_proxy = (programs.python("text_target.py") for _ in range(2))
+            variables = {
+                "AGGREGATE_PROMETHEUS_METRICS_PORT": str(port),
+                "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": app.rsplit(":", 1)[1].split("/")[0],
+                "QPEXT_QUEUE_PROXY_METRICS_PORT": queue_proxy.rsplit(":", 1)[1].split("/")[0],
+                "SERVING_SERVICE": "iris",
+            }
+            process = programs.run(self.command(root, configuration), variables, stderr=subprocess.PIPE)
+            self.addCleanup(process.stderr.close)
+            _, text = await_that("an answer", lambda: get(f"http://127.0.0.1:{port}/metrics"))
+            self.assertIn('kn_requests_total{service_name="iris"} 7', text)
+            self.assertEqual(pathlib.Path(f"/proc/{process.pid}/status").read_text().split("Uid:\t")[1].split()[0], "65532")
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(), 0)
+
+    def test_the_drop_in_runs_the_queue_proxy_and_serves_beside_it(self):
+        with Programs() as programs:
+            port = free_port()
+            root, configuration = self.mounted(DROP_IN)
+            files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+            self.assertEqual(files, {"ko-app/qpext", "ko-app/queue", "etc/ssl/certs/ca-certificates.crt"})
+            self.assertEqual(configuration["User"], "65532:65532")
+            self.assertEqual(configuration["Entrypoint"], ["/ko-app/qpext", "run", "--", "/ko-app/queue"])
+            target = programs.python("text_target.py")
+            variables = {
+                "AGGREGATE_PROMETHEUS_METRICS_PORT": str(port),
+                "QPEXT_QUEUE_PROXY_METRICS_PORT": target.rsplit(":", 1)[1].split("/")[0],
+            }
+            command = self.command(root, configuration, "--flag", "a b")
+            process = programs.run(command, variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            self.addCleanup(process.stdout.close)
+            self.assertEqual(process.stdout.readline(), "queue of user 65532: /ko-app/queue --flag a b\n")
+            _, text = await_that("an answer", lambda: get(f"http://127.0.0.1:{port}/metrics"))
+            self.assertIn("kn_requests_total 7", text)
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.stdout.readline(), "drained\n")
+            self.assertEqual(process.wait(), 7)
+
+
+if __name__ == "__main__":
+    unittest.main()
