@@ -78,8 +78,8 @@ class Programs(contextlib.ExitStack):
         await_that(f"an answer of {script}", lambda: get(url))
         return url
 
-    def sidecar(self, app, queue_proxy=None):
-        """A sidecar before these endpoints. Gives its /metrics."""
+    def sidecar(self, app, queue_proxy=None, **variables):
+        """A sidecar before these endpoints, with other variables if they are given. Gives its /metrics."""
         app = urllib.parse.urlsplit(app)
         environment = {
             "AGGREGATE_PROMETHEUS_METRICS_PORT": "0",
@@ -90,37 +90,56 @@ class Programs(contextlib.ExitStack):
             "SERVING_SERVICE": SERVING["service_name"],
             "SERVING_CONFIGURATION": SERVING["configuration_name"],
             "SERVING_REVISION": SERVING["revision_name"],
+            **variables,
         }
         process = self.run([SIDECAR], environment, stderr=subprocess.PIPE, text=True)
         self.callback(process.stderr.close)
         for line in process.stderr:
             if port := json.loads(line).get("port"):
-                return f"http://127.0.0.1:{port}/metrics"
+                return f"http://{environment.get('QPEXT_BIND_ADDRESS', '127.0.0.1')}:{port}/metrics"
         raise RuntimeError("the sidecar ended before it served")
 
     def prometheus(self, jobs):
         """A Prometheus that scrapes these endpoints, each as a job of its own. Gives its URL."""
-        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         configs = [
             {"job_name": name, "static_configs": [{"targets": [urllib.parse.urlsplit(url).netloc]}]}
             for name, url in jobs.items()
         ]
+        return self.prometheus_of({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": configs})
+
+    def prometheus_of(self, configuration):
+        """A Prometheus that is configured so. Gives its URL."""
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         config = folder / "prometheus.yml"
         # JSON is YAML.
-        config.write_text(json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": configs}))
+        config.write_text(json.dumps(configuration))
+        return self.server(
+            "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            "--enable-feature=exemplar-storage,native-histograms",
+            listen="--web.listen-address",
+        )
+
+    def victoria_metrics(self, configuration):
+        """A VictoriaMetrics that is configured as Prometheus is, and speaks the same API. Gives its URL."""
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        config = folder / "prometheus.yml"
+        config.write_text(json.dumps(configuration))
+        return self.server(
+            "victoria-metrics",
+            f"-promscrape.config={config}",
+            f"-storageDataPath={folder / 'data'}",
+            # What was scraped is found at once.
+            "-search.latencyOffset=0s",
+            listen="-httpListenAddr",
+        )
+
+    def server(self, *command, listen):
+        """A server that is told its address, and speaks the API of Prometheus."""
         port = free_port()
         log = self.enter_context(tempfile.TemporaryFile())
-        self.run(
-            [
-                "prometheus",
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--enable-feature=exemplar-storage,native-histograms",
-            ],
-            stdout=log,
-            stderr=log,
-        )
+        self.run([*command, f"{listen}=127.0.0.1:{port}"], stdout=log, stderr=log)
         return Prometheus(f"http://127.0.0.1:{port}")
 
 
