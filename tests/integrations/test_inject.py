@@ -1,0 +1,162 @@
+"""The injection policy: its expressions are evaluated by another implementation of CEL, on pods as clusters have them.
+
+No registry holds an API server. What it does around the expressions is done here: conditions first, then variables in their
+order, then the mutation, whose typed objects are read as what they are in JSON.
+"""
+
+import copy
+import json
+import re
+import subprocess
+import unittest
+
+import celpy
+import celpy.adapter
+import kubernetes_validate
+import yaml
+
+from pod import ROOT, SIDECAR, Programs, await_that, free_port, get
+
+INJECT = ROOT / "deploy" / "inject"
+
+ASKED = {"qpext.io/inject": "true"}
+KNATIVE = {
+    "serving.knative.dev/service": "iris",
+    "serving.knative.dev/configuration": "iris-predictor",
+    "serving.knative.dev/revision": "iris-predictor-00001",
+}
+
+
+def evaluate(expression, **things):
+    environment = celpy.Environment()
+    # A typed object of the policy is a map with names for keys.
+    expression = re.sub(r"Object(\.[a-zA-Z]+)*\{", "{", expression)
+    expression = re.sub(r"(?<![\"\w.])([a-zA-Z]+): ", r'"\1": ', expression)
+    program = environment.program(environment.compile(expression))
+    result = program.evaluate({name: celpy.adapter.json_to_cel(thing) for name, thing in things.items()})
+    return json.loads(json.dumps(result, cls=celpy.adapter.CELJSONEncoder))
+
+
+def policy(folder=INJECT):
+    return list(yaml.safe_load_all((folder / "policy.yaml").read_text()))
+
+
+def admit(pod):
+    """The pod as the API server would have it."""
+    spec = policy()[0]["spec"]
+    if not all(evaluate(condition["expression"], object=pod) for condition in spec["matchConditions"]):
+        return pod
+    variables = {}
+    for variable in spec["variables"]:
+        variables[variable["name"]] = evaluate(variable["expression"], object=pod, variables=variables)
+    [mutation] = spec["mutations"]
+    change = evaluate(mutation["applyConfiguration"]["expression"], object=pod, variables=variables)
+    pod = copy.deepcopy(pod)
+    pod["metadata"].setdefault("annotations", {}).update(change["metadata"]["annotations"])
+    pod["spec"]["containers"] += change["spec"]["containers"]
+    return pod
+
+
+def pod(annotations=None, labels=None, queue_proxy=False, environment=None, name="app"):
+    metadata = {"name": "iris", "annotations": annotations, "labels": labels}
+    containers = [{"name": name, "image": "app:1"}]
+    if queue_proxy:
+        containers.append({"name": "queue-proxy", "image": "queue:1", "env": environment or []})
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {key: value for key, value in metadata.items() if value is not None},
+        "spec": {"containers": containers},
+    }
+
+
+def sidecar(admitted):
+    """The environment of the one sidecar that was added."""
+    [container] = [container for container in admitted["spec"]["containers"] if container["name"] == "qpext"]
+    return {entry["name"]: entry["value"] for entry in container["env"]}
+
+
+class Inject(unittest.TestCase):
+    maxDiff = None
+
+    def test_the_policies_are_valid_and_differ_by_their_version_only(self):
+        for folder, api, versions in ((INJECT, "v1", ["1.36", "1.37"]), (INJECT / "v1beta1", "v1beta1", ["1.34", "1.35"])):
+            things = policy(folder)
+            self.assertEqual([thing["kind"] for thing in things], ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"])
+            for thing in things:
+                self.assertEqual(thing["apiVersion"], f"admissionregistration.k8s.io/{api}")
+                for version in versions:
+                    kubernetes_validate.validate(thing, version, strict=True)
+                thing["apiVersion"] = "admissionregistration.k8s.io/v1"
+            self.assertEqual(things, policy())
+
+    def test_a_knative_pod_gets_one_sidecar_with_its_labels(self):
+        asked = {**ASKED, "prometheus.io/port": "8080", "prometheus.io/path": "/stats?x=1", "qpext.io/targets": "agent=9089"}
+        admitted = admit(pod(asked, KNATIVE, queue_proxy=True))
+        self.assertEqual(
+            sidecar(admitted),
+            {
+                "AGGREGATE_PROMETHEUS_METRICS_PORT": "9088",
+                "QPEXT_QUEUE_PROXY_METRICS_PORT": "9091",
+                "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": "8080",
+                "KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH": "/stats?x=1",
+                "QPEXT_TARGETS": "agent=9089",
+                "SERVING_SERVICE": "iris",
+                "SERVING_CONFIGURATION": "iris-predictor",
+                "SERVING_REVISION": "iris-predictor-00001",
+            },
+        )
+        scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": "9088", "prometheus.io/path": "/metrics"}
+        self.assertEqual(admitted["metadata"]["annotations"], {**asked, **scraped})
+        kubernetes_validate.validate(admitted, kubernetes_validate.latest_version(), strict=True)
+        self.assertEqual(admit(admitted), admitted, "never twice")
+
+    def test_kserves_annotations_come_first(self):
+        asked = {**ASKED, "prometheus.io/port": "1", "prometheus.kserve.io/port": "8082", "prometheus.kserve.io/path": "/prom"}
+        environment = sidecar(admit(pod(asked, {"serving.kserve.io/inferenceservice": "iris"})))
+        self.assertEqual(environment["KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT"], "8082")
+        self.assertEqual(environment["KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH"], "/prom")
+        self.assertEqual(environment["QPEXT_QUEUE_PROXY_METRICS_PORT"], "", "there is none")
+        self.assertEqual((environment["SERVING_SERVICE"], environment["SERVING_REVISION"]), ("iris", ""))
+
+    def test_nobody_else_is_touched(self):
+        aggregate = [{"name": "AGGREGATE_PROMETHEUS_METRICS_PORT", "value": "9088"}]
+        for other in (
+            pod(),
+            pod({}),
+            pod({"qpext.io/inject": "false"}),
+            pod({"qpext.io/inject": ""}),
+            pod({"prometheus.io/scrape": "true"}, KNATIVE),
+            pod(ASKED, name="qpext"),
+            pod(ASKED, KNATIVE, queue_proxy=True, environment=aggregate),
+        ):
+            self.assertEqual(admit(other), other)
+        native = pod(ASKED)
+        native["spec"]["initContainers"] = [{"name": "qpext", "image": "qpext:1", "restartPolicy": "Always"}]
+        self.assertEqual(admit(native), native)
+
+    def test_whatever_is_annotated_the_sidecar_starts(self):
+        """A sidecar that ends at its start would keep the pod from being ready."""
+        for annotations in (
+            {},
+            {"prometheus.io/port": ""},
+            {"prometheus.io/port": "http"},
+            {"prometheus.io/port": "0"},
+            {"prometheus.io/port": "9088"},
+            {"prometheus.io/port": "99999"},
+            {"prometheus.io/port": "8080", "prometheus.io/path": "metrics"},
+            {"prometheus.io/port": "8080", "prometheus.io/path": "/a b"},
+            {"prometheus.io/port": "8080", "prometheus.io/path": "/a#b"},
+            {"qpext.io/targets": "agent=9089"},
+        ):
+            for queue_proxy in (False, True):
+                environment = sidecar(admit(pod({**ASKED, **annotations}, queue_proxy=queue_proxy)))
+                with self.subTest(annotations=annotations, queue_proxy=queue_proxy), Programs() as programs:
+                    port = str(free_port())
+                    programs.run([SIDECAR], {**environment, "AGGREGATE_PROMETHEUS_METRICS_PORT": port}, stderr=subprocess.DEVNULL)
+                    _, text = await_that("an answer", lambda: get(f"http://127.0.0.1:{port}/healthz"))
+                    self.assertEqual(text, "ok\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
