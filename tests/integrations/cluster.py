@@ -14,7 +14,8 @@ class Cluster:
     At /discovered they are as Prometheus itself finds them by role `pod`, for a build that cannot: Debian's.
     """
 
-    def __init__(self):
+    def __init__(self, namespace="ml"):
+        self.namespace = namespace
         self.pods = {}
         self.version = 0
         self.watchers = []
@@ -98,7 +99,7 @@ class Cluster:
             "apiVersion": "v1",
             "metadata": {
                 "name": name,
-                "namespace": "ml",
+                "namespace": self.namespace,
                 "uid": f"uid-of-{name}",
                 "annotations": annotations or {},
                 "labels": labels or {},

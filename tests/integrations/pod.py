@@ -69,11 +69,11 @@ class Programs(contextlib.ExitStack):
         self.callback(process.kill)
         return process
 
-    def python(self, script):
-        """A Python program of this folder, which is told its port. Gives its /metrics once it answers."""
+    def python(self, script, *arguments):
+        """A Python program of this folder, which is told its port and more. Gives its /metrics once it answers."""
         port = free_port()
         log = self.enter_context(tempfile.TemporaryFile())
-        self.run([sys.executable, HERE / script, port], stdout=log, stderr=log)
+        self.run([sys.executable, HERE / script, port, *arguments], stdout=log, stderr=log)
         url = f"http://127.0.0.1:{port}/metrics"
         await_that(f"an answer of {script}", lambda: get(url))
         return url

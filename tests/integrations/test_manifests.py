@@ -12,7 +12,7 @@ from pod import ROOT
 DEPLOY = ROOT / "deploy"
 
 #: The folders that are kustomize bases.
-KITS = sorted(path.parent.name for path in DEPLOY.glob("*/kustomization.yaml"))
+KITS = sorted(str(path.parent.relative_to(DEPLOY)) for path in DEPLOY.rglob("kustomization.yaml"))
 
 #: Of kinds that no registry has a schema of: the fields that are used here, as their definitions have them. A set is what may
 #: stand in an object, or in each object of a list; `None` is whatever the schema of a pod says, or free text.
@@ -27,6 +27,17 @@ FIELDS = {
         "namespaceSelector": {"any": None},
         "selector": {"matchExpressions": {"key": None, "operator": None}},
         "podMetricsEndpoints": ENDPOINT,
+    },
+    "keda.sh/v1alpha1 ScaledObject": {
+        "scaleTargetRef": {"name": None},
+        "minReplicaCount": None,
+        "maxReplicaCount": None,
+        "cooldownPeriod": None,
+        "triggers": {
+            "type": None,
+            "name": None,
+            "metadata": {"serverAddress": None, "query": None, "threshold": None, "activationThreshold": None},
+        },
     },
     "monitoring.coreos.com/v1 PrometheusRule": {"groups": {"name": None, "rules": RULE}},
 }
@@ -61,10 +72,13 @@ def pod_specs(thing):
 
 class Manifests(unittest.TestCase):
     def test_each_kit_has_a_readme_that_names_its_command(self):
-        self.assertEqual(KITS, ["inject", "knative", "kserve", "pod", "prometheus"])
+        autoscaling = ["autoscaling/keda", "autoscaling/prometheus-adapter"]
+        self.assertEqual(KITS, [*autoscaling, "inject", "inject/v1beta1", "knative", "kserve", "pod", "prometheus"])
         for kit in KITS:
-            self.assertIn(f"-k deploy/{kit}", (DEPLOY / kit / "README.md").read_text(), kit)
-            self.assertIn(f"| `{kit}` |", (DEPLOY / "README.md").read_text())
+            folder = "inject" if kit == "inject/v1beta1" else kit
+            self.assertIn(f"-k deploy/{kit}", (DEPLOY / folder / "README.md").read_text(), kit)
+            if kit == folder:
+                self.assertIn(f"| `{kit}` |", (DEPLOY / "README.md").read_text())
 
     def test_every_object_is_valid(self):
         for kit in KITS:
@@ -72,7 +86,7 @@ class Manifests(unittest.TestCase):
                 kind = f"{thing['apiVersion']} {thing['kind']}"
                 with self.subTest(kit=kit, kind=kind):
                     if kind.startswith("admissionregistration.k8s.io/"):
-                        self.assertEqual(kit, "inject", "test_inject.py has these")
+                        self.assertIn(kit, ("inject", "inject/v1beta1"), "test_inject.py has these")
                     elif kind in FIELDS:
                         self.assertEqual(unknown(thing["spec"], FIELDS[kind], "spec"), [])
                     else:

@@ -7,19 +7,12 @@ as it is shipped, against the API; and Prometheus runs all of it but the discove
 import subprocess
 import unittest
 
-import yaml
-
 from cluster import Cluster
 from pod import ROOT, Programs, await_that, free_port
-
-KIT = ROOT / "deploy" / "prometheus"
+from prometheus_kit import KIT, prometheus_of_cluster, shipped, shipped_configuration
 
 #: The pods that ask to be scraped, by their addresses.
 ANNOTATED = {f"iris-{number}": f"127.0.0.{10 + number}" for number in range(1, 7)}
-
-
-def shipped(path):
-    return yaml.safe_load((KIT / path).read_text())
 
 
 class Rules(unittest.TestCase):
@@ -49,30 +42,12 @@ class Rules(unittest.TestCase):
 class Discovery(unittest.TestCase):
     maxDiff = None
 
-    @staticmethod
-    def configuration():
-        """The shipped one, but for how often is scraped."""
-        config = shipped("scrape.yaml")
-        config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s"}
-        for job in config["scrape_configs"]:
-            del job["scrape_interval"], job["scrape_timeout"]
-        return config
-
     def victoria_metrics(self, programs, cluster):
-        config = self.configuration()
+        config = shipped_configuration()
         for job in config["scrape_configs"]:
             for discovery in job["kubernetes_sd_configs"]:
                 discovery["api_server"] = cluster.url
         return programs.victoria_metrics(config)
-
-    def prometheus(self, programs, cluster):
-        config = self.configuration()
-        config["global"]["evaluation_interval"] = "1s"
-        config["rule_files"] = [str(KIT / "rules.yaml")]
-        for job in config["scrape_configs"]:
-            self.assertEqual(job.pop("kubernetes_sd_configs"), [{"role": "pod"}])
-            job["http_sd_configs"] = [cluster.discovery()]
-        return programs.prometheus_of(config)
 
     @staticmethod
     def found(prometheus):
@@ -123,7 +98,7 @@ class Discovery(unittest.TestCase):
                 }
                 for name, address in list(ANNOTATED.items())[:5]
             }
-            servers = [server(programs, cluster) for server in (self.prometheus, self.victoria_metrics)]
+            servers = [server(programs, cluster) for server in (prometheus_of_cluster, self.victoria_metrics)]
             for server in servers:
                 await_that("a scrape of all", lambda: len(self.found(server)) == len(expected))
                 self.assertEqual(self.found(server), expected)
