@@ -12,18 +12,10 @@ import urllib.parse
 
 import yaml
 
-from cluster import Cluster
-from pod import ROOT, Programs, await_that, free_port, get
-from prometheus_kit import prometheus_of_cluster
+from model_cluster import REVISION, WAITING, WINDOW_SECONDS, start
+from pod import ROOT, Programs, get
 
 KITS = ROOT / "deploy" / "autoscaling"
-
-#: The requests that wait in each pod.
-WAITING = {"llama-1": 3, "llama-2": 12, "llama-3": 7}
-REVISION = "llama-predictor-00001"
-
-#: Over how long rates are taken here, instead of the two minutes that the kits have.
-WINDOW_SECONDS = 10
 
 
 def soon(query):
@@ -36,31 +28,7 @@ class Autoscaling(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        programs = cls.enterClassContext(Programs())
-        cluster = cls.enterClassContext(Cluster("default"))
-        queue_proxy = programs.python("text_target.py")
-        port = str(free_port())
-        for number, (name, waiting) in enumerate(WAITING.items()):
-            address = f"127.0.0.{21 + number}"
-            programs.sidecar(
-                programs.python("vllm_app.py", waiting),
-                queue_proxy=queue_proxy,
-                AGGREGATE_PROMETHEUS_METRICS_PORT=port,
-                QPEXT_BIND_ADDRESS=address,
-                QPEXT_SELF_METRICS="true",
-                SERVING_REVISION=REVISION,
-            )
-            annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": port}
-            cluster.add(name, address, annotations, {"serving.knative.dev/revision": REVISION})
-        cls.prometheus = prometheus_of_cluster(programs, cluster)
-        scrapes = f"min(count_over_time(requests_total[{WINDOW_SECONDS}s]))"
-        await_that("rates of all", lambda: (cls.value(scrapes) or 0) >= WINDOW_SECONDS - 2)
-
-    @classmethod
-    def value(cls, query):
-        """The value of the one element, if there is one."""
-        result = cls.prometheus.api("query", query=query)["result"]
-        return float(result[0]["value"][1]) if result else None
+        cls.prometheus = start(cls.enterClassContext(Programs()))
 
     def metrics(self):
         """The custom metrics that the adapter finds: the query of each by its name.
@@ -102,11 +70,12 @@ class Autoscaling(unittest.TestCase):
 
     def test_the_applications_metrics_are_custom_metrics_and_no_others(self):
         names = set(self.metrics())
-        own = {"vllm_num_requests_waiting", "vllm_request_success", "requests", "gpu_busy_utilization"}
+        own = {"requests", "gpu_busy_utilization", "vllm_num_requests_waiting", "vllm_num_requests_running"}
+        own |= {"vllm_request_success", "vllm_prompt_tokens", "vllm_generation_tokens"}
         self.assertLessEqual(own, names)
         process = {name for name in names - own if name.startswith(("process_", "python_"))}
         self.assertIn("process_cpu_utilization", process)
-        self.assertEqual(names - own - process, set(), "no histogram, nothing of the queue-proxy or the sidecar")
+        self.assertEqual(names - own - process, {"queue_depth"}, "no histogram, nothing of the queue-proxy or the sidecar")
         for name in names:
             self.assertRegex(name, r"^[a-z_]+$", "a path of the Kubernetes API has it")
             self.assertNotRegex(name, r"_total$")

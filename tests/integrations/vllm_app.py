@@ -1,38 +1,27 @@
-"""A model server with metrics like vLLM's, told how many requests wait. What it counts goes up by itself.
+"""A model server with metrics like vLLM's and KServe's, told how many requests wait. What it counts goes up by itself.
 
 It speaks text only: in OpenMetrics the client has underscores where vLLM's names have colons.
 """
 
-import http.server
 import sys
 import threading
 import time
 
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram
+
+from text_server import serve
 
 Gauge("vllm:num_requests_waiting", "Requests that wait.", ["engine"]).labels("0").set(float(sys.argv[2]))
+Gauge("vllm:num_requests_running", "Requests that run.", ["engine"]).labels("0").set(1)
 answered = Counter("vllm:request_success", "Requests that were answered.", ["finished_reason"])
+prompts = Counter("vllm:prompt_tokens", "Tokens of prompts.")
+generated = Counter("vllm:generation_tokens", "Tokens of answers.")
 requests = Counter("requests", "Requests that came.")
 busy = Counter("gpu_busy_seconds", "Seconds in which the GPU had work.")
-Histogram("latency_seconds", "Durations.").observe(1)
+predictions = Histogram("request_predict_seconds", "Durations of predictions.", ["model_name"])
 
-
-
-class Target(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = generate_latest()
-        self.send_response(200)
-        self.send_header("content-type", CONTENT_TYPE_LATEST)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Target)
-threading.Thread(target=server.serve_forever, daemon=True).start()
+# What no exposition has, and a type that the queue-proxy's does not have.
+serve(int(sys.argv[1]), b"not a line\n# TYPE queue_depth counter\nqueue_depth 1\n")
 began = time.monotonic()
 while True:
     threading.Event().wait(0.1)
@@ -42,4 +31,7 @@ while True:
     for reason in ("stop", "length"):
         answered.labels(reason).inc(20 * seconds)
     requests.inc(40 * seconds)
+    prompts.inc(400 * seconds)
+    generated.inc(4000 * seconds)
     busy.inc(seconds / 2)
+    predictions.labels("llama").observe(0.2)
