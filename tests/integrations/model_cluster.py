@@ -13,8 +13,8 @@ REVISION = "llama-predictor-00001"
 WINDOW_SECONDS = 10
 
 
-def start(programs):
-    """A Prometheus that has scraped each pod for a while. One target of each pod is down."""
+def start(programs, web=None):
+    """A Prometheus that has scraped each pod for a while, whose API is secured as `web` says. One target of each pod is down."""
     cluster = programs.enter_context(Cluster("default"))
     queue_proxy = programs.python("queue_app.py")
     port = str(free_port())
@@ -33,7 +33,7 @@ def start(programs):
         annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": port}
         labels = {"serving.knative.dev/service": SERVICE, "serving.knative.dev/revision": REVISION}
         cluster.add(name, address, annotations, labels)
-    prometheus = prometheus_of_cluster(programs, cluster)
+    prometheus = prometheus_of_cluster(programs, cluster, web)
 
     def has_scraped():
         result = prometheus.api("query", query=f"min(count_over_time(requests_total[{WINDOW_SECONDS}s]))")["result"]

@@ -1,10 +1,12 @@
 """The programs of a pod and the server that scrapes it, started and awaited."""
 
+import base64
 import contextlib
 import json
 import os
 import pathlib
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -37,10 +39,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def get(url, accept=None):
+def get(url, accept=None, web=None):
     """The answer's headers and text."""
-    request = urllib.request.Request(url, headers={"Accept": accept} if accept else {})
-    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+    headers = {"Accept": accept} if accept else {}
+    if web:
+        credentials = base64.b64encode(f"{web.user}:{web.password}".encode()).decode()
+        headers["Authorization"] = f"Basic {credentials}"
+    context = ssl.create_default_context(cafile=web.ca_file) if web else None
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as answer:
         return answer.headers, answer.read().decode()
 
 
@@ -107,8 +114,8 @@ class Programs(contextlib.ExitStack):
         ]
         return self.prometheus_of({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": configs})
 
-    def prometheus_of(self, configuration):
-        """A Prometheus that is configured so. Gives its URL."""
+    def prometheus_of(self, configuration, web=None):
+        """A Prometheus that is configured so, and its API so. Gives its URL."""
         folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         config = folder / "prometheus.yml"
         # JSON is YAML.
@@ -118,6 +125,8 @@ class Programs(contextlib.ExitStack):
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'data'}",
             "--enable-feature=exemplar-storage,native-histograms",
+            *([f"--web.config.file={web.file}"] if web else []),
+            web=web,
             listen="--web.listen-address",
         )
 
@@ -135,22 +144,23 @@ class Programs(contextlib.ExitStack):
             listen="-httpListenAddr",
         )
 
-    def server(self, *command, listen):
+    def server(self, *command, listen, web=None):
         """A server that is told its address, and speaks the API of Prometheus."""
         port = free_port()
         log = self.enter_context(tempfile.TemporaryFile())
         self.run([*command, f"{listen}=127.0.0.1:{port}"], stdout=log, stderr=log)
-        return Prometheus(f"http://127.0.0.1:{port}")
+        return Prometheus(f"{'https' if web else 'http'}://127.0.0.1:{port}", web)
 
 
 class Prometheus:
     """A running server's API."""
 
-    def __init__(self, url):
+    def __init__(self, url, web=None):
         self.url = url
+        self.web = web
 
     def api(self, path, **parameters):
-        _, text = get(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+        _, text = get(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", web=self.web)
         answer = json.loads(text)
         assert answer["status"] == "success", text
         return answer["data"]

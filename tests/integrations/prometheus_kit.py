@@ -21,12 +21,15 @@ def shipped_configuration():
     return config
 
 
-def prometheus_of_cluster(programs, cluster):
-    """A real Prometheus with the kit's configuration and rules, all but the discovery, which Debian's has not."""
+def prometheus_of_cluster(programs, cluster, web=None):
+    """A real Prometheus with the kit's configuration and rules, all but the discovery, which Debian's has not.
+
+    With `web`, its API is as secured as that says.
+    """
     config = shipped_configuration()
     config["global"]["evaluation_interval"] = "1s"
     config["rule_files"] = [str(KIT / "rules.yaml")]
     for job in config["scrape_configs"]:
         assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
         job["http_sd_configs"] = [cluster.discovery()]
-    return programs.prometheus_of(config)
+    return programs.prometheus_of(config, web)

@@ -75,9 +75,9 @@ class Autoscaling(unittest.TestCase):
         self.assertLessEqual(own, names)
         process = {name for name in names - own if name.startswith(("process_", "python_"))}
         self.assertIn("process_cpu_utilization", process)
-        self.assertEqual(names - own - process, {"queue_depth"}, "no histogram, nothing of the queue-proxy or the sidecar")
+        self.assertEqual(names - own - process, {"queue_depth", "DCGM_FI_DEV_GPU_UTIL"}, "no histogram, nothing of the queue-proxy or the sidecar")
         for name in names:
-            self.assertRegex(name, r"^[a-z_]+$", "a path of the Kubernetes API has it")
+            self.assertRegex(name, r"^[a-zA-Z_]+$", "a path of the Kubernetes API has it")
             self.assertNotRegex(name, r"_total$")
 
     def test_each_pod_has_a_value(self):

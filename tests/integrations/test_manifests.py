@@ -73,7 +73,7 @@ def pod_specs(thing):
 class Manifests(unittest.TestCase):
     def test_each_kit_has_a_readme_that_names_its_command(self):
         autoscaling = ["autoscaling/keda", "autoscaling/prometheus-adapter"]
-        self.assertEqual(KITS, [*autoscaling, "grafana", "inject", "inject/v1beta1", "knative", "kserve", "pod", "prometheus"])
+        self.assertEqual(KITS, [*autoscaling, "grafana", "inject", "inject/v1beta1", "knative", "kserve", "pod", "prometheus", "rating/cloudkitty"])
         for kit in KITS:
             folder = "inject" if kit == "inject/v1beta1" else kit
             self.assertIn(f"-k deploy/{kit}", (DEPLOY / folder / "README.md").read_text(), kit)
