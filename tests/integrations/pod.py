@@ -116,10 +116,7 @@ class Programs(contextlib.ExitStack):
 
     def prometheus_of(self, configuration, web=None):
         """A Prometheus that is configured so, and its API so. Gives its URL."""
-        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        config = folder / "prometheus.yml"
-        # JSON is YAML.
-        config.write_text(json.dumps(configuration))
+        folder, config = self.configured(configuration)
         return self.server(
             "prometheus",
             f"--config.file={config}",
@@ -132,9 +129,7 @@ class Programs(contextlib.ExitStack):
 
     def victoria_metrics(self, configuration):
         """A VictoriaMetrics that is configured as Prometheus is, and speaks the same API. Gives its URL."""
-        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        config = folder / "prometheus.yml"
-        config.write_text(json.dumps(configuration))
+        folder, config = self.configured(configuration)
         return self.server(
             "victoria-metrics",
             f"-promscrape.config={config}",
@@ -143,6 +138,14 @@ class Programs(contextlib.ExitStack):
             "-search.latencyOffset=0s",
             listen="-httpListenAddr",
         )
+
+    def configured(self, configuration):
+        """A folder for a server's data, and its configuration in it."""
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        config = folder / "prometheus.yml"
+        # JSON is YAML.
+        config.write_text(json.dumps(configuration))
+        return folder, config
 
     def server(self, *command, listen, web=None):
         """A server that is told its address, and speaks the API of Prometheus."""
