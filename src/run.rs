@@ -11,14 +11,14 @@ mod signals;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::panic::catch_unwind;
 use std::process;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
-use rustix::termios::tcsetpgrp;
+use rustix::process::{Pid, WaitOptions, kill_process, wait};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -83,65 +83,41 @@ impl CommandLine<'_> {
     ///
     /// It cannot be started.
     pub fn run(self, metrics: impl FnOnce(Stop) + Send + 'static) -> Result<u8, StartError> {
-        let caught = runtime().and_then(|runtime| {
-            let _inside = runtime.enter();
-            Signals::catch().map(|signals| (runtime, signals))
+        let is_at_terminal = io::stdin().is_terminal();
+        // Where too few files may be open, tokio panics.
+        let caught = catch_unwind(|| {
+            let runtime = runtime()?;
+            let inside = runtime.enter();
+            let signals = Signals::catch(is_at_terminal)?;
+            drop(inside);
+            Ok::<_, io::Error>((runtime, signals))
         });
-        let (runtime, signals) = match caught {
-            Ok(caught) => caught,
-            // Without signals it would be in the way of the program, which can do without it.
-            Err(error) => {
-                eprintln!("qpext: no metrics are served: cannot listen to signals: {error}");
-                return Err(self.exec());
+        let caught = caught.unwrap_or_else(|_| Err(io::Error::other("a panic")));
+        let ended = caught.map_err(NotBeside::Signals).and_then(|(runtime, signals)| {
+            let program = self.start(is_at_terminal).map_err(NotBeside::Program)?;
+            Ok(runtime.block_on(supervise(program, signals, metrics)))
+        });
+        match ended {
+            Ok(status) => Ok(status),
+            Err(NotBeside::Program(error)) if !is_exhausted(&error.cause) => Err(error),
+            // What this process would need beside it, the program can do without.
+            Err(why) => {
+                complain(&why.to_string());
+                Err(self.exec())
             }
-        };
-        runtime.block_on(self.supervise(signals, metrics))
-    }
-
-    async fn supervise(
-        self,
-        mut signals: Signals,
-        metrics: impl FnOnce(Stop) + Send + 'static,
-    ) -> Result<u8, StartError> {
-        let program = self.start()?;
-        let (stop, stopped) = watch::channel(());
-        let (ended, mut has_ended) = watch::channel(());
-        let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
-            metrics(Stop(stopped));
-            drop(ended);
-        });
-        if let Err(error) = thread {
-            eprintln!("qpext: no metrics are served: cannot start a thread: {error}");
         }
-        let status = loop {
-            match signals.next().await {
-                Received::ChildEnded => {
-                    if let Some(status) = bury(program) {
-                        break status;
-                    }
-                }
-                // It may have ended just now.
-                Received::Other(signal) => drop(kill_process(program, signal)),
-            }
-        };
-        drop(stop);
-        // Ended or not, it is over.
-        let _ = tokio::time::timeout(LAST_SCRAPES, has_ended.changed()).await;
-        Ok(status)
     }
 
-    fn start(self) -> Result<Pid, StartError> {
+    fn start(self, is_at_terminal: bool) -> Result<Pid, StartError> {
         let mut command = process::Command::new(self.program);
-        // In a group of its own: what a terminal sends to this process's comes to it once, from here.
-        command.args(self.arguments).process_group(0);
+        command.args(self.arguments);
+        if !is_at_terminal {
+            // In a group of its own: what somebody sends to this process's comes to it once, from here.
+            command.process_group(0);
+        }
         let child = command.spawn().map_err(|cause| self.failed(cause))?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.expect("the kernel gives numbers that it takes");
-        if io::stdin().is_terminal() && tcsetpgrp(io::stdin(), pid).is_ok() {
-            // It may have asked for input before that was its own, and been stopped.
-            let _ = kill_process(pid, Signal::CONT);
-        }
-        Ok(pid)
+        Ok(pid.expect("the kernel gives numbers that it takes"))
     }
 
     fn failed(self, cause: io::Error) -> StartError {
@@ -150,6 +126,54 @@ impl CommandLine<'_> {
             cause,
         }
     }
+}
+
+/// Why nothing can be served beside the program.
+#[derive(Debug, thiserror::Error)]
+enum NotBeside {
+    #[error("no metrics are served: cannot listen to signals: {0}")]
+    Signals(io::Error),
+    #[error("no metrics are served: {0}")]
+    Program(StartError),
+}
+
+/// Whether there is no room for one more process.
+fn is_exhausted(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+}
+
+/// Says something where there is no log yet. Where standard error is closed, nobody is there to be told.
+fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "qpext: {what}");
+}
+
+/// Waits for the program's end, while metrics are served on a thread of their own; says how it did.
+async fn supervise(program: Pid, mut signals: Signals, metrics: impl FnOnce(Stop) + Send + 'static) -> u8 {
+    let (stop, stopped) = watch::channel(());
+    let (ended, mut has_ended) = watch::channel(());
+    let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+        metrics(Stop(stopped));
+        drop(ended);
+    });
+    if let Err(error) = thread {
+        complain(&format!("no metrics are served: cannot start a thread: {error}"));
+    }
+    let status = loop {
+        match signals.next().await {
+            Received::ChildEnded => {
+                if let Some(status) = bury(program) {
+                    break status;
+                }
+            }
+            // It may have ended just now.
+            Received::Other(signal) => drop(kill_process(program, signal)),
+            Received::Nothing => {}
+        }
+    };
+    drop(stop);
+    // Ended or not, it is over.
+    let _ = tokio::time::timeout(LAST_SCRAPES, has_ended.changed()).await;
+    status
 }
 
 /// A runtime on this thread alone.

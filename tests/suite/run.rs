@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
@@ -163,19 +163,23 @@ async fn a_program_that_cannot_be_started_is_named_and_ends_with_what_shells_hav
     assert!(String::from_utf8(output.stderr).unwrap().contains("PROGRAM"));
 }
 
-/// The signals that a process can pass on: all but those that it cannot catch, its children's, and those that tell it of
-/// its own faults. Stopping goes last but one, as what is stopped says nothing.
-const SIGNALS: [u8; 21] = [
-    1, 2, 3, 10, 12, 13, 14, 15, 16, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 20, 18,
-];
+/// The signals that are passed on: all but those that nobody can catch, its children's, and those that tell a process of its own
+/// faults. Stopping goes last but one, as what is stopped says nothing.
+fn signals() -> impl Iterator<Item = u8> {
+    let named = [
+        1, 2, 3, 5, 6, 10, 12, 14, 15, 16, 21, 22, 23, 24, 26, 27, 28, 29, 30, 31,
+    ];
+    named.into_iter().chain(34..=64).chain([20, 18])
+}
 
 #[tokio::test]
 async fn every_signal_goes_to_the_program() {
-    let numbers = SIGNALS.map(|signal| signal.to_string()).join(" ");
+    let numbers: Vec<String> = signals().map(|signal| signal.to_string()).collect();
+    let numbers = numbers.join(" ");
     let traps = format!("for it in {numbers}; do trap \"echo got $it\" $it; done; echo ready; {AWAIT_END}");
     let mut pod = Beside::start(&[ON], &traps);
     assert_eq!(next(&mut pod.output).await, "ready");
-    for signal in SIGNALS {
+    for signal in signals() {
         pod.signal(&signal.to_string()).await;
         assert_eq!(next(&mut pod.output).await, format!("got {signal}"));
     }
@@ -252,6 +256,45 @@ async fn a_scrape_without_end_does_not_keep_it_from_ending() {
     pod.tell("end").await;
     assert_eq!(pod.status().await, Some(9));
     scraped.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_costs_the_program_nothing() {
+    let app = Stub::text("x 1\n").await;
+    let port = app.port().to_string();
+    let script = format!("trap 'echo a broken pipe' PIPE; echo ready; {AWAIT_END}");
+    let mut pod = Beside::start(&[ON, ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port)], &script);
+    let url = pod.served().await;
+    let address = url
+        .trim_start_matches("http://")
+        .trim_end_matches("/metrics")
+        .to_owned();
+    assert_eq!(next(&mut pod.output).await, "ready");
+    for _ in 0..50 {
+        // The second answer meets nobody.
+        let mut client = TcpStream::connect(&address).await.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+        client.write_all(&[&request[..], request].concat()).await.unwrap();
+        let mut begin = [0; 8];
+        client.read_exact(&mut begin).await.unwrap();
+        drop(client);
+    }
+    assert_eq!(scrape(&url, LONG).await.unwrap().status, 200);
+    drop(pod.input);
+    assert_eq!(pod.output.next_line().await.unwrap(), None, "it was told of nothing");
+    assert_eq!(pod.child.wait().await.unwrap().code(), Some(9));
+}
+
+#[tokio::test]
+async fn with_too_few_files_there_is_the_program_alone() {
+    for limit in 4..12 {
+        let script = format!("ulimit -n {limit}; exec {PROGRAM} run -- sh -c 'exit 9'");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).env(ON.0, ON.1).stdin(Stdio::null());
+        let output = shell.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(9), "{limit} files: {said}");
+    }
 }
 
 #[tokio::test]
@@ -375,6 +418,17 @@ async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
     pod.output.get_mut().read_to_string(&mut rest).await.unwrap();
     assert!(!rest.contains("interrupted"), "{said:?} {rest}");
     assert_eq!(pod.status().await, Some(9));
+}
+
+#[tokio::test]
+async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
+    let quoted = format!("set -m; {PROGRAM} run -- sh -c 'exit 9' & wait $!; echo ended with $?");
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &quoted, "/dev/null"]);
+    terminal.envs([ON, ("QPEXT_LOG", "off")]);
+    let output = terminal.stdin(Stdio::null()).output().await.expect("script is there");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("ended with 9"), "{said}");
 }
 
 /// Reads what the terminal shows, until a line holds these words.
