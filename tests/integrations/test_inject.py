@@ -30,8 +30,8 @@ KNATIVE = {
 def evaluate(expression, **things):
     environment = celpy.Environment()
     # A typed object of the policy is a map with names for keys.
-    expression = re.sub(r"Object(\.[a-zA-Z]+)*\{", "{", expression)
-    expression = re.sub(r"(?<![\"\w.])([a-zA-Z]+): ", r'"\1": ', expression)
+    expression = re.sub(r"(JSONPatch|Object(\.[a-zA-Z]+)*)\{", "{", expression)
+    expression = re.sub(r"(?<![\"\w.])([a-zA-Z]+):(\s)", r'"\1":\2', expression)
     program = environment.program(environment.compile(expression))
     result = program.evaluate({name: celpy.adapter.json_to_cel(thing) for name, thing in things.items()})
     return json.loads(json.dumps(result, cls=celpy.adapter.CELJSONEncoder))
@@ -50,11 +50,23 @@ def admit(pod):
     for variable in spec["variables"]:
         variables[variable["name"]] = evaluate(variable["expression"], object=pod, variables=variables)
     [mutation] = spec["mutations"]
-    change = evaluate(mutation["applyConfiguration"]["expression"], object=pod, variables=variables)
+    assert mutation["patchType"] == "JSONPatch"
     pod = copy.deepcopy(pod)
-    pod["metadata"].setdefault("annotations", {}).update(change["metadata"]["annotations"])
-    pod["spec"]["containers"] += change["spec"]["containers"]
+    for patch in evaluate(mutation["jsonPatch"]["expression"], object=pod, variables=variables):
+        apply(patch, pod)
     return pod
+
+
+def apply(patch, thing):
+    """Applies one operation of a JSON patch (RFC 6902), of which the policy has one kind."""
+    assert patch["op"] == "add"
+    *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in patch["path"].removeprefix("/").split("/"))
+    for parent in parents:
+        thing = thing[parent]
+    if last == "-":
+        thing.append(patch["value"])
+    else:
+        thing[last] = patch["value"]
 
 
 def pod(annotations=None, labels=None, queue_proxy=False, environment=None, name="app"):
@@ -113,11 +125,11 @@ class Inject(unittest.TestCase):
 
     def test_kserves_annotations_come_first(self):
         asked = {**ASKED, "prometheus.io/port": "1", "prometheus.kserve.io/port": "8082", "prometheus.kserve.io/path": "/prom"}
-        environment = sidecar(admit(pod(asked, {"serving.kserve.io/inferenceservice": "iris"})))
+        environment = sidecar(admit(pod(asked, {"serving.kserve.io/inferenceservice": "iris", "app": "isvc.iris-predictor"})))
         self.assertEqual(environment["KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT"], "8082")
         self.assertEqual(environment["KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH"], "/prom")
         self.assertEqual(environment["QPEXT_QUEUE_PROXY_METRICS_PORT"], "", "there is none")
-        self.assertEqual((environment["SERVING_SERVICE"], environment["SERVING_REVISION"]), ("iris", ""))
+        self.assertEqual((environment["SERVING_SERVICE"], environment["SERVING_REVISION"]), ("iris", "isvc.iris-predictor"))
 
     def test_nobody_else_is_touched(self):
         aggregate = [{"name": "AGGREGATE_PROMETHEUS_METRICS_PORT", "value": "9088"}]
@@ -129,7 +141,12 @@ class Inject(unittest.TestCase):
             pod({"prometheus.io/scrape": "true"}, KNATIVE),
             pod(ASKED, name="qpext"),
             pod(ASKED, KNATIVE, queue_proxy=True, environment=aggregate),
+            pod({**ASKED, "serving.kserve.io/enable-metric-aggregation": "true"}, KNATIVE, queue_proxy=True),
         ):
+            self.assertEqual(admit(other), other)
+        for field, value in (("hostNetwork", True), ("os", {"name": "windows"})):
+            other = pod(ASKED)
+            other["spec"][field] = value
             self.assertEqual(admit(other), other)
         native = pod(ASKED)
         native["spec"]["initContainers"] = [{"name": "qpext", "image": "qpext:1", "restartPolicy": "Always"}]
