@@ -89,10 +89,11 @@ class Cluster:
         """Where Prometheus finds these pods if it cannot ask the API."""
         return {"url": f"{self.url}/discovered", "refresh_interval": "1s"}
 
-    def add(self, name, address, annotations=None, labels=None, phase="Running", ports=(8080, 8012)):
-        """Adds a pod that runs at an address, with two containers, each of which has a port."""
+    def add(self, name, address, annotations=None, labels=None, phase="Running", containers=("app", "queue-proxy")):
+        """Adds a pod that runs at an address, with these containers, each of which has two ports."""
         containers = [
-            {"name": f"container-{port}", "image": "none", "ports": [{"containerPort": port, "protocol": "TCP"}]} for port in ports
+            {"name": container, "image": "none", "ports": [{"containerPort": port, "protocol": "TCP"} for port in (8080, 8012)]}
+            for container in containers
         ]
         pod = {
             "kind": "Pod",

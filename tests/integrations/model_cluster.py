@@ -7,7 +7,7 @@ from prometheus_kit import prometheus_of_cluster
 #: The requests that wait in each pod.
 WAITING = {"llama-1": 3, "llama-2": 12, "llama-3": 7}
 SERVICE = "llama"
-REVISION = "llama-predictor-00001"
+REVISION = "isvc.llama-predictor"
 
 #: Over how long rates are taken in the tests, instead of the two minutes and more that the kits have.
 WINDOW_SECONDS = 10

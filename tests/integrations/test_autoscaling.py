@@ -70,8 +70,8 @@ class Autoscaling(unittest.TestCase):
 
     def test_the_applications_metrics_are_custom_metrics_and_no_others(self):
         names = set(self.metrics())
-        own = {"requests", "gpu_busy_utilization", "vllm_num_requests_waiting", "vllm_num_requests_running"}
-        own |= {"vllm_request_success", "vllm_prompt_tokens", "vllm_generation_tokens"}
+        own = {"requests_per_second", "gpu_busy_utilization", "vllm_num_requests_waiting", "vllm_num_requests_running"}
+        own |= {f"vllm_{name}_per_second" for name in ("request_success", "prompt_tokens", "generation_tokens")}
         self.assertLessEqual(own, names)
         process = {name for name in names - own if name.startswith(("process_", "python_"))}
         self.assertIn("process_cpu_utilization", process)
@@ -83,7 +83,7 @@ class Autoscaling(unittest.TestCase):
     def test_each_pod_has_a_value(self):
         self.assertEqual(self.of_pods("vllm_num_requests_waiting", WAITING), WAITING)
         self.assertEqual(self.of_pods("vllm_num_requests_waiting", ["llama-2"]), {"llama-2": 12})
-        for metric, expected in (("requests", 40), ("vllm_request_success", 40), ("gpu_busy_utilization", 0.5)):
+        for metric, expected in (("requests_per_second", 40), ("vllm_request_success_per_second", 40), ("gpu_busy_utilization", 0.5)):
             values = self.of_pods(metric, WAITING)
             self.assertEqual(set(values), set(WAITING))
             for value in values.values():
@@ -123,9 +123,13 @@ class Autoscaling(unittest.TestCase):
             # KEDA gives the autoscaler the value as one to be shared out.
             self.assertAlmostEqual(math.ceil(value / float(trigger["threshold"])), math.ceil(expected / float(trigger["threshold"])), delta=3)
             # Nothing runs of another revision: that is 0, and not nothing.
-            at_zero = self.ask_as_keda(trigger["query"].replace(REVISION, "llama-predictor-00002"))
+            at_zero = self.ask_as_keda(trigger["query"].replace(REVISION, "isvc.another-predictor"))
             self.assertEqual(at_zero, 0)
             self.assertLessEqual(at_zero, float(trigger["activationThreshold"]))
+        # No gateway counts here: that is 0 as well.
+        gateway = triggers["at-the-gateway"]
+        self.assertEqual(self.ask_as_keda(gateway["query"]), 0)
+        self.assertEqual(float(gateway["activationThreshold"]), 0, "one request is enough")
 
 
 if __name__ == "__main__":

@@ -78,12 +78,14 @@ class Discovery(unittest.TestCase):
             for name in list(ANNOTATED)[:4]:
                 add(name)
             # Whose path is not annotated.
-            add("iris-5")
+            add("iris-5", containers=("app", "qpext", "queue-proxy"))
             del cluster.pods["iris-5"]["metadata"]["annotations"]["prometheus.io/path"]
             scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": str(port)}
             cluster.add("without", "127.0.0.1")
             cluster.add("off", "127.0.0.11", {**scraped, "prometheus.io/scrape": "false"})
             cluster.add("portless", "127.0.0.12", {"prometheus.io/scrape": "true"})
+            cluster.add("misspelt", "127.0.0.12", {**scraped, "prometheus.io/port": "http"})
+            cluster.add("foreign", "127.0.0.13", scraped, containers=("coredns",))
             cluster.add("over", "127.0.0.13", scraped, phase="Succeeded")
             cluster.add("pending", None, scraped, phase="Pending")
 
