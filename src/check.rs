@@ -15,7 +15,7 @@ use crate::aggregate::{Aggregator, Answer};
 use crate::config::{Config, QUEUE_PROXY};
 use crate::exposition::{Conflict, DropReason, Remark, RemarkKind, ReviewOpenMetrics, ReviewText, Types};
 use crate::scrape::ScrapeError;
-use crate::telemetry::{TargetState, conflict};
+use crate::telemetry::{TargetState, conflict, target_of};
 
 /// What Prometheus asks for by default, except that text is read, where there is a choice, as what all targets speak.
 const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
@@ -155,6 +155,10 @@ impl Report {
         self.bytes += rest.len() as u64;
     }
 
+    fn states(&self) -> impl Iterator<Item = &TargetState> {
+        self.targets.iter().map(|(state, _)| state)
+    }
+
     /// Whose line this is.
     fn target_of(&self, line: u64) -> &str {
         let turns = self.turns.partition_point(|(first, _)| *first <= line);
@@ -213,8 +217,7 @@ impl Report {
                 "text": remark.text,
             })
         });
-        let states: Vec<TargetState> = self.targets.iter().map(|(state, _)| state.clone()).collect();
-        let conflicts = self.named_conflicts.iter().map(|it| conflict(it, &states));
+        let conflicts = self.named_conflicts.iter().map(|it| conflict(it, self.states()));
         let counts = RemarkKind::ALL.iter();
         let counts = counts.map(|kind| (kind.as_str().to_owned(), json!(self.counts.get(kind).unwrap_or(&0))));
         json!({
@@ -259,7 +262,7 @@ impl Report {
             );
             for conflict in &self.named_conflicts {
                 let Types { first, second } = conflict.types;
-                let target = self.targets.get(conflict.target).map_or(OWN, |(state, _)| &state.name);
+                let target = target_of(conflict, self.states());
                 say(
                     &mut text,
                     format_args!("  {}: {first} in the answer, {second} in {target}", conflict.family),

@@ -172,9 +172,7 @@ impl Access {
             server_name: self.server_name.as_deref(),
         })
     }
-}
 
-impl Access {
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
     pub(super) fn stale_file(&self) -> Option<String> {
         let of_tls = match &self.client {

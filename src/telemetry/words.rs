@@ -57,7 +57,7 @@ impl TargetState {
 
 /// A conflict as JSON, with the names of these targets.
 #[must_use]
-pub fn conflict(conflict: &Conflict, targets: &[TargetState]) -> Value {
+pub fn conflict<'a>(conflict: &Conflict, targets: impl IntoIterator<Item = &'a TargetState>) -> Value {
     json!({
         "family": conflict.family,
         "type": conflict.types.first,
@@ -68,8 +68,9 @@ pub fn conflict(conflict: &Conflict, targets: &[TargetState]) -> Value {
 
 /// The name of the target that gave a family a second type.
 #[must_use]
-pub fn target_of<'a>(conflict: &Conflict, targets: &'a [TargetState]) -> &'a str {
-    targets.get(conflict.target).map_or("qpext", |target| &target.name)
+pub fn target_of<'a>(conflict: &Conflict, targets: impl IntoIterator<Item = &'a TargetState>) -> &'a str {
+    let target = targets.into_iter().nth(conflict.target);
+    target.map_or("qpext", |target| &target.name)
 }
 
 /// A time as RFC 3339 has it, in whole seconds.
