@@ -397,10 +397,10 @@ async fn as_the_first_process_it_takes_leave_of_orphans() {
 async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
     let script = "trap 'echo interrupted' INT; echo ready; read -r line; echo \"read $line\"; \
                   until read -r line && [ \"$line\" = end ]; do :; done; exit 9";
-    let quoted = format!("{PROGRAM} run -- sh -c '{}'", script.replace('\'', "'\\''"));
-    let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--command", &quoted, "/dev/null"]);
-    terminal.envs([ON, ("QPEXT_LOG", "off")]);
+    let mut terminal = at_terminal(&format!(
+        "exec {PROGRAM} run -- sh -c '{}'",
+        script.replace('\'', "'\\''")
+    ));
     terminal
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -422,13 +422,21 @@ async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
 
 #[tokio::test]
 async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
-    let quoted = format!("set -m; {PROGRAM} run -- sh -c 'exit 9' & wait $!; echo ended with $?");
-    let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--command", &quoted, "/dev/null"]);
-    terminal.envs([ON, ("QPEXT_LOG", "off")]);
+    let mut terminal = at_terminal(&format!(
+        "set -m; {PROGRAM} run -- sh -c 'exit 9' & wait $!; echo ended with $?"
+    ));
     let output = terminal.stdin(Stdio::null()).output().await.expect("script is there");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("ended with 9"), "{said}");
+}
+
+/// A shell's program at a terminal of its own, with aggregation on and no log.
+fn at_terminal(script: &str) -> Command {
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", script, "/dev/null"]);
+    // Whoever runs the tests may have another shell, or none.
+    terminal.envs([ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")]);
+    terminal
 }
 
 /// Reads what the terminal shows, until a line holds these words.
