@@ -9,22 +9,30 @@
 
 mod signals;
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{CString, NulError, OsStr, OsString};
 use std::future::Future;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::panic::catch_unwind;
 use std::process;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Pid, WaitOptions, kill_process, wait};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use signals::{Received, Signals};
+use signals::{Signals, stop};
 
 /// The program was found, and cannot be run (as shells have it).
 const NOT_EXECUTABLE: u8 = 126;
@@ -83,23 +91,13 @@ impl CommandLine<'_> {
     ///
     /// It cannot be started.
     pub fn run(self, metrics: impl FnOnce(Stop) + Send + 'static) -> Result<u8, StartError> {
-        let is_at_terminal = io::stdin().is_terminal();
-        // Where too few files may be open, tokio panics.
-        let caught = catch_unwind(|| {
-            let runtime = runtime()?;
-            let inside = runtime.enter();
-            let signals = Signals::catch(is_at_terminal)?;
-            drop(inside);
-            Ok::<_, io::Error>((runtime, signals))
-        });
-        let caught = caught.unwrap_or_else(|_| Err(io::Error::other("a panic")));
-        let ended = caught.map_err(NotBeside::Signals).and_then(|(runtime, signals)| {
-            let program = self.start(is_at_terminal).map_err(NotBeside::Program)?;
-            Ok(runtime.block_on(supervise(program, signals, metrics)))
+        let ended = Signals::hold().map_err(NotBeside::Signals).and_then(|signals| {
+            let program = self.start(&signals).map_err(NotBeside::Program)?;
+            Ok(supervise(program, &signals, metrics))
         });
         match ended {
             Ok(status) => Ok(status),
-            Err(NotBeside::Program(error)) if !is_exhausted(&error.cause) => Err(error),
+            Err(NotBeside::Program(error)) if !is_of_this_process(&error.cause) => Err(error),
             // What this process would need beside it, the program can do without.
             Err(why) => {
                 complain(&why.to_string());
@@ -108,16 +106,31 @@ impl CommandLine<'_> {
         }
     }
 
-    fn start(self, is_at_terminal: bool) -> Result<Pid, StartError> {
-        let mut command = process::Command::new(self.program);
-        command.args(self.arguments);
-        if !is_at_terminal {
-            // In a group of its own: what somebody sends to this process's comes to it once, from here.
-            command.process_group(0);
-        }
-        let child = command.spawn().map_err(|cause| self.failed(cause))?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        Ok(pid.expect("the kernel gives numbers that it takes"))
+    fn start(self, signals: &Signals) -> Result<Pid, StartError> {
+        let start = || -> io::Result<Pid> {
+            let mut how = PosixSpawnAttr::init()?;
+            let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
+            how.set_sigmask(signals.before())?;
+            // The standard library has this process ignore it.
+            let mut ignored_here = SigSet::empty();
+            ignored_here.add(Signal::SIGPIPE);
+            how.set_sigdefault(&ignored_here)?;
+            if !signals.are_of_terminal {
+                // In a group of its own: what somebody sends to this process's comes to it once, from here.
+                how.set_pgroup(nix::unistd::Pid::from_raw(0))?;
+                flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
+            }
+            how.set_flags(flags)?;
+            let arguments = self.arguments.iter().map(|it| to_c(it));
+            let arguments = [to_c(self.program)].into_iter().chain(arguments);
+            let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+            let environment = env::vars_os().map(|(name, value)| to_c(&[name, value].join(OsStr::new("="))));
+            let environment = environment.collect::<Result<Vec<_>, _>>()?;
+            let files = PosixSpawnFileActions::init()?;
+            let pid = posix_spawnp(&arguments[0], &files, &how, &arguments, &environment)?;
+            Ok(Pid::from_raw(pid.as_raw()).expect("the kernel gives numbers that it takes"))
+        };
+        start().map_err(|cause| self.failed(cause))
     }
 
     fn failed(self, cause: io::Error) -> StartError {
@@ -137,20 +150,38 @@ enum NotBeside {
     Program(StartError),
 }
 
-/// Whether there is no room for one more process.
-fn is_exhausted(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+fn to_c(text: &OsStr) -> Result<CString, NulError> {
+    CString::new(text.as_bytes())
 }
 
-/// Says something where there is no log yet. Where standard error is closed, nobody is there to be told.
+/// Whether another way to start the program may do what this one cannot: there is no room for one more process, or it is
+/// a script that does not say what runs it, for which `execvp` has a shell.
+fn is_of_this_process(cause: &io::Error) -> bool {
+    let errors = [Errno::EAGAIN, Errno::ENOMEM, Errno::ENOEXEC];
+    cause
+        .raw_os_error()
+        .is_some_and(|raw| errors.contains(&Errno::from_raw(raw)))
+}
+
+/// Says something where there is no log yet. Where standard error is closed, or full, nobody is there to be told: nothing
+/// is waited for.
 fn complain(what: &str) {
-    let _ = writeln!(io::stderr(), "qpext: {what}");
+    let error = io::stderr();
+    let mut room = [PollFd::new(error.as_fd(), PollFlags::POLLOUT)];
+    let has_room = poll(&mut room, PollTimeout::ZERO) == Ok(1) && room[0].any() == Some(true);
+    if has_room {
+        let line = format!("qpext: {what}\n");
+        // What a pipe takes at once if it takes anything.
+        let line = &line.as_bytes()[..line.len().min(libc::PIPE_BUF)];
+        // Past the lock, which another thread may have while it waits.
+        let _ = nix::unistd::write(error.as_fd(), line);
+    }
 }
 
 /// Waits for the program's end, while metrics are served on a thread of their own; says how it did.
-async fn supervise(program: Pid, mut signals: Signals, metrics: impl FnOnce(Stop) + Send + 'static) -> u8 {
-    let (stop, stopped) = watch::channel(());
-    let (ended, mut has_ended) = watch::channel(());
+fn supervise(program: Pid, signals: &Signals, metrics: impl FnOnce(Stop) + Send + 'static) -> u8 {
+    let (stop_metrics, stopped) = watch::channel(());
+    let (ended, has_ended) = mpsc::channel::<()>();
     let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         metrics(Stop(stopped));
         drop(ended);
@@ -159,20 +190,23 @@ async fn supervise(program: Pid, mut signals: Signals, metrics: impl FnOnce(Stop
         complain(&format!("no metrics are served: cannot start a thread: {error}"));
     }
     let status = loop {
-        match signals.next().await {
-            Received::ChildEnded => {
-                if let Some(status) = bury(program) {
-                    break status;
-                }
-            }
+        let Some(received) = signals.next() else {
+            continue;
+        };
+        if let Some(status) = bury(program) {
+            break status;
+        }
+        if received.is_for_program {
             // It may have ended just now.
-            Received::Other(signal) => drop(kill_process(program, signal)),
-            Received::Nothing => {}
+            let _ = kill_process(program, received.signal);
+        }
+        if received.stops_job {
+            stop(received.signal);
         }
     };
-    drop(stop);
+    drop(stop_metrics);
     // Ended or not, it is over.
-    let _ = tokio::time::timeout(LAST_SCRAPES, has_ended.changed()).await;
+    let _ = has_ended.recv_timeout(LAST_SCRAPES);
     status
 }
 

@@ -1,6 +1,9 @@
 //! `qpext run`: the program comes first, and nothing that the metrics do reaches it.
 
+use std::collections::HashSet;
 use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
@@ -163,13 +166,10 @@ async fn a_program_that_cannot_be_started_is_named_and_ends_with_what_shells_hav
     assert!(String::from_utf8(output.stderr).unwrap().contains("PROGRAM"));
 }
 
-/// The signals that are passed on: all but those that nobody can catch, its children's, and those that tell a process of its own
-/// faults. Stopping goes last but one, as what is stopped says nothing.
+/// The signals that are passed on: all that can be. Stopping goes last but one, as what is stopped says nothing.
 fn signals() -> impl Iterator<Item = u8> {
-    let named = [
-        1, 2, 3, 5, 6, 10, 12, 14, 15, 16, 21, 22, 23, 24, 26, 27, 28, 29, 30, 31,
-    ];
-    named.into_iter().chain(34..=64).chain([20, 18])
+    let named = (1..32).filter(|signal| ![9, 17, 18, 19, 20].contains(signal));
+    named.chain(34..=64).chain([20, 18])
 }
 
 #[tokio::test]
@@ -177,7 +177,12 @@ async fn every_signal_goes_to_the_program() {
     let numbers: Vec<String> = signals().map(|signal| signal.to_string()).collect();
     let numbers = numbers.join(" ");
     let traps = format!("for it in {numbers}; do trap \"echo got $it\" $it; done; echo ready; {AWAIT_END}");
-    let mut pod = Beside::start(&[ON], &traps);
+    // Whoever runs the tests may do so at a terminal, whose job would be stopped.
+    let mut alone = Command::new("setsid");
+    alone.args([PROGRAM, "run", "--", "sh", "-c", &traps]).env(ON.0, ON.1);
+    let pipes = alone.stdin(Stdio::piped()).stdout(Stdio::piped());
+    pipes.stderr(Stdio::piped()).kill_on_drop(true);
+    let mut pod = Beside::spawn(alone);
     assert_eq!(next(&mut pod.output).await, "ready");
     for signal in signals() {
         pod.signal(&signal.to_string()).await;
@@ -185,6 +190,49 @@ async fn every_signal_goes_to_the_program() {
     }
     drop(pod.input);
     assert_eq!(pod.child.wait().await.unwrap().code(), Some(9));
+}
+
+#[tokio::test]
+async fn the_program_ignores_and_holds_back_what_this_process_did() {
+    for before in ["true", "trap '' HUP INT CHLD USR1"] {
+        let shell = async |run: &str| {
+            let script = format!("{before}; exec {run} grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &script]).env(ON.0, ON.1).stdin(Stdio::null());
+            let output = shell.output().await.unwrap();
+            assert!(output.status.success(), "{output:?}");
+            // But for two that are glibc's own: it has the programs that it starts ignore them.
+            let of_glibc = 0b11 << 31;
+            let said = String::from_utf8(output.stdout).unwrap();
+            let sets = said.lines().map(|line| {
+                let (name, set) = line.split_once(":\t").unwrap();
+                (name.to_owned(), u64::from_str_radix(set, 16).unwrap() & !of_glibc)
+            });
+            sets.collect::<Vec<_>>()
+        };
+        let beside = shell(&format!("{PROGRAM} run --")).await;
+        assert_eq!(beside, shell("").await, "{before}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_to_read_what_is_complained_of() {
+    let directory = Directory::new();
+    // It does not say what runs it: beside metrics it cannot be started, and alone it can.
+    let program = directory.write("program", "exit 9");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = run(&[ON], &[&program]).await;
+    assert_eq!(output.status.code(), Some(9));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("qpext: no metrics are served: cannot start"), "{said}");
+
+    let (_reader, writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let mut full = beside(&[ON], &[&program]);
+    let status = full.stdin(Stdio::null()).stderr(writer).status().await.unwrap();
+    assert_eq!(status.code(), Some(9));
 }
 
 #[tokio::test]
@@ -372,11 +420,14 @@ async fn without_a_port_there_is_the_program_alone() {
 }
 
 #[tokio::test]
-async fn as_the_first_process_it_takes_leave_of_orphans() {
+async fn as_the_first_process_it_takes_leave_of_orphans_and_passes_signals_on() {
     // A shell in between leaves each sleeper behind, and it ends when nobody waits for it. What is left in the end, but for
     // what looks: a process that has ended, or one that is about to.
     let script = r#"
         [ "$PPID" = 1 ] || exit 1
+        trap 'told=yes' TERM
+        kill -s TERM 1
+        until [ "$told" ]; do :; done
         for it in 1 2 3 4 5 6 7 8; do sh -c 'sleep 0.1 & exit 0'; done
         while grep -lsE '^State:.Z|^Name:.sleep' /proc/[0-9]*/status; do :; done > /dev/null
         exit 9
@@ -393,20 +444,13 @@ async fn as_the_first_process_it_takes_leave_of_orphans() {
     assert_eq!(output.status.code(), Some(9), "{said}");
 }
 
+/// The end of a shell's program at a terminal that waits for the word.
+const AWAIT_WORD: &str = "until read -r line && [ \"$line\" = end ]; do :; done; exit 9";
+
 #[tokio::test]
 async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
-    let script = "trap 'echo interrupted' INT; echo ready; read -r line; echo \"read $line\"; \
-                  until read -r line && [ \"$line\" = end ]; do :; done; exit 9";
-    let mut terminal = at_terminal(&format!(
-        "exec {PROGRAM} run -- sh -c '{}'",
-        script.replace('\'', "'\\''")
-    ));
-    terminal
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut pod = Beside::spawn(terminal);
+    let script = format!("trap 'echo interrupted' INT; echo ready; read -r line; echo \"read $line\"; {AWAIT_WORD}");
+    let mut pod = Beside::spawn(at_terminal(&format!("exec {PROGRAM} run -- sh -c {}", quoted(&script))));
     let mut said = Vec::new();
     until(&mut pod, &mut said, "ready").await;
     pod.tell("a line").await;
@@ -418,6 +462,44 @@ async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
     pod.output.get_mut().read_to_string(&mut rest).await.unwrap();
     assert!(!rest.contains("interrupted"), "{said:?} {rest}");
     assert_eq!(pod.status().await, Some(9));
+}
+
+#[tokio::test]
+async fn what_others_send_at_a_terminal_goes_to_the_program() {
+    let names = ["HUP", "INT", "QUIT", "WINCH", "TERM"];
+    let traps = names.map(|name| format!("trap 'echo got {name}' {name}; ")).concat();
+    let script = format!(
+        "{traps} echo ready; for it in {}; do kill -s $it $PPID; done; {AWAIT_WORD}",
+        names.join(" ")
+    );
+    let mut pod = Beside::spawn(at_terminal(&format!("exec {PROGRAM} run -- sh -c {}", quoted(&script))));
+    let mut said = Vec::new();
+    until(&mut pod, &mut said, "ready").await;
+    let mut awaited: HashSet<String> = names.iter().map(|name| format!("got {name}")).collect();
+    while !awaited.is_empty() {
+        awaited.remove(next(&mut pod.output).await.trim_end());
+    }
+    pod.tell("end").await;
+    assert_eq!(pod.status().await, Some(9));
+}
+
+#[tokio::test]
+async fn a_terminal_stops_and_wakes_all_of_a_job_whatever_the_program_reads_from() {
+    let script = format!("trap 'echo interrupted' INT; echo ready; exec <&3; {AWAIT_WORD}");
+    let job = format!(
+        "set -m; {PROGRAM} run -- sh -c {} 3<&0 < /dev/null; \
+         echo stopped with $?; fg; echo ended with $?",
+        quoted(&script)
+    );
+    let mut pod = Beside::spawn(at_terminal(&job));
+    let mut said = Vec::new();
+    until(&mut pod, &mut said, "ready").await;
+    pod.tell("\x03").await;
+    until(&mut pod, &mut said, "interrupted").await;
+    pod.tell("\x1a").await;
+    until(&mut pod, &mut said, "stopped with 148").await;
+    pod.tell("end").await;
+    until(&mut pod, &mut said, "ended with 9").await;
 }
 
 #[tokio::test]
@@ -433,10 +515,19 @@ async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
 /// A shell's program at a terminal of its own, with aggregation on and no log.
 fn at_terminal(script: &str) -> Command {
     let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--command", script, "/dev/null"]);
+    // An interrupt must not take with it what was said since.
+    let script = format!("stty noflsh; {script}");
+    terminal.args(["--quiet", "--return", "--command", &script, "/dev/null"]);
     // Whoever runs the tests may have another shell, or none.
     terminal.envs([ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")]);
+    let pipes = terminal.stdin(Stdio::piped()).stdout(Stdio::piped());
+    pipes.stderr(Stdio::piped()).kill_on_drop(true);
     terminal
+}
+
+/// A word of a shell's, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Reads what the terminal shows, until a line holds these words.
