@@ -89,7 +89,7 @@ class Cluster:
         """Where Prometheus finds these pods if it cannot ask the API."""
         return {"url": f"{self.url}/discovered", "refresh_interval": "1s"}
 
-    def add(self, name, address, annotations=None, labels=None, phase="Running", containers=("app", "queue-proxy")):
+    def add(self, name, address, annotations=None, labels=None, phase="Running", containers=("app", "qpext", "queue-proxy")):
         """Adds a pod that runs at an address, with these containers, each of which has two ports."""
         containers = [
             {"name": container, "image": "none", "ports": [{"containerPort": port, "protocol": "TCP"} for port in (8080, 8012)]}

@@ -4,8 +4,12 @@ Debian's Prometheus is built without the discovery of Kubernetes. So VictoriaMet
 as it is shipped, against the API; and Prometheus runs all of it but the discovery, with what that would have found.
 """
 
+import re
 import subprocess
 import unittest
+import urllib.parse
+
+import yaml
 
 from cluster import Cluster
 from pod import ROOT, Programs, await_that, free_port
@@ -13,6 +17,11 @@ from prometheus_kit import KIT, prometheus_of_cluster, shipped, shipped_configur
 
 #: The pods that ask to be scraped, by their addresses.
 ANNOTATED = {f"iris-{number}": f"127.0.0.{10 + number}" for number in range(1, 7)}
+
+#: What the kits of this project annotate, and what KServe does.
+SCRAPED = {"prometheus.io/scrape": "true"}
+AGGREGATED = "serving.kserve.io/enable-metric-aggregation"
+OF_KSERVE = {"serving.kserve.io/enable-prometheus-scraping": "true", AGGREGATED: "true"}
 
 
 class Rules(unittest.TestCase):
@@ -60,7 +69,7 @@ class Discovery(unittest.TestCase):
         with Programs() as programs, Cluster() as cluster:
             app, queue_proxy = (programs.python("text_target.py") for _ in range(2))
 
-            def add(name, **options):
+            def add(name, annotations=SCRAPED, **options):
                 address = ANNOTATED[name]
                 programs.sidecar(
                     app,
@@ -71,21 +80,29 @@ class Discovery(unittest.TestCase):
                     SERVING_SERVICE="iris",
                     SERVING_REVISION=f"{name}-revision",
                 )
-                annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": str(port), "prometheus.io/path": "/metrics"}
+                annotations = {**annotations, "prometheus.io/port": str(port), "prometheus.io/path": "/metrics"}
                 labels = {"serving.knative.dev/service": "iris", "serving.knative.dev/revision": f"{name}-revision"}
                 cluster.add(name, address, annotations, labels, **options)
 
-            for name in list(ANNOTATED)[:4]:
+            for name in ("iris-1", "iris-2"):
                 add(name)
+            # As KServe annotates its pods, of which none says that it is to be scraped.
+            for name in ("iris-3", "iris-4"):
+                add(name, OF_KSERVE, containers=("kserve-container", "queue-proxy"))
             # Whose path is not annotated.
-            add("iris-5", containers=("app", "qpext", "queue-proxy"))
+            add("iris-5", containers=("app", "qpext"))
             del cluster.pods["iris-5"]["metadata"]["annotations"]["prometheus.io/path"]
-            scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": str(port)}
+            scraped = {**SCRAPED, "prometheus.io/port": str(port)}
+            of_kserve = {**OF_KSERVE, "prometheus.io/port": str(port)}
+            plain = ("app", "queue-proxy")
             cluster.add("without", "127.0.0.1")
             cluster.add("off", "127.0.0.11", {**scraped, "prometheus.io/scrape": "false"})
             cluster.add("portless", "127.0.0.12", {"prometheus.io/scrape": "true"})
             cluster.add("misspelt", "127.0.0.12", {**scraped, "prometheus.io/port": "http"})
             cluster.add("foreign", "127.0.0.13", scraped, containers=("coredns",))
+            cluster.add("plain", "127.0.0.14", scraped, containers=plain)
+            cluster.add("apart", "127.0.0.14", {**of_kserve, AGGREGATED: "false"}, containers=plain)
+            cluster.add("unwanted", "127.0.0.14", {**of_kserve, "prometheus.io/scrape": "false"}, containers=plain)
             cluster.add("over", "127.0.0.13", scraped, phase="Succeeded")
             cluster.add("pending", None, scraped, phase="Pending")
 
@@ -115,6 +132,26 @@ class Discovery(unittest.TestCase):
             names = [f"iris-{number}" for number in (1, 3, 4, 5, 6)]
             for server in servers:
                 await_that("the end of a pod, and a new one", lambda: sorted(self.found(server)) == names)
+
+    def test_a_job_for_all_annotated_pods_leaves_these_out_as_the_readme_has_it(self):
+        left_out = re.search(r"```yaml\n(.*?)```", (KIT / "README.md").read_text(), re.DOTALL)
+        port = "__meta_kubernetes_pod_annotation_prometheus_io_port"
+        rules = [
+            {"source_labels": ["__meta_kubernetes_pod_annotation_prometheus_io_scrape"], "regex": "true", "action": "keep"},
+            *yaml.safe_load(left_out[1]),
+            {"source_labels": ["__meta_kubernetes_pod_ip", port], "regex": "(.+);(.+)", "replacement": "$1:$2", "target_label": "__address__"},
+            {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+        ]
+        with Programs() as programs, Cluster() as cluster:
+            other = urllib.parse.urlsplit(programs.python("text_target.py")).port
+            cluster.add("other", "127.0.0.1", {**SCRAPED, "prometheus.io/port": str(other)}, containers=("app",))
+            cluster.add("iris", "127.0.0.1", {**SCRAPED, "prometheus.io/port": "9088"})
+            cluster.add("of-kserve", "127.0.0.1", {**SCRAPED, **OF_KSERVE, "prometheus.io/port": "9088"}, containers=("app", "queue-proxy"))
+            pods = {"role": "pod", "api_server": cluster.url}
+            job = {"job_name": "annotated", "scrape_interval": "1s", "kubernetes_sd_configs": [pods], "relabel_configs": rules}
+            server = programs.victoria_metrics({"scrape_configs": [job]})
+            await_that("a scrape of the other pod", lambda: list(self.found(server)) == ["other"])
+            self.assertEqual(len(server.api("targets", state="active")["activeTargets"]), 1)
 
     def assert_values(self, server, pods):
         """Both halves of each pod have the values that they were given, and say whose they are."""
