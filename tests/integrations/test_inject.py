@@ -34,6 +34,9 @@ def evaluate(expression, **things):
     expression = re.sub(r"(?<![\"\w.])([a-zA-Z]+):(\s)", r'"\1":\2', expression)
     program = environment.program(environment.compile(expression))
     result = program.evaluate({name: celpy.adapter.json_to_cel(thing) for name, thing in things.items()})
+    if isinstance(result, list):
+        # The sum of two lists is one of Python's, of which the encoder takes booleans for numbers.
+        result = celpy.celtypes.ListType(result)
     return json.loads(json.dumps(result, cls=celpy.adapter.CELJSONEncoder))
 
 
@@ -62,9 +65,9 @@ def apply(patch, thing):
     assert patch["op"] == "add"
     *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in patch["path"].removeprefix("/").split("/"))
     for parent in parents:
-        thing = thing[parent]
-    if last == "-":
-        thing.append(patch["value"])
+        thing = thing[int(parent) if isinstance(thing, list) else parent]
+    if isinstance(thing, list):
+        thing.insert(len(thing) if last == "-" else int(last), patch["value"])
     else:
         thing[last] = patch["value"]
 
@@ -80,6 +83,14 @@ def pod(annotations=None, labels=None, queue_proxy=False, environment=None, name
         "metadata": {key: value for key, value in metadata.items() if value is not None},
         "spec": {"containers": containers},
     }
+
+
+def job(init_containers=None):
+    asked = pod(ASKED)
+    asked["spec"]["restartPolicy"] = "Never"
+    if init_containers is not None:
+        asked["spec"]["initContainers"] = init_containers
+    return asked
 
 
 def sidecar(admitted):
@@ -122,6 +133,16 @@ class Inject(unittest.TestCase):
         self.assertEqual(admitted["metadata"]["annotations"], {**asked, **scraped})
         kubernetes_validate.validate(admitted, kubernetes_validate.latest_version(), strict=True)
         self.assertEqual(admit(admitted), admitted, "never twice")
+
+    def test_a_pod_that_ends_gets_one_that_does_not_keep_it_from_that(self):
+        ordinary = admit(pod(ASKED))["spec"]["containers"][-1]
+        setup = {"name": "setup", "image": "app:1"}
+        for before in (None, [], [setup]):
+            admitted = admit(job(before))
+            self.assertEqual(admitted["spec"]["initContainers"], [{**ordinary, "restartPolicy": "Always"}, *(before or [])])
+            self.assertEqual(admitted["spec"]["containers"], pod()["spec"]["containers"])
+            kubernetes_validate.validate(admitted, kubernetes_validate.latest_version(), strict=True)
+            self.assertEqual(admit(admitted), admitted, "never twice")
 
     def test_kserves_annotations_come_first(self):
         asked = {**ASKED, "prometheus.io/port": "1", "prometheus.kserve.io/port": "8082", "prometheus.kserve.io/path": "/prom"}
