@@ -1,5 +1,7 @@
 """A cluster of models behind real sidecars, scraped by a real Prometheus as the kits have it."""
 
+import urllib.parse
+
 from cluster import Cluster
 from pod import await_that, free_port
 from prometheus_kit import prometheus_of_cluster
@@ -33,7 +35,9 @@ def start(programs, web=None):
         annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": port}
         labels = {"serving.knative.dev/service": SERVICE, "serving.knative.dev/revision": REVISION}
         cluster.add(name, address, annotations, labels)
-    prometheus = prometheus_of_cluster(programs, cluster, web)
+    gateway = urllib.parse.urlsplit(programs.python("gateway_app.py")).netloc
+    jobs = [{"job_name": "gateways", "static_configs": [{"targets": [gateway]}]}]
+    prometheus = prometheus_of_cluster(programs, cluster, web, jobs)
 
     def has_scraped():
         result = prometheus.api("query", query=f"min(count_over_time(requests_total[{WINDOW_SECONDS}s]))")["result"]

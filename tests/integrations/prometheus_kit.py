@@ -21,10 +21,10 @@ def shipped_configuration():
     return config
 
 
-def prometheus_of_cluster(programs, cluster, web=None):
+def prometheus_of_cluster(programs, cluster, web=None, jobs=()):
     """A real Prometheus with the kit's configuration and rules, all but the discovery, which Debian's has not.
 
-    With `web`, its API is as secured as that says.
+    With `web`, its API is as secured as that says; with `jobs`, it scrapes those, too.
     """
     config = shipped_configuration()
     config["global"]["evaluation_interval"] = "1s"
@@ -32,4 +32,5 @@ def prometheus_of_cluster(programs, cluster, web=None):
     for job in config["scrape_configs"]:
         assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
         job["http_sd_configs"] = [cluster.discovery()]
+    config["scrape_configs"] += jobs
     return programs.prometheus_of(config, web)

@@ -126,10 +126,17 @@ class Autoscaling(unittest.TestCase):
             at_zero = self.ask_as_keda(trigger["query"].replace(REVISION, "isvc.another-predictor"))
             self.assertEqual(at_zero, 0)
             self.assertLessEqual(at_zero, float(trigger["activationThreshold"]))
-        # No gateway counts here: that is 0 as well.
-        gateway = triggers["at-the-gateway"]
-        self.assertEqual(self.ask_as_keda(gateway["query"]), 0)
-        self.assertEqual(float(gateway["activationThreshold"]), 0)
+
+    def test_the_first_request_at_the_gateway_wakes_a_model_up(self):
+        scaled = yaml.safe_load((KITS / "keda" / "scaledobject.yaml").read_text())
+        [gateway] = (trigger["metadata"] for trigger in scaled["spec"]["triggers"] if trigger["name"] == "at-the-gateway")
+        activation = float(gateway["activationThreshold"])
+        query = gateway["query"]
+        self.assertIn(" offset 2m ", query)
+        # An hour ago there was no series; a second ago it was as it is.
+        self.assertGreater(self.ask_as_keda(query.replace(" offset 2m ", " offset 1h ")), activation)
+        self.assertLessEqual(self.ask_as_keda(query.replace(" offset 2m ", " offset 1s ")), activation)
+        self.assertLessEqual(self.ask_as_keda(query.replace("llama-predictor", "another-predictor")), activation)
 
 
 if __name__ == "__main__":
