@@ -152,6 +152,13 @@ class Inject(unittest.TestCase):
         self.assertEqual(environment["QPEXT_QUEUE_PROXY_METRICS_PORT"], "", "there is none")
         self.assertEqual((environment["SERVING_SERVICE"], environment["SERVING_REVISION"]), ("iris", "isvc.iris-predictor"))
 
+    def test_the_sidecar_is_scraped_by_plain_http_and_does_not_ask_who_speaks_tls_so(self):
+        admitted = admit(pod({**ASKED, "prometheus.io/port": "8443", "prometheus.io/scheme": "https"}))
+        self.assertEqual(admitted["metadata"]["annotations"]["prometheus.io/scheme"], "http")
+        self.assertEqual(sidecar(admitted)["KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT"], "")
+        admitted = admit(pod({**ASKED, "prometheus.io/port": "8080", "prometheus.io/scheme": "http"}))
+        self.assertEqual(sidecar(admitted)["KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT"], "8080")
+
     def test_nobody_else_is_touched(self):
         aggregate = [{"name": "AGGREGATE_PROMETHEUS_METRICS_PORT", "value": "9088"}]
         for other in (
