@@ -75,7 +75,10 @@ fn run_program(program: &[OsString]) -> ExitCode {
     };
     match ended {
         Ok(status) => ExitCode::from(status),
-        Err(error) => fail(error.status(), &error.to_string()),
+        Err(error) => {
+            run::complain(&error.to_string());
+            ExitCode::from(error.status())
+        }
     }
 }
 

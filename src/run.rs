@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::mpsc;
 use std::thread;
@@ -25,14 +26,15 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
-use nix::sys::signal::{SigSet, Signal};
-use rustix::process::{Pid, WaitOptions, kill_process, wait};
+use nix::sys::signal::{SigSet, Signal as Named};
+use nix::unistd::{getpgid, write};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use signals::{Signals, stop};
+use signals::{Received, Signals, Terminal, stop};
 
 /// The program was found, and cannot be run (as shells have it).
 const NOT_EXECUTABLE: u8 = 126;
@@ -91,16 +93,22 @@ impl CommandLine<'_> {
     ///
     /// It cannot be started.
     pub fn run(self, metrics: impl FnOnce(Stop) + Send + 'static) -> Result<u8, StartError> {
-        let ended = Signals::hold().map_err(NotBeside::Signals).and_then(|signals| {
-            let program = self.start(&signals).map_err(NotBeside::Program)?;
-            Ok(supervise(program, &signals, metrics))
-        });
-        match ended {
-            Ok(status) => Ok(status),
-            Err(NotBeside::Program(error)) if !is_of_this_process(&error.cause) => Err(error),
-            // What this process would need beside it, the program can do without.
-            Err(why) => {
-                complain(&why.to_string());
+        // What this process would need beside it, the program can do without.
+        let signals = match Signals::hold() {
+            Ok(signals) => signals,
+            Err(error) => {
+                complain(&format!("no metrics are served: cannot listen to signals: {error}"));
+                return Err(self.exec());
+            }
+        };
+        match self.start(&signals) {
+            Ok(program) => Ok(supervise(program, &signals, metrics)),
+            Err(error) if is_programs_own(&error.cause) => Err(error),
+            Err(StartError { cause, .. }) => {
+                complain(&format!(
+                    "no metrics are served: cannot start a program beside them: {cause}"
+                ));
+                signals.release();
                 Err(self.exec())
             }
         }
@@ -113,9 +121,9 @@ impl CommandLine<'_> {
             how.set_sigmask(signals.before())?;
             // The standard library has this process ignore it.
             let mut ignored_here = SigSet::empty();
-            ignored_here.add(Signal::SIGPIPE);
+            ignored_here.add(Named::SIGPIPE);
             how.set_sigdefault(&ignored_here)?;
-            if !signals.are_of_terminal {
+            if signals.terminal == Terminal::No {
                 // In a group of its own: what somebody sends to this process's comes to it once, from here.
                 how.set_pgroup(nix::unistd::Pid::from_raw(0))?;
                 flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
@@ -141,31 +149,29 @@ impl CommandLine<'_> {
     }
 }
 
-/// Why nothing can be served beside the program.
-#[derive(Debug, thiserror::Error)]
-enum NotBeside {
-    #[error("no metrics are served: cannot listen to signals: {0}")]
-    Signals(io::Error),
-    #[error("no metrics are served: {0}")]
-    Program(StartError),
-}
-
 fn to_c(text: &OsStr) -> Result<CString, NulError> {
     CString::new(text.as_bytes())
 }
 
-/// Whether another way to start the program may do what this one cannot: there is no room for one more process, or it is
-/// a script that does not say what runs it, for which `execvp` has a shell.
-fn is_of_this_process(cause: &io::Error) -> bool {
-    let errors = [Errno::EAGAIN, Errno::ENOMEM, Errno::ENOEXEC];
+/// Whether the program itself is why it cannot be started. What else there is concerns the way in which it is: no room for one
+/// more process, say, or a script that does not say what runs it, for which `execvp` has a shell.
+fn is_programs_own(cause: &io::Error) -> bool {
+    let errors = [
+        Errno::ENOENT,
+        Errno::EACCES,
+        Errno::ENOTDIR,
+        Errno::ELOOP,
+        Errno::ENAMETOOLONG,
+        Errno::E2BIG,
+    ];
     cause
         .raw_os_error()
         .is_some_and(|raw| errors.contains(&Errno::from_raw(raw)))
 }
 
-/// Says something where there is no log yet. Where standard error is closed, or full, nobody is there to be told: nothing
-/// is waited for.
-fn complain(what: &str) {
+/// Says something where there is no log yet, or none any more. Where standard error is closed, or full, nobody is there to be
+/// told: nothing is waited for.
+pub fn complain(what: &str) {
     let error = io::stderr();
     let mut room = [PollFd::new(error.as_fd(), PollFlags::POLLOUT)];
     let has_room = poll(&mut room, PollTimeout::ZERO) == Ok(1) && room[0].any() == Some(true);
@@ -174,7 +180,7 @@ fn complain(what: &str) {
         // What a pipe takes at once if it takes anything.
         let line = &line.as_bytes()[..line.len().min(libc::PIPE_BUF)];
         // Past the lock, which another thread may have while it waits.
-        let _ = nix::unistd::write(error.as_fd(), line);
+        let _ = write(error.as_fd(), line);
     }
 }
 
@@ -183,31 +189,40 @@ fn supervise(program: Pid, signals: &Signals, metrics: impl FnOnce(Stop) + Send 
     let (stop_metrics, stopped) = watch::channel(());
     let (ended, has_ended) = mpsc::channel::<()>();
     let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
-        metrics(Stop(stopped));
+        // The log is what else may fail, where there is no room for its thread.
+        if catch_unwind(AssertUnwindSafe(|| metrics(Stop(stopped)))).is_err() {
+            complain("no metrics are served: they ended with a panic");
+        }
         drop(ended);
     });
     if let Err(error) = thread {
         complain(&format!("no metrics are served: cannot start a thread: {error}"));
     }
     let status = loop {
-        let Some(received) = signals.next() else {
-            continue;
+        let received = signals.next();
+        match bury(program) {
+            Some(Change::Ended(status)) => break status,
+            // The other part of the job: where the program goes on in spite of what was to stop it, so does this process.
+            Some(Change::Stopped(signal)) if signals.terminal != Terminal::No => stop(signal),
+            Some(Change::Stopped(_)) | None => {}
+        }
+        let signal = match received {
+            Received::ForProgram(signal) => signal,
+            Received::ForGroup(signal) if !is_of_this_group(program) => signal,
+            Received::ForGroup(_) | Received::Nothing => continue,
         };
-        if let Some(status) = bury(program) {
-            break status;
-        }
-        if received.is_for_program {
-            // It may have ended just now.
-            let _ = kill_process(program, received.signal);
-        }
-        if received.stops_job {
-            stop(received.signal);
-        }
+        // It may have ended just now.
+        let _ = kill_process(program, signal);
     };
     drop(stop_metrics);
     // Ended or not, it is over.
     let _ = has_ended.recv_timeout(LAST_SCRAPES);
     status
+}
+
+fn is_of_this_group(program: Pid) -> bool {
+    let program = nix::unistd::Pid::from_raw(program.as_raw_pid());
+    getpgid(Some(program)) == getpgid(None)
 }
 
 /// A runtime on this thread alone.
@@ -219,18 +234,29 @@ pub fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_io().enable_time().build()
 }
 
-/// Takes leave of every child that has ended, the program's orphans included; says how the program did, if it is among
-/// them.
-fn bury(program: Pid) -> Option<u8> {
+/// What has become of the program.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    /// With this status.
+    Ended(u8),
+    /// By this signal.
+    Stopped(Signal),
+}
+
+/// Takes leave of every child that has ended, the program's orphans included; says what has become of the program, if that is
+/// new.
+fn bury(program: Pid) -> Option<Change> {
     let mut found = None;
-    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
         if pid != program {
             continue;
         }
-        let status = status
+        let stopped = status.stopping_signal().and_then(Signal::from_named_raw);
+        let ended = status
             .exit_status()
             .or_else(|| status.terminating_signal().map(|signal| SIGNALLED + signal));
-        found = status.and_then(|status| u8::try_from(status).ok()).or(found);
+        let ended = ended.and_then(|status| u8::try_from(status).ok());
+        found = ended.map(Change::Ended).or(stopped.map(Change::Stopped)).or(found);
     }
     found
 }

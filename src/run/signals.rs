@@ -1,7 +1,9 @@
 //! The signals of a process that stands for another.
 //!
 //! None is caught. They are held back, and read one by one: so each says who sent it, those that are queued stay as many as
-//! were sent, and what was ignored before the start is still ignored in the program.
+//! were sent, and what was ignored before the start is still ignored in the program. Two are not, and are at their default
+//! there: SIGPIPE, which the standard library ignores here before anything else runs, and SIGCHLD, which cannot be ignored
+//! by who asks for a child's status.
 
 use std::fs::File;
 use std::io;
@@ -9,46 +11,76 @@ use std::process;
 use std::sync::Arc;
 
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Named, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{getpid, getsid};
 use rustix::process::Signal;
 use rustix_libc_wrappers::process::SignalExt as _;
 
 /// A signal that came, and whom it concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Received {
-    pub(super) signal: Signal,
-    /// It is to be passed on.
-    pub(super) is_for_program: bool,
-    /// A terminal's job is stopped by it, of which this process is a part.
-    pub(super) stops_job: bool,
+pub(super) enum Received {
+    /// The program, which has not got it.
+    ForProgram(Signal),
+    /// Everybody in this process's group: a terminal has sent it to each of them.
+    ForGroup(Signal),
+    /// Nobody: it says that a child has ended or stopped, or this process caused it itself.
+    Nothing,
 }
 
-/// What a terminal's process group is stopped by.
-const STOPS: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+/// What a terminal sends to a group, or has a group sent.
+const OF_TERMINAL: [Signal; 8] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::CONT,
+    Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::WINCH,
+];
 
-/// What a terminal sends to the whole of the group in its foreground.
-const OF_TERMINAL: [Signal; 5] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::CONT, Signal::WINCH];
+/// What a terminal that is gone sends to who leads its session, and to nobody else (credentials(7)).
+const OF_HANG_UP: [Signal; 2] = [Signal::HUP, Signal::CONT];
+
+/// The terminal that sends signals to this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terminal {
+    /// There is none.
+    No,
+    /// It sends them to the group.
+    Yes,
+    /// And to this process alone, when it is gone.
+    Led,
+}
+
+impl Terminal {
+    fn find() -> Self {
+        match File::open("/dev/tty") {
+            Err(_) => Self::No,
+            Ok(_) if getsid(None) == Ok(getpid()) => Self::Led,
+            Ok(_) => Self::Yes,
+        }
+    }
+}
 
 /// The signals that are held back.
 pub(super) struct Signals {
     held: SignalFd,
     before: SigSet,
-    /// Whether there is a terminal that sends signals to this process, and to the program with it.
-    pub(super) are_of_terminal: bool,
+    pub(super) terminal: Terminal,
 }
 
 impl Signals {
     /// Holds all of them back from now on, in this thread and in those that it starts.
     pub(super) fn hold() -> io::Result<Self> {
-        // A parent that ignored it would make every child's status be lost. The handler is never called.
+        // First, as it needs a file that is closed again: where there is one left, there is one for what follows.
+        let terminal = Terminal::find();
+        // What this is called for is held back, too. That there is something to call keeps SIGCHLD from being ignored.
         signal_hook::flag::register(libc::SIGCHLD, Arc::default())?;
         let held = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self {
-            held,
-            before: SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?,
-            are_of_terminal: File::open("/dev/tty").is_ok(),
-        })
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        Ok(Self { held, before, terminal })
     }
 
     /// Which ones were held back before.
@@ -57,17 +89,24 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(super) fn next(&self) -> Option<Received> {
-        let info = self.held.read_signal().ok().flatten()?;
-        let signal = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_raw)?;
-        let sender = Sender::of(info.ssi_code, info.ssi_pid);
-        Some(Received::new(signal, sender, self.are_of_terminal))
+    pub(super) fn next(&self) -> Received {
+        let info = self.held.read_signal().ok().flatten();
+        let received = info.and_then(|info| {
+            let signal = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_raw)?;
+            let sender = Sender::of(info.ssi_code, info.ssi_pid);
+            Some(Received::new(signal, sender, self.terminal))
+        });
+        received.unwrap_or(Received::Nothing)
     }
-}
 
-impl Drop for Signals {
-    fn drop(&mut self) {
-        // Those that have come meanwhile do now what they would have done.
+    /// Holds back what was held back before, and no more. Those that have come meanwhile do now what they would have done,
+    /// but for the one by which this process is told that its last words were too many for a file.
+    pub(super) fn release(self) {
+        let mut own = SigSet::empty();
+        own.add(Named::SIGXFSZ);
+        if let Ok(own) = SignalFd::with_flags(&own, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) {
+            let _ = own.read_signal();
+        }
         let _ = self.before.thread_set_mask();
     }
 }
@@ -79,7 +118,7 @@ enum Sender {
     Process,
     /// The kernel, for somebody or on its own account.
     Kernel,
-    /// This process: the kernel says so of some of what it sends to who writes where nobody reads.
+    /// This process, as the kernel has it of who writes where nobody reads, or more than a file may have.
     Own,
 }
 
@@ -95,32 +134,35 @@ impl Sender {
 }
 
 impl Received {
-    fn new(signal: Signal, sender: Sender, are_of_terminal: bool) -> Self {
-        let is_stop = are_of_terminal && STOPS.contains(&signal);
-        let is_of_terminal = is_stop || are_of_terminal && OF_TERMINAL.contains(&signal);
+    fn new(signal: Signal, sender: Sender, terminal: Terminal) -> Self {
         // The program has limits of its own, and children.
         let is_of_process = [Signal::XCPU, Signal::XFSZ, Signal::CHILD].contains(&signal);
-        Self {
-            signal,
-            is_for_program: match sender {
-                Sender::Process => true,
-                Sender::Kernel => !is_of_terminal && !is_of_process,
-                Sender::Own => false,
-            },
-            stops_job: is_stop,
+        let is_for_group = match terminal {
+            Terminal::No => false,
+            Terminal::Yes => OF_TERMINAL.contains(&signal),
+            Terminal::Led => OF_TERMINAL.contains(&signal) && !OF_HANG_UP.contains(&signal),
+        };
+        match sender {
+            Sender::Process => Self::ForProgram(signal),
+            Sender::Kernel if is_of_process => Self::Nothing,
+            Sender::Kernel if is_for_group => Self::ForGroup(signal),
+            Sender::Kernel => Self::ForProgram(signal),
+            Sender::Own => Self::Nothing,
         }
     }
 }
 
-/// Lets this process be stopped by a signal that was held back, as it would have been without that.
+/// Stops this process, a part of a terminal's job, as the program was stopped. Goes on once the job does; at once, where
+/// nobody could have it go on.
 pub(super) fn stop(signal: Signal) {
-    let Ok(signal) = nix::sys::signal::Signal::try_from(signal.as_raw()) else {
-        return;
+    let signal = match signal {
+        Signal::TTIN => Named::SIGTTIN,
+        Signal::TTOU => Named::SIGTTOU,
+        _ => Named::SIGTSTP,
     };
     let mut alone = SigSet::empty();
     alone.add(signal);
-    // It stops in the second call, and goes on from there once it is told to. Where nobody could tell it to, the kernel
-    // does not let it be stopped.
+    // Held back as it is, it stops this process in the second call.
     let _ = raise(signal)
         .and_then(|()| alone.thread_unblock())
         .and_then(|()| alone.thread_block());
@@ -132,33 +174,35 @@ mod tests {
 
     #[test]
     fn the_program_gets_what_it_has_not_got_and_what_is_not_this_processs_own() {
+        use Received::{ForGroup, ForProgram, Nothing};
         use Sender::{Kernel, Own, Process};
-        for (signal, sender, are_of_terminal, is_for_program) in [
-            (Signal::TERM, Process, false, true),
-            (Signal::TERM, Process, true, true),
-            (Signal::INT, Process, true, true),
-            (Signal::INT, Kernel, true, false),
-            (Signal::INT, Kernel, false, true),
-            (Signal::WINCH, Kernel, true, false),
+        use Terminal::{Led, No, Yes};
+        for signal in [Signal::TERM, Signal::INT, Signal::TSTP, Signal::XCPU, Signal::PIPE] {
+            for terminal in [No, Yes, Led] {
+                assert_eq!(Received::new(signal, Process, terminal), ForProgram(signal));
+            }
+        }
+        for (signal, terminal, received) in [
+            (Signal::INT, No, ForProgram(Signal::INT)),
+            (Signal::INT, Yes, ForGroup(Signal::INT)),
+            (Signal::INT, Led, ForGroup(Signal::INT)),
+            (Signal::HUP, Yes, ForGroup(Signal::HUP)),
+            (Signal::HUP, Led, ForProgram(Signal::HUP)),
+            (Signal::TSTP, Led, ForGroup(Signal::TSTP)),
             // A timer that was set before the start.
-            (Signal::ALARM, Kernel, true, true),
-            (Signal::XCPU, Process, false, true),
-            (Signal::XCPU, Kernel, false, false),
-            (Signal::CHILD, Kernel, false, false),
-            (Signal::PIPE, Process, false, true),
-            (Signal::PIPE, Own, false, false),
-            (Signal::XFSZ, Own, false, false),
+            (Signal::ALARM, Yes, ForProgram(Signal::ALARM)),
+            (Signal::XCPU, No, Nothing),
+            (Signal::CHILD, No, Nothing),
         ] {
-            let received = Received::new(signal, sender, are_of_terminal);
-            let case = format!("{signal:?} {sender:?} {are_of_terminal}");
-            assert_eq!(received.is_for_program, is_for_program, "{case}");
-            assert!(!received.stops_job, "{case}");
+            assert_eq!(
+                Received::new(signal, Kernel, terminal),
+                received,
+                "{signal:?} {terminal:?}"
+            );
         }
-        for (sender, is_for_program) in [(Process, true), (Kernel, false)] {
-            let received = Received::new(Signal::TSTP, sender, true);
-            assert_eq!((received.is_for_program, received.stops_job), (is_for_program, true));
+        for signal in [Signal::PIPE, Signal::XFSZ] {
+            assert_eq!(Received::new(signal, Own, No), Nothing);
         }
-        assert!(!Received::new(Signal::TSTP, Process, false).stops_job);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
@@ -194,25 +195,53 @@ async fn every_signal_goes_to_the_program() {
 
 #[tokio::test]
 async fn the_program_ignores_and_holds_back_what_this_process_did() {
-    for before in ["true", "trap '' HUP INT CHLD USR1"] {
-        let shell = async |run: &str| {
-            let script = format!("{before}; exec {run} grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status");
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &script]).env(ON.0, ON.1).stdin(Stdio::null());
-            let output = shell.output().await.unwrap();
+    let odd = ["--ignore-signal=HUP,INT,USR1", "--block-signal=USR2,CHLD,TERM"];
+    for before in [&[][..], &odd] {
+        let look = async |beside: &[&str]| {
+            let mut env = Command::new("env");
+            env.args(before).args(beside).args(["cat", "/proc/self/status"]);
+            let output = env.env(ON.0, ON.1).stdin(Stdio::null()).output().await.unwrap();
             assert!(output.status.success(), "{output:?}");
             // But for two that are glibc's own: it has the programs that it starts ignore them.
             let of_glibc = 0b11 << 31;
             let said = String::from_utf8(output.stdout).unwrap();
-            let sets = said.lines().map(|line| {
-                let (name, set) = line.split_once(":\t").unwrap();
-                (name.to_owned(), u64::from_str_radix(set, 16).unwrap() & !of_glibc)
+            let sets = said.lines().filter_map(|line| {
+                let (name, set) = line.split_once(":\t")?;
+                let is_asked = ["SigBlk", "SigIgn", "SigCgt"].contains(&name);
+                is_asked.then(|| (name.to_owned(), u64::from_str_radix(set, 16).unwrap() & !of_glibc))
             });
             sets.collect::<Vec<_>>()
         };
-        let beside = shell(&format!("{PROGRAM} run --")).await;
-        assert_eq!(beside, shell("").await, "{before}");
+        let alone = look(&[]).await;
+        assert_eq!(look(&[PROGRAM, "run", "--"]).await, alone);
+        assert_eq!(alone.len(), 3);
     }
+    // A child's status is lost where this one is ignored.
+    let mut ignored = Command::new("env");
+    ignored.args(["--ignore-signal=CHLD", PROGRAM, "run", "--", "sh", "-c", "exit 9"]);
+    let output = ignored.env(ON.0, ON.1).stdin(Stdio::null()).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(9), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_signal_after_the_programs_end_does_not_change_how_it_ended() {
+    let mut queue_proxy = Stub::start(vec![Step::Hang]).await;
+    let port = queue_proxy.port().to_string();
+    let mut pod = Beside::start(
+        &[ON, ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port)],
+        "trap 'exit 9' TERM; echo ready; while :; do read -r line; done",
+    );
+    let url = pod.served().await;
+    assert_eq!(next(&mut pod.output).await, "ready");
+    let scraped = tokio::spawn(async move { scrape(&url, 3000.0).await });
+    queue_proxy.request().await;
+    pod.signal("TERM").await;
+    pod.logged("stopping").await;
+    for signal in ["TERM", "INT", "40"] {
+        pod.signal(signal).await;
+    }
+    assert_eq!(pod.status().await, Some(9));
+    scraped.await.unwrap().unwrap_err();
 }
 
 #[tokio::test]
@@ -224,15 +253,20 @@ async fn nobody_has_to_read_what_is_complained_of() {
     let output = run(&[ON], &[&program]).await;
     assert_eq!(output.status.code(), Some(9));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("qpext: no metrics are served: cannot start"), "{said}");
+    assert!(
+        said.starts_with("qpext: no metrics are served: cannot start a program beside them: "),
+        "{said}"
+    );
 
     let (_reader, writer) = io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
     while (&writer).write(&[0; 4096]).is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
-    let mut full = beside(&[ON], &[&program]);
-    let status = full.stdin(Stdio::null()).stderr(writer).status().await.unwrap();
-    assert_eq!(status.code(), Some(9));
+    for (program, status) in [(&*program, 9), ("/no/such/program", 127)] {
+        let mut full = beside(&[ON], &[program]);
+        full.stdin(Stdio::null()).stderr(writer.try_clone().unwrap());
+        assert_eq!(full.status().await.unwrap().code(), Some(status));
+    }
 }
 
 #[tokio::test]
@@ -450,18 +484,50 @@ const AWAIT_WORD: &str = "until read -r line && [ \"$line\" = end ]; do :; done;
 #[tokio::test]
 async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
     let script = format!("trap 'echo interrupted' INT; echo ready; read -r line; echo \"read $line\"; {AWAIT_WORD}");
+    // With four files there is no room for more than the program.
+    for limit in ["", "ulimit -n 4;"] {
+        let mut pod = Beside::spawn(at_terminal(&format!(
+            "{limit} exec {PROGRAM} run -- sh -c {}",
+            quoted(&script)
+        )));
+        let mut said = Vec::new();
+        until(&mut pod, &mut said, "ready").await;
+        pod.tell("a line").await;
+        until(&mut pod, &mut said, "read a line").await;
+        pod.tell("\x03").await;
+        until(&mut pod, &mut said, "interrupted").await;
+        pod.tell("end").await;
+        let mut rest = String::new();
+        pod.output.get_mut().read_to_string(&mut rest).await.unwrap();
+        assert!(!rest.contains("interrupted"), "{said:?} {rest}");
+        assert_eq!(pod.status().await, Some(9));
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_leaves_the_terminals_job_is_interrupted_all_the_same() {
+    let script = "trap 'echo interrupted' INT; echo ready; while :; do sleep 1; done";
+    let job = format!("exec {PROGRAM} run -- setsid sh -c {}", quoted(script));
+    let mut pod = Beside::spawn(at_terminal(&job));
+    let mut said = Vec::new();
+    until(&mut pod, &mut said, "ready").await;
+    pod.tell("\x03").await;
+    until(&mut pod, &mut said, "interrupted").await;
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_gone_hangs_up_on_the_program() {
+    let directory = Directory::new();
+    let told = directory.path("told");
+    let made = Command::new("mkfifo").arg(&told).status().await.unwrap();
+    assert!(made.success());
+    let script = format!("exec 3<>{told}; trap 'echo hung up >&3; exit 9' HUP; echo ready; while :; do sleep 1; done");
     let mut pod = Beside::spawn(at_terminal(&format!("exec {PROGRAM} run -- sh -c {}", quoted(&script))));
     let mut said = Vec::new();
     until(&mut pod, &mut said, "ready").await;
-    pod.tell("a line").await;
-    until(&mut pod, &mut said, "read a line").await;
-    pod.tell("\x03").await;
-    until(&mut pod, &mut said, "interrupted").await;
-    pod.tell("end").await;
-    let mut rest = String::new();
-    pod.output.get_mut().read_to_string(&mut rest).await.unwrap();
-    assert!(!rest.contains("interrupted"), "{said:?} {rest}");
-    assert_eq!(pod.status().await, Some(9));
+    let heard = pipe::OpenOptions::new().open_receiver(&told).unwrap();
+    pod.child.kill().await.unwrap();
+    assert_eq!(next(&mut BufReader::new(heard).lines()).await, "hung up");
 }
 
 #[tokio::test]
@@ -486,12 +552,7 @@ async fn what_others_send_at_a_terminal_goes_to_the_program() {
 #[tokio::test]
 async fn a_terminal_stops_and_wakes_all_of_a_job_whatever_the_program_reads_from() {
     let script = format!("trap 'echo interrupted' INT; echo ready; exec <&3; {AWAIT_WORD}");
-    let job = format!(
-        "set -m; {PROGRAM} run -- sh -c {} 3<&0 < /dev/null; \
-         echo stopped with $?; fg; echo ended with $?",
-        quoted(&script)
-    );
-    let mut pod = Beside::spawn(at_terminal(&job));
+    let mut pod = job_at_terminal(&script, "3<&0 < /dev/null");
     let mut said = Vec::new();
     until(&mut pod, &mut said, "ready").await;
     pod.tell("\x03").await;
@@ -503,16 +564,43 @@ async fn a_terminal_stops_and_wakes_all_of_a_job_whatever_the_program_reads_from
 }
 
 #[tokio::test]
-async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
-    let mut terminal = at_terminal(&format!(
-        "set -m; {PROGRAM} run -- sh -c 'exit 9' & wait $!; echo ended with $?"
-    ));
-    let output = terminal.stdin(Stdio::null()).output().await.expect("script is there");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("ended with 9"), "{said}");
+async fn a_program_that_stops_itself_stops_the_job() {
+    let mut pod = job_at_terminal("kill -s STOP $$; echo awake; exit 9", "");
+    let mut said = Vec::new();
+    until(&mut pod, &mut said, "stopped with 148").await;
+    until(&mut pod, &mut said, "awake").await;
+    until(&mut pod, &mut said, "ended with 9").await;
 }
 
-/// A shell's program at a terminal of its own, with aggregation on and no log.
+#[tokio::test]
+async fn a_program_that_does_not_stop_is_not_left_behind() {
+    let mut pod = job_at_terminal(&format!("trap '' TSTP; echo ready; {AWAIT_WORD}"), "");
+    let mut said = Vec::new();
+    until(&mut pod, &mut said, "ready").await;
+    pod.tell("\x1a").await;
+    pod.tell("end").await;
+    // It has never stopped.
+    until(&mut pod, &mut said, "stopped with 9").await;
+}
+
+/// A shell's program as a job of a shell at a terminal, that says how it stopped and wakes it up.
+fn job_at_terminal(script: &str, files: &str) -> Beside {
+    let program = format!("{PROGRAM} run -- sh -c {} {files}", quoted(script));
+    Beside::spawn(at_terminal(&format!(
+        "set -m; {program}; echo stopped with $?; fg; echo ended with $?; read -r line"
+    )))
+}
+
+#[tokio::test]
+async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
+    let mut pod = Beside::spawn(at_terminal(&format!(
+        "set -m; {PROGRAM} run -- sh -c 'exit 9' & wait $!; echo ended with $?; read -r line"
+    )));
+    until(&mut pod, &mut Vec::new(), "ended with 9").await;
+}
+
+/// A shell's program at a terminal of its own, with aggregation on and no log. The last that is said of a program that ends may be
+/// lost.
 fn at_terminal(script: &str) -> Command {
     let mut terminal = Command::new("script");
     // An interrupt must not take with it what was said since.
@@ -533,9 +621,10 @@ fn quoted(text: &str) -> String {
 /// Reads what the terminal shows, until a line holds these words.
 async fn until(pod: &mut Beside, said: &mut Vec<String>, words: &str) {
     loop {
-        let line = next(&mut pod.output).await;
-        said.push(line.clone());
-        if line.contains(words) {
+        let line = pod.output.next_line().await.expect("it is text");
+        let line = line.unwrap_or_else(|| panic!("expected {words:?} after {said:?}"));
+        said.push(line);
+        if said.last().is_some_and(|line| line.contains(words)) {
             return;
         }
     }
