@@ -4,8 +4,11 @@ No registry holds either program. What they do is done here as their documentati
 """
 
 import datetime
+import json
 import math
 import re
+import subprocess
+import tempfile
 import time
 import unittest
 import urllib.parse
@@ -132,11 +135,47 @@ class Autoscaling(unittest.TestCase):
         [gateway] = (trigger["metadata"] for trigger in scaled["spec"]["triggers"] if trigger["name"] == "at-the-gateway")
         activation = float(gateway["activationThreshold"])
         query = gateway["query"]
-        self.assertIn(" offset 2m ", query)
+        before = "[1d] offset 2m"
+        self.assertIn(before, query)
         # An hour ago there was no series; a second ago it was as it is.
-        self.assertGreater(self.ask_as_keda(query.replace(" offset 2m ", " offset 1h ")), activation)
-        self.assertLessEqual(self.ask_as_keda(query.replace(" offset 2m ", " offset 1s ")), activation)
+        self.assertGreater(self.ask_as_keda(query.replace(before, "[1s] offset 1h")), activation)
+        self.assertLessEqual(self.ask_as_keda(query.replace(before, "[1d] offset 1s")), activation)
         self.assertLessEqual(self.ask_as_keda(query.replace("llama-predictor", "another-predictor")), activation)
+
+    def test_only_requests_at_the_gateway_wake_a_model_up(self):
+        """By promtool, which has series that come, go and start again at given times."""
+        scaled = yaml.safe_load((KITS / "keda" / "scaledobject.yaml").read_text())
+        [query] = (trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"] if trigger["name"] == "at-the-gateway")
+        idle = "100000x100"
+        cases = [
+            ({}, 0),
+            ({"a": idle}, 0),
+            ({"a": "100000x39 stale 100000x60"}, 0),
+            ({"a": "100000x39 _x40 100000x20"}, 0),
+            # There is a scrape in each fifteen seconds, of which the last one and the one eight before that are compared.
+            ({"a": "_x44 1x55"}, 1),
+            ({"a": "100000x40 100012x59"}, 12),
+            ({"a": idle, "b": "_x44 3x55"}, 3),
+            ({"a": "100000x40 0x2 5x57"}, 5),
+        ]
+        labels = {"reporter": "source", "destination_service_name": "llama-predictor", "destination_service_namespace": "default"}
+
+        def series(pod):
+            return f"istio_requests_total{{{','.join(f'{name}={json.dumps(value)}' for name, value in {**labels, 'pod': pod}.items())}}}"
+
+        tests = [
+            {
+                "interval": "15s",
+                "input_series": [{"series": series(pod), "values": values} for pod, values in pods.items()],
+                "promql_expr_test": [{"expr": f"round(120 * ({query}))", "eval_time": "12m", "exp_samples": [{"labels": "{}", "value": requests}]}],
+            }
+            for pods, requests in cases
+        ]
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump({"rule_files": [], "evaluation_interval": "15s", "tests": tests}, file)
+            file.flush()
+            done = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 
 if __name__ == "__main__":

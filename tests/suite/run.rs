@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
@@ -248,8 +247,17 @@ async fn a_signal_after_the_programs_end_does_not_change_how_it_ended() {
 async fn nobody_has_to_read_what_is_complained_of() {
     let directory = Directory::new();
     // It does not say what runs it: beside metrics it cannot be started, and alone it can.
-    let program = directory.write("program", "exit 9");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path("program");
+    // Written by another process: what starts in another test must not have it open for writing.
+    let written = format!("printf 'exit 9' > {program} && chmod 755 {program}");
+    assert!(
+        Command::new("sh")
+            .args(["-c", &written])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
     let output = run(&[ON], &[&program]).await;
     assert_eq!(output.status.code(), Some(9));
     let said = String::from_utf8(output.stderr).unwrap();
