@@ -32,11 +32,19 @@ struct Beside {
     log: Lines<BufReader<ChildStderr>>,
 }
 
+/// Whoever runs the tests may ignore signals, which a shell cannot undo: here none is ignored.
+fn undisturbed(variables: &[(&str, &str)], command: &[&str]) -> Command {
+    let mut undisturbed = Command::new("env");
+    undisturbed.arg("--default-signal").args(command);
+    undisturbed.env_clear().envs(variables.iter().copied());
+    undisturbed.env("PATH", std::env::var_os("PATH").expect("there is one"));
+    let pipes = undisturbed.stdin(Stdio::piped()).stdout(Stdio::piped());
+    pipes.stderr(Stdio::piped()).kill_on_drop(true);
+    undisturbed
+}
+
 fn beside(variables: &[(&str, &str)], program: &[&str]) -> Command {
-    let mut command = command(variables);
-    command.env("PATH", std::env::var_os("PATH").expect("there is one"));
-    command.args(["run", "--"]).args(program).stdin(Stdio::piped());
-    command
+    undisturbed(variables, &[&[PROGRAM, "run", "--"], program].concat())
 }
 
 async fn run(variables: &[(&str, &str)], program: &[&str]) -> Output {
@@ -178,10 +186,7 @@ async fn every_signal_goes_to_the_program() {
     let numbers = numbers.join(" ");
     let traps = format!("for it in {numbers}; do trap \"echo got $it\" $it; done; echo ready; {AWAIT_END}");
     // Whoever runs the tests may do so at a terminal, whose job would be stopped.
-    let mut alone = Command::new("setsid");
-    alone.args([PROGRAM, "run", "--", "sh", "-c", &traps]).env(ON.0, ON.1);
-    let pipes = alone.stdin(Stdio::piped()).stdout(Stdio::piped());
-    pipes.stderr(Stdio::piped()).kill_on_drop(true);
+    let alone = undisturbed(&[ON], &["setsid", PROGRAM, "run", "--", "sh", "-c", &traps]);
     let mut pod = Beside::spawn(alone);
     assert_eq!(next(&mut pod.output).await, "ready");
     for signal in signals() {
@@ -610,15 +615,10 @@ async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
 /// A shell's program at a terminal of its own, with aggregation on and no log. The last that is said of a program that ends may be
 /// lost.
 fn at_terminal(script: &str) -> Command {
-    let mut terminal = Command::new("script");
     // An interrupt must not take with it what was said since.
     let script = format!("stty noflsh; {script}");
-    terminal.args(["--quiet", "--return", "--command", &script, "/dev/null"]);
-    // Whoever runs the tests may have another shell, or none.
-    terminal.envs([ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")]);
-    let pipes = terminal.stdin(Stdio::piped()).stdout(Stdio::piped());
-    pipes.stderr(Stdio::piped()).kill_on_drop(true);
-    terminal
+    let terminal = ["script", "--quiet", "--return", "--command", &script, "/dev/null"];
+    undisturbed(&[ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")], &terminal)
 }
 
 /// A word of a shell's, whatever is in it.
