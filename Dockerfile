@@ -7,22 +7,44 @@
 # fall back to: it must be of the release of Knative that the cluster runs.
 ARG RUST_IMAGE=docker.io/library/rust:1-bookworm
 ARG QUEUE_IMAGE=scratch
+ARG BUILDPLATFORM
+ARG TARGETPLATFORM
 
-FROM ${RUST_IMAGE} AS build
+# It runs on the machine's own architecture, and compiles for the image's.
+FROM --platform=${BUILDPLATFORM} ${RUST_IMAGE} AS build
+ARG TARGETARCH
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY benches benches
 COPY examples examples
 COPY tests tests
+# For another architecture there are Rust's library and a C compiler of Debian's, unless the image has them already.
+RUN case "${TARGETARCH:-$(uname -m)}" in \
+        amd64 | x86_64) machine=x86_64 ;; \
+        arm64 | aarch64) machine=aarch64 ;; \
+        *) echo "TARGETARCH=\"$TARGETARCH\": expected amd64 or arm64" >&2; exit 64 ;; \
+    esac \
+ && echo "$machine-unknown-linux-gnu" >/target \
+ && if [ "$(uname -m)" = "$machine" ]; then \
+        echo cc >/linker; \
+    else \
+        echo "$machine-linux-gnu-gcc" >/linker; \
+        if command -v rustup; then rustup target add "$(cat /target)" || exit 1; fi; \
+        if ! command -v "$(cat /linker)"; then \
+            apt-get update && apt-get install -y --no-install-recommends \
+                "gcc-$(echo "$machine" | tr _ -)-linux-gnu" "libc6-dev-$TARGETARCH-cross"; \
+        fi; \
+    fi
 # A target is named so that the flags are for the program alone, not for the compiler's own helpers. Certificates are for
 # targets behind TLS that name no authority of their own.
-RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
- && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --bin qpext --target "$target" \
+RUN target="$(cat /target)" \
+ && RUSTFLAGS="-C target-feature=+crt-static -C linker=$(cat /linker)" \
+        cargo build --release --locked --bin qpext --target "$target" \
  && install -D "target/$target/release/qpext" /image/qpext \
  && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
-FROM ${QUEUE_IMAGE} AS queue
+FROM --platform=${TARGETPLATFORM} ${QUEUE_IMAGE} AS queue
 
 FROM scratch AS base
 ARG VERSION

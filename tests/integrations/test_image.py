@@ -8,10 +8,12 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
 import unittest
+import urllib.parse
 
 from pod import ROOT, Programs, await_that, free_port, get
 
@@ -20,6 +22,10 @@ LARGEST = 8_000_000
 
 #: What the images are called here.
 COMPILER, QUEUE, SIDECAR, DROP_IN = (f"localhost/qpext-test-{name}" for name in ("compiler", "queue", "sidecar", "queue-proxy"))
+
+#: What compiles for another architecture.
+ARM_COMPILER = "aarch64-linux-gnu-gcc"
+ARM_LIBRARY = pathlib.Path("/usr/lib/rustlib/aarch64-unknown-linux-gnu")
 
 #: The program that stands in for the queue-proxy: it says its arguments, and drains for a signal.
 PROGRAM = r"""
@@ -51,11 +57,14 @@ def run(*command, **options):
     return done.stdout.strip()
 
 
-def make_image(name, fill, **environment):
-    """An image of what `fill` puts into a directory."""
+def make_image(name, fill, platform=None, **environment):
+    """An image of what `fill` puts into a directory, for this machine or another."""
     container = run("buildah", "from", "scratch")
     try:
         fill(pathlib.Path(run("buildah", "mount", container)))
+        if platform is not None:
+            architecture, _, variant = platform.partition("/")
+            run("buildah", "config", "--arch", architecture, "--variant", variant, container)
         for variable, value in environment.items():
             run("buildah", "config", "--env", f"{variable}={value}", container)
         run("buildah", "commit", "--quiet", container, name)
@@ -71,13 +80,34 @@ def compiler(root):
     (root / "tmp").chmod(0o1777)
 
 
-def queue(root):
+def queue(root, compiler="cc"):
     folder = root / "ko-app"
     folder.mkdir()
     with tempfile.TemporaryDirectory() as work:
         source = pathlib.Path(work) / "queue.c"
         source.write_text(PROGRAM)
-        run("cc", "-static", "-O", "-o", folder / "queue", source)
+        run(compiler, "-static", "-O", "-o", folder / "queue", source)
+
+
+def build(compiler, queue, directories, *options):
+    """Builds both images by `scripts/image`, with these images, and these directories of the machine's."""
+    # Kept from one run to the next, as it takes minutes.
+    target = ROOT / "target" / "image"
+    target.mkdir(parents=True, exist_ok=True)
+    volumes = ["/usr:/usr:ro", "/etc:/etc:ro", f"{target}:/src/target", *directories]
+    options = [*options, "--isolation", "chroot", *(word for volume in volumes for word in ("--volume", volume))]
+    environment = {**os.environ, "BUILDER": "buildah", "RUST_IMAGE": compiler, "QUEUE_IMAGE": queue}
+    for image, tag in (("sidecar", SIDECAR), ("queue-proxy", DROP_IN)):
+        run(ROOT / "scripts" / "image", image, tag, *options, env=environment)
+
+
+def mounted(test, image):
+    """The root of a container of an image, for as long as the test takes, and how it is configured."""
+    # Of another architecture it warns before it says the name.
+    container = run("buildah", "from", image).splitlines()[-1]
+    test.addCleanup(run, "buildah", "rm", container)
+    configuration = json.loads(run("buildah", "inspect", "--type", "image", image))["OCIv1"]["config"]
+    return pathlib.Path(run("buildah", "mount", container)), configuration
 
 
 class Image(unittest.TestCase):
@@ -88,21 +118,7 @@ class Image(unittest.TestCase):
         rustup = pathlib.Path(os.environ.get("RUSTUP_HOME", home / ".rustup"))
         make_image(COMPILER, compiler, PATH=os.environ["PATH"], HOME=home, CARGO_HOME=cargo, RUSTUP_HOME=rustup)
         make_image(QUEUE, queue)
-        # Kept from one run to the next, as it takes minutes.
-        target = ROOT / "target" / "image"
-        target.mkdir(parents=True, exist_ok=True)
-        volumes = ["/usr:/usr:ro", "/etc:/etc:ro", f"{cargo}:{cargo}", f"{rustup}:{rustup}:ro", f"{target}:/src/target"]
-        options = [word for volume in volumes for word in ("--volume", volume)]
-        environment = {**os.environ, "BUILDER": "buildah", "RUST_IMAGE": COMPILER, "QUEUE_IMAGE": QUEUE}
-        for image, tag in (("sidecar", SIDECAR), ("queue-proxy", DROP_IN)):
-            run(ROOT / "scripts" / "image", image, tag, "--isolation", "chroot", *options, env=environment)
-
-    def mounted(self, image):
-        """The root of a container of an image, and how it is configured."""
-        container = run("buildah", "from", image)
-        self.addCleanup(run, "buildah", "rm", container)
-        configuration = json.loads(run("buildah", "inspect", "--type", "image", image))["OCIv1"]["config"]
-        return pathlib.Path(run("buildah", "mount", container)), configuration
+        build(COMPILER, QUEUE, [f"{cargo}:{cargo}", f"{rustup}:{rustup}:ro"])
 
     @staticmethod
     def command(root, configuration, *arguments):
@@ -113,7 +129,7 @@ class Image(unittest.TestCase):
         return ["unshare", "--mount", "sh", "-c", inside]
 
     def test_the_sidecar_is_a_program_and_certificates(self):
-        root, configuration = self.mounted(SIDECAR)
+        root, configuration = mounted(self, SIDECAR)
         files = {str(path.relative_to(root)): path.stat() for path in root.rglob("*") if path.is_file()}
         self.assertEqual(set(files), {"qpext", "etc/ssl/certs/ca-certificates.crt"})
         self.assertLessEqual(sum(stat.st_size for stat in files.values()), LARGEST)
@@ -131,7 +147,7 @@ class Image(unittest.TestCase):
     def test_the_sidecar_serves(self):
         with Programs() as programs:
             port = free_port()
-            root, configuration = self.mounted(SIDECAR)
+            root, configuration = mounted(self, SIDECAR)
             app, queue_proxy = (programs.python("text_target.py") for _ in range(2))
             variables = {
                 "AGGREGATE_PROMETHEUS_METRICS_PORT": str(port),
@@ -150,7 +166,7 @@ class Image(unittest.TestCase):
     def test_the_drop_in_runs_the_queue_proxy_and_serves_beside_it(self):
         with Programs() as programs:
             port = free_port()
-            root, configuration = self.mounted(DROP_IN)
+            root, configuration = mounted(self, DROP_IN)
             files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
             self.assertEqual(files, {"ko-app/qpext", "ko-app/queue", "etc/ssl/certs/ca-certificates.crt"})
             self.assertEqual(configuration["User"], "65532:65532")
@@ -169,6 +185,46 @@ class Image(unittest.TestCase):
             process.send_signal(signal.SIGTERM)
             self.assertEqual(process.stdout.readline(), "drained\n")
             self.assertEqual(process.wait(), 7)
+
+@unittest.skipUnless(ARM_LIBRARY.is_dir() and shutil.which(ARM_COMPILER), "scripts/test-arm64 installs what compiles for it")
+class Arm64(unittest.TestCase):
+    """The images for another architecture than this machine's: compiled by Debian's own toolchain, and emulated."""
+
+    @classmethod
+    def setUpClass(cls):
+        cargo = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
+        make_image(COMPILER, compiler, PATH="/usr/bin:/bin", CARGO_HOME=cargo)
+        make_image(QUEUE, lambda root: queue(root, ARM_COMPILER), "arm64/v8")
+        build(COMPILER, QUEUE, [f"{cargo}:{cargo}"], "--platform", "linux/arm64")
+
+    def test_both_images_hold_static_programs_of_that_architecture(self):
+        for image, programs in ((SIDECAR, {"qpext"}), (DROP_IN, {"ko-app/qpext", "ko-app/queue"})):
+            self.assertEqual(run("buildah", "inspect", "--type", "image", "--format", "{{.OCIv1.Architecture}}", image), "arm64")
+            root, _ = mounted(self, image)
+            files = {str(path.relative_to(root)): path.stat().st_size for path in root.rglob("*") if path.is_file()}
+            self.assertEqual(set(files), {*programs, "etc/ssl/certs/ca-certificates.crt"})
+            for program in programs:
+                self.assertRegex(run("file", root / program), "ARM aarch64.*static")
+            if image == SIDECAR:
+                self.assertLessEqual(sum(files.values()), LARGEST)
+
+    def test_it_serves_alone_and_beside_a_program(self):
+        root, _ = mounted(self, SIDECAR)
+        for beside in ([], ["run", "--", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"]):
+            with self.subTest(beside=beside), Programs() as programs:
+                port = free_port()
+                app = urllib.parse.urlsplit(programs.python("text_target.py"))
+                variables = {
+                    "AGGREGATE_PROMETHEUS_METRICS_PORT": str(port),
+                    "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": str(app.port),
+                    "QPEXT_QUEUE_PROXY_METRICS_PORT": "",
+                    "SERVING_SERVICE": "iris",
+                }
+                process = programs.run(["qemu-aarch64-static", root / "qpext", *beside], variables, stderr=subprocess.DEVNULL)
+                _, text = await_that("an answer", lambda: get(f"http://127.0.0.1:{port}/metrics"))
+                self.assertIn('kn_requests_total{service_name="iris"} 7', text)
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(), 7 if beside else 0)
 
 
 if __name__ == "__main__":
