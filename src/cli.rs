@@ -36,7 +36,8 @@ pub enum Command {
     ///
     /// The program is started first and gets every signal that is sent to this process; nothing that the metrics do reaches
     /// it. Ends as the program does: with its status, with 128 and the number of the signal that ended it, with 127 if there
-    /// is no such program, or with 126 if it cannot be run. Where AGGREGATE_PROMETHEUS_METRICS_PORT is not set, only the program runs.
+    /// is no such program, or with 126 if it cannot be run. Where AGGREGATE_PROMETHEUS_METRICS_PORT is not set, only the
+    /// program runs.
     Run {
         /// The program and its arguments.
         #[arg(required = true, last = true, value_name = "PROGRAM")]

@@ -118,7 +118,7 @@ impl CommandLine<'_> {
         let start = || -> io::Result<Pid> {
             let mut how = PosixSpawnAttr::init()?;
             let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
-            how.set_sigmask(signals.before())?;
+            how.set_sigmask(&signals.before)?;
             // The standard library has this process ignore it.
             let mut ignored_here = SigSet::empty();
             ignored_here.add(Named::SIGPIPE);
@@ -174,8 +174,7 @@ fn is_programs_own(cause: &io::Error) -> bool {
 pub fn complain(what: &str) {
     let error = io::stderr();
     let mut room = [PollFd::new(error.as_fd(), PollFlags::POLLOUT)];
-    let has_room = poll(&mut room, PollTimeout::ZERO) == Ok(1) && room[0].any() == Some(true);
-    if has_room {
+    if poll(&mut room, PollTimeout::ZERO) == Ok(1) {
         let line = format!("qpext: {what}\n");
         // What a pipe takes at once if it takes anything.
         let line = &line.as_bytes()[..line.len().min(libc::PIPE_BUF)];

@@ -67,7 +67,8 @@ impl Terminal {
 /// The signals that are held back.
 pub(super) struct Signals {
     held: SignalFd,
-    before: SigSet,
+    /// Those that were held back before.
+    pub(super) before: SigSet,
     pub(super) terminal: Terminal,
 }
 
@@ -81,11 +82,6 @@ impl Signals {
         let held = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         Ok(Self { held, before, terminal })
-    }
-
-    /// Which ones were held back before.
-    pub(super) fn before(&self) -> &SigSet {
-        &self.before
     }
 
     /// Waits for the next one.

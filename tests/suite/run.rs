@@ -30,6 +30,8 @@ struct Beside {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     log: Lines<BufReader<ChildStderr>>,
+    /// What was read of the output by `shows`.
+    shown: Vec<String>,
 }
 
 /// Whoever runs the tests may ignore signals, which a shell cannot undo: here none is ignored.
@@ -69,6 +71,7 @@ impl Beside {
             input: child.stdin.take().expect("it is piped"),
             output: BufReader::new(child.stdout.take().expect("it is piped")).lines(),
             log: BufReader::new(child.stderr.take().expect("it is piped")).lines(),
+            shown: Vec::new(),
             child,
         }
     }
@@ -94,6 +97,18 @@ impl Beside {
             let line = next(&mut self.log).await;
             if line.contains(words) {
                 return line;
+            }
+        }
+    }
+
+    /// Reads the output until a line holds these words.
+    async fn shows(&mut self, words: &str) {
+        loop {
+            let line = self.output.next_line().await.expect("it is text");
+            let line = line.unwrap_or_else(|| panic!("expected {words:?} after {:?}", self.shown));
+            self.shown.push(line);
+            if self.shown.last().is_some_and(|line| line.contains(words)) {
+                return;
             }
         }
     }
@@ -499,20 +514,16 @@ async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
     let script = format!("trap 'echo interrupted' INT; echo ready; read -r line; echo \"read $line\"; {AWAIT_WORD}");
     // With four files there is no room for more than the program.
     for limit in ["", "ulimit -n 4;"] {
-        let mut pod = Beside::spawn(at_terminal(&format!(
-            "{limit} exec {PROGRAM} run -- sh -c {}",
-            quoted(&script)
-        )));
-        let mut said = Vec::new();
-        until(&mut pod, &mut said, "ready").await;
+        let mut pod = at_terminal(&format!("{limit} exec {}", beside_script(&script)));
+        pod.shows("ready").await;
         pod.tell("a line").await;
-        until(&mut pod, &mut said, "read a line").await;
+        pod.shows("read a line").await;
         pod.tell("\x03").await;
-        until(&mut pod, &mut said, "interrupted").await;
+        pod.shows("interrupted").await;
         pod.tell("end").await;
         let mut rest = String::new();
         pod.output.get_mut().read_to_string(&mut rest).await.unwrap();
-        assert!(!rest.contains("interrupted"), "{said:?} {rest}");
+        assert!(!rest.contains("interrupted"), "{:?} {rest}", pod.shown);
         assert_eq!(pod.status().await, Some(9));
     }
 }
@@ -520,12 +531,10 @@ async fn a_program_at_a_terminal_reads_from_it_and_is_interrupted_once() {
 #[tokio::test]
 async fn a_program_that_leaves_the_terminals_job_is_interrupted_all_the_same() {
     let script = "trap 'echo interrupted' INT; echo ready; while :; do sleep 1; done";
-    let job = format!("exec {PROGRAM} run -- setsid sh -c {}", quoted(script));
-    let mut pod = Beside::spawn(at_terminal(&job));
-    let mut said = Vec::new();
-    until(&mut pod, &mut said, "ready").await;
+    let mut pod = at_terminal(&format!("exec {PROGRAM} run -- setsid sh -c {}", quoted(script)));
+    pod.shows("ready").await;
     pod.tell("\x03").await;
-    until(&mut pod, &mut said, "interrupted").await;
+    pod.shows("interrupted").await;
 }
 
 #[tokio::test]
@@ -535,9 +544,8 @@ async fn a_terminal_that_is_gone_hangs_up_on_the_program() {
     let made = Command::new("mkfifo").arg(&told).status().await.unwrap();
     assert!(made.success());
     let script = format!("exec 3<>{told}; trap 'echo hung up >&3; exit 9' HUP; echo ready; while :; do sleep 1; done");
-    let mut pod = Beside::spawn(at_terminal(&format!("exec {PROGRAM} run -- sh -c {}", quoted(&script))));
-    let mut said = Vec::new();
-    until(&mut pod, &mut said, "ready").await;
+    let mut pod = at_terminal(&format!("exec {}", beside_script(&script)));
+    pod.shows("ready").await;
     let heard = pipe::OpenOptions::new().open_receiver(&told).unwrap();
     pod.child.kill().await.unwrap();
     assert_eq!(next(&mut BufReader::new(heard).lines()).await, "hung up");
@@ -551,9 +559,8 @@ async fn what_others_send_at_a_terminal_goes_to_the_program() {
         "{traps} echo ready; for it in {}; do kill -s $it $PPID; done; {AWAIT_WORD}",
         names.join(" ")
     );
-    let mut pod = Beside::spawn(at_terminal(&format!("exec {PROGRAM} run -- sh -c {}", quoted(&script))));
-    let mut said = Vec::new();
-    until(&mut pod, &mut said, "ready").await;
+    let mut pod = at_terminal(&format!("exec {}", beside_script(&script)));
+    pod.shows("ready").await;
     let mut awaited: HashSet<String> = names.iter().map(|name| format!("got {name}")).collect();
     while !awaited.is_empty() {
         awaited.remove(next(&mut pod.output).await.trim_end());
@@ -566,74 +573,68 @@ async fn what_others_send_at_a_terminal_goes_to_the_program() {
 async fn a_terminal_stops_and_wakes_all_of_a_job_whatever_the_program_reads_from() {
     let script = format!("trap 'echo interrupted' INT; echo ready; exec <&3; {AWAIT_WORD}");
     let mut pod = job_at_terminal(&script, "3<&0 < /dev/null");
-    let mut said = Vec::new();
-    until(&mut pod, &mut said, "ready").await;
+    pod.shows("ready").await;
     pod.tell("\x03").await;
-    until(&mut pod, &mut said, "interrupted").await;
+    pod.shows("interrupted").await;
     pod.tell("\x1a").await;
-    until(&mut pod, &mut said, "stopped with 148").await;
+    pod.shows("stopped with 148").await;
     pod.tell("end").await;
-    until(&mut pod, &mut said, "ended with 9").await;
+    pod.shows("ended with 9").await;
 }
 
 #[tokio::test]
 async fn a_program_that_stops_itself_stops_the_job() {
     let mut pod = job_at_terminal("kill -s STOP $$; echo awake; exit 9", "");
-    let mut said = Vec::new();
-    until(&mut pod, &mut said, "stopped with 148").await;
-    until(&mut pod, &mut said, "awake").await;
-    until(&mut pod, &mut said, "ended with 9").await;
+    pod.shows("stopped with 148").await;
+    pod.shows("awake").await;
+    pod.shows("ended with 9").await;
 }
 
 #[tokio::test]
 async fn a_program_that_does_not_stop_is_not_left_behind() {
     let mut pod = job_at_terminal(&format!("trap '' TSTP; echo ready; {AWAIT_WORD}"), "");
-    let mut said = Vec::new();
-    until(&mut pod, &mut said, "ready").await;
+    pod.shows("ready").await;
     pod.tell("\x1a").await;
     pod.tell("end").await;
     // It has never stopped.
-    until(&mut pod, &mut said, "stopped with 9").await;
+    pod.shows("stopped with 9").await;
 }
 
 /// A shell's program as a job of a shell at a terminal, that says how it stopped and wakes it up.
 fn job_at_terminal(script: &str, files: &str) -> Beside {
-    let program = format!("{PROGRAM} run -- sh -c {} {files}", quoted(script));
-    Beside::spawn(at_terminal(&format!(
-        "set -m; {program}; echo stopped with $?; fg; echo ended with $?; read -r line"
-    )))
+    let program = beside_script(script);
+    at_terminal(&format!(
+        "set -m; {program} {files}; echo stopped with $?; fg; echo ended with $?; read -r line"
+    ))
 }
 
 #[tokio::test]
 async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
-    let mut pod = Beside::spawn(at_terminal(&format!(
-        "set -m; {PROGRAM} run -- sh -c 'exit 9' & wait $!; echo ended with $?; read -r line"
-    )));
-    until(&mut pod, &mut Vec::new(), "ended with 9").await;
+    let program = beside_script("exit 9");
+    let mut pod = at_terminal(&format!(
+        "set -m; {program} & wait $!; echo ended with $?; read -r line"
+    ));
+    pod.shows("ended with 9").await;
 }
 
 /// A shell's program at a terminal of its own, with aggregation on and no log. The last that is said of a program that ends may be
 /// lost.
-fn at_terminal(script: &str) -> Command {
+fn at_terminal(script: &str) -> Beside {
     // An interrupt must not take with it what was said since.
     let script = format!("stty noflsh; {script}");
     let terminal = ["script", "--quiet", "--return", "--command", &script, "/dev/null"];
-    undisturbed(&[ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")], &terminal)
+    Beside::spawn(undisturbed(
+        &[ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")],
+        &terminal,
+    ))
+}
+
+/// The words that run a shell's program, and serve beside it.
+fn beside_script(script: &str) -> String {
+    format!("{PROGRAM} run -- sh -c {}", quoted(script))
 }
 
 /// A word of a shell's, whatever is in it.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-/// Reads what the terminal shows, until a line holds these words.
-async fn until(pod: &mut Beside, said: &mut Vec<String>, words: &str) {
-    loop {
-        let line = pod.output.next_line().await.expect("it is text");
-        let line = line.unwrap_or_else(|| panic!("expected {words:?} after {said:?}"));
-        said.push(line);
-        if said.last().is_some_and(|line| line.contains(words)) {
-            return;
-        }
-    }
 }
