@@ -13,12 +13,6 @@ ARG TARGETPLATFORM
 # It runs on the machine's own architecture, and compiles for the image's.
 FROM --platform=${BUILDPLATFORM} ${RUST_IMAGE} AS build
 ARG TARGETARCH
-WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
-COPY src src
-COPY benches benches
-COPY examples examples
-COPY tests tests
 # For another architecture there are Rust's library and a C compiler of Debian's, unless the image has them already.
 RUN case "${TARGETARCH:-$(uname -m)}" in \
         amd64 | x86_64) machine=x86_64 ;; \
@@ -36,6 +30,12 @@ RUN case "${TARGETARCH:-$(uname -m)}" in \
                 "gcc-$(echo "$machine" | tr _ -)-linux-gnu" "libc6-dev-$TARGETARCH-cross"; \
         fi; \
     fi
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY benches benches
+COPY examples examples
+COPY tests tests
 # A target is named so that the flags are for the program alone, not for the compiler's own helpers. Certificates are for
 # targets behind TLS that name no authority of their own.
 RUN target="$(cat /target)" \

@@ -39,6 +39,10 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def port_of(url):
+    return urllib.parse.urlsplit(url).port
+
+
 def get(url, accept=None, web=None):
     """The answer's headers and text."""
     headers = {"Accept": accept} if accept else {}
@@ -93,7 +97,7 @@ class Programs(contextlib.ExitStack):
             "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": str(app.port),
             # Its own metrics are in no direct scrape.
             "QPEXT_SELF_METRICS": "false",
-            "QPEXT_QUEUE_PROXY_METRICS_PORT": str(urllib.parse.urlsplit(queue_proxy).port) if queue_proxy else "",
+            "QPEXT_QUEUE_PROXY_METRICS_PORT": str(port_of(queue_proxy)) if queue_proxy else "",
             "SERVING_SERVICE": SERVING["service_name"],
             "SERVING_CONFIGURATION": SERVING["configuration_name"],
             "SERVING_REVISION": SERVING["revision_name"],

@@ -13,15 +13,18 @@ import signal
 import subprocess
 import tempfile
 import unittest
-import urllib.parse
 
-from pod import ROOT, Programs, await_that, free_port, get
+from pod import ROOT, Programs, await_that, free_port, get, port_of
 
 #: The largest that the sidecar's image may be, in bytes.
 LARGEST = 8_000_000
 
 #: What the images are called here.
 COMPILER, QUEUE, SIDECAR, DROP_IN = (f"localhost/qpext-test-{name}" for name in ("compiler", "queue", "sidecar", "queue-proxy"))
+
+#: Where crates are kept from one build to the next.
+HOME = pathlib.Path.home()
+CARGO = pathlib.Path(os.environ.get("CARGO_HOME", HOME / ".cargo"))
 
 #: What compiles for another architecture.
 ARM_COMPILER = "aarch64-linux-gnu-gcc"
@@ -89,14 +92,14 @@ def queue(root, compiler="cc"):
         run(compiler, "-static", "-O", "-o", folder / "queue", source)
 
 
-def build(compiler, queue, directories, *options):
-    """Builds both images by `scripts/image`, with these images, and these directories of the machine's."""
+def build(directories, *options):
+    """Builds both images by `scripts/image`, with these directories of the machine's."""
     # Kept from one run to the next, as it takes minutes.
     target = ROOT / "target" / "image"
     target.mkdir(parents=True, exist_ok=True)
     volumes = ["/usr:/usr:ro", "/etc:/etc:ro", f"{target}:/src/target", *directories]
     options = [*options, "--isolation", "chroot", *(word for volume in volumes for word in ("--volume", volume))]
-    environment = {**os.environ, "BUILDER": "buildah", "RUST_IMAGE": compiler, "QUEUE_IMAGE": queue}
+    environment = {**os.environ, "BUILDER": "buildah", "RUST_IMAGE": COMPILER, "QUEUE_IMAGE": QUEUE}
     for image, tag in (("sidecar", SIDECAR), ("queue-proxy", DROP_IN)):
         run(ROOT / "scripts" / "image", image, tag, *options, env=environment)
 
@@ -113,12 +116,10 @@ def mounted(test, image):
 class Image(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        home = pathlib.Path.home()
-        cargo = pathlib.Path(os.environ.get("CARGO_HOME", home / ".cargo"))
-        rustup = pathlib.Path(os.environ.get("RUSTUP_HOME", home / ".rustup"))
-        make_image(COMPILER, compiler, PATH=os.environ["PATH"], HOME=home, CARGO_HOME=cargo, RUSTUP_HOME=rustup)
+        rustup = pathlib.Path(os.environ.get("RUSTUP_HOME", HOME / ".rustup"))
+        make_image(COMPILER, compiler, PATH=os.environ["PATH"], HOME=HOME, CARGO_HOME=CARGO, RUSTUP_HOME=rustup)
         make_image(QUEUE, queue)
-        build(COMPILER, QUEUE, [f"{cargo}:{cargo}", f"{rustup}:{rustup}:ro"])
+        build([f"{CARGO}:{CARGO}", f"{rustup}:{rustup}:ro"])
 
     @staticmethod
     def command(root, configuration, *arguments):
@@ -151,8 +152,8 @@ class Image(unittest.TestCase):
             app, queue_proxy = (programs.python("text_target.py") for _ in range(2))
             variables = {
                 "AGGREGATE_PROMETHEUS_METRICS_PORT": str(port),
-                "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": app.rsplit(":", 1)[1].split("/")[0],
-                "QPEXT_QUEUE_PROXY_METRICS_PORT": queue_proxy.rsplit(":", 1)[1].split("/")[0],
+                "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": str(port_of(app)),
+                "QPEXT_QUEUE_PROXY_METRICS_PORT": str(port_of(queue_proxy)),
                 "SERVING_SERVICE": "iris",
             }
             process = programs.run(self.command(root, configuration), variables, stderr=subprocess.PIPE)
@@ -174,7 +175,7 @@ class Image(unittest.TestCase):
             target = programs.python("text_target.py")
             variables = {
                 "AGGREGATE_PROMETHEUS_METRICS_PORT": str(port),
-                "QPEXT_QUEUE_PROXY_METRICS_PORT": target.rsplit(":", 1)[1].split("/")[0],
+                "QPEXT_QUEUE_PROXY_METRICS_PORT": str(port_of(target)),
             }
             command = self.command(root, configuration, "--flag", "a b")
             process = programs.run(command, variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -186,16 +187,16 @@ class Image(unittest.TestCase):
             self.assertEqual(process.stdout.readline(), "drained\n")
             self.assertEqual(process.wait(), 7)
 
+
 @unittest.skipUnless(ARM_LIBRARY.is_dir() and shutil.which(ARM_COMPILER), "scripts/test-arm64 installs what compiles for it")
 class Arm64(unittest.TestCase):
     """The images for another architecture than this machine's: compiled by Debian's own toolchain, and emulated."""
 
     @classmethod
     def setUpClass(cls):
-        cargo = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
-        make_image(COMPILER, compiler, PATH="/usr/bin:/bin", CARGO_HOME=cargo)
+        make_image(COMPILER, compiler, PATH="/usr/bin:/bin", CARGO_HOME=CARGO)
         make_image(QUEUE, lambda root: queue(root, ARM_COMPILER), "arm64/v8")
-        build(COMPILER, QUEUE, [f"{cargo}:{cargo}"], "--platform", "linux/arm64")
+        build([f"{CARGO}:{CARGO}"], "--platform", "linux/arm64")
 
     def test_both_images_hold_static_programs_of_that_architecture(self):
         for image, programs in ((SIDECAR, {"qpext"}), (DROP_IN, {"ko-app/qpext", "ko-app/queue"})):
@@ -213,10 +214,10 @@ class Arm64(unittest.TestCase):
         for beside in ([], ["run", "--", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"]):
             with self.subTest(beside=beside), Programs() as programs:
                 port = free_port()
-                app = urllib.parse.urlsplit(programs.python("text_target.py"))
+                app = programs.python("text_target.py")
                 variables = {
                     "AGGREGATE_PROMETHEUS_METRICS_PORT": str(port),
-                    "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": str(app.port),
+                    "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": str(port_of(app)),
                     "QPEXT_QUEUE_PROXY_METRICS_PORT": "",
                     "SERVING_SERVICE": "iris",
                 }

@@ -7,12 +7,11 @@ as it is shipped, against the API; and Prometheus runs all of it but the discove
 import re
 import subprocess
 import unittest
-import urllib.parse
 
 import yaml
 
 from cluster import Cluster
-from pod import ROOT, Programs, await_that, free_port
+from pod import ROOT, Programs, await_that, free_port, port_of
 from prometheus_kit import KIT, prometheus_of_cluster, shipped, shipped_configuration
 
 #: The pods that ask to be scraped, by their addresses.
@@ -143,7 +142,7 @@ class Discovery(unittest.TestCase):
             {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
         ]
         with Programs() as programs, Cluster() as cluster:
-            other = urllib.parse.urlsplit(programs.python("text_target.py")).port
+            other = port_of(programs.python("text_target.py"))
             cluster.add("other", "127.0.0.1", {**SCRAPED, "prometheus.io/port": str(other)}, containers=("app",))
             cluster.add("iris", "127.0.0.1", {**SCRAPED, "prometheus.io/port": "9088"})
             cluster.add("of-kserve", "127.0.0.1", {**SCRAPED, **OF_KSERVE, "prometheus.io/port": "9088"}, containers=("app", "queue-proxy"))
