@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qpext::exposition::{
-    End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, ProtobufToText, Relabel,
-    RelabelOpenMetrics, Rules, Splice, TextToProtobuf, Untyped, Verbatim,
+    End, Engine, Escaping, Families, Format, LabelSet, OpenMetricsVersion, Rules, Spelling, TextVersion, Untyped,
+    engine, verbatim,
 };
 
 #[path = "../tests/suite/support/bodies.rs"]
@@ -34,7 +34,10 @@ fn rules() -> Rules {
     )
 }
 
-fn run(mut engine: impl Engine, body: &[u8], out: &mut Vec<u8>) -> u64 {
+const TEXT: Format = Format::Text(TextVersion::V0_0_4);
+const OPEN_METRICS: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
+
+fn run(mut engine: Box<dyn Engine + Send>, body: &[u8], out: &mut Vec<u8>) -> u64 {
     let mut families = Families::default();
     for slice in body.chunks(SLICE) {
         out.clear();
@@ -42,10 +45,10 @@ fn run(mut engine: impl Engine, body: &[u8], out: &mut Vec<u8>) -> u64 {
         black_box(&out);
     }
     engine.finish(End::Whole, &mut families, out);
-    engine.counts().samples
+    engine.progress().counts().samples
 }
 
-fn bench<E: Engine>(criterion: &mut Criterion, name: &str, body: &[u8], engine: impl Fn() -> E) {
+fn bench(criterion: &mut Criterion, name: &str, body: &[u8], engine: impl Fn() -> Box<dyn Engine + Send>) {
     let mut out = Vec::new();
     let mut group = criterion.benchmark_group("engine");
     group.throughput(Throughput::Bytes(body.len() as u64));
@@ -55,7 +58,16 @@ fn bench<E: Engine>(criterion: &mut Criterion, name: &str, body: &[u8], engine: 
     group.finish();
 }
 
-fn engine(criterion: &mut Criterion) {
+/// For a scraper that reads no quoted names where it is text, and any elsewhere.
+fn between(from: Format, format: Format, rules: &Rules) -> Box<dyn Engine + Send> {
+    let escaping = match (from, format) {
+        (Format::Text(_), Format::Text(_)) | (Format::Protobuf, _) => Escaping::Underscores,
+        _ => Escaping::AllowUtf8,
+    };
+    engine(from, Spelling { format, escaping }, rules).expect("it is one of the matrix")
+}
+
+fn lines(criterion: &mut Criterion) {
     let rules = rules();
     for (name, body) in [
         ("text/vllm", bodies::vllm(BODY_BYTES)),
@@ -63,22 +75,24 @@ fn engine(criterion: &mut Criterion) {
         ("text/colliding-labels", bodies::colliding_labels(BODY_BYTES)),
         ("text/many-labels", bodies::many_labels(BODY_BYTES)),
     ] {
-        bench(criterion, name, &body, || Relabel::new(&rules, Names::Underscores));
+        bench(criterion, name, &body, || between(TEXT, TEXT, &rules));
     }
     let text = bodies::vllm(BODY_BYTES);
-    bench(criterion, "text/verbatim", &text, Verbatim::default);
+    bench(criterion, "text/verbatim", &text, || {
+        verbatim(&Rules::default(), Escaping::Underscores)
+    });
     bench(criterion, "text-to-protobuf", &text, || {
-        TextToProtobuf::new(&rules, Names::Utf8)
+        between(TEXT, Format::Protobuf, &rules)
     });
     let open_metrics = bodies::open_metrics(BODY_BYTES);
     bench(criterion, "openmetrics", &open_metrics, || {
-        RelabelOpenMetrics::new(&rules, Names::Utf8)
+        between(OPEN_METRICS, OPEN_METRICS, &rules)
     });
     bench(criterion, "openmetrics-to-text", &open_metrics, || {
-        OpenMetricsToText::new(&rules, Names::Utf8)
+        between(OPEN_METRICS, TEXT, &rules)
     });
     bench(criterion, "openmetrics-to-protobuf", &open_metrics, || {
-        OpenMetricsToProtobuf::new(&rules, Names::Utf8)
+        between(OPEN_METRICS, Format::Protobuf, &rules)
     });
 }
 
@@ -90,13 +104,13 @@ fn messages(criterion: &mut Criterion) {
         ("colliding-labels", protobuf::colliding(BODY_BYTES)),
     ] {
         bench(criterion, &format!("protobuf/{name}"), &body, || {
-            Splice::new(&rules, Names::Underscores)
+            between(Format::Protobuf, Format::Protobuf, &rules)
         });
         bench(criterion, &format!("protobuf-to-text/{name}"), &body, || {
-            ProtobufToText::new(&rules, Names::Underscores)
+            between(Format::Protobuf, TEXT, &rules)
         });
     }
 }
 
-criterion_group!(benches, engine, messages);
+criterion_group!(benches, lines, messages);
 criterion_main!(benches);

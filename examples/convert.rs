@@ -7,8 +7,8 @@ use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
 use qpext::exposition::{
-    DropReason, End, Engine, Families, LabelSet, Names, OpenMetricsToProtobuf, OpenMetricsToText, Relabel,
-    RelabelOpenMetrics, Rules, TextToProtobuf, Untyped,
+    DropReason, End, Escaping, Families, Format, LabelSet, OpenMetricsVersion, Rules, Spelling, TextVersion, Untyped,
+    engine,
 };
 
 const HELP: &str = "\
@@ -16,8 +16,8 @@ Reads a body on standard input and writes what the sidecar makes of it.
 
 Usage: convert --from FORMAT --to FORMAT [--utf8] [--untyped WHAT] [--label NAME=VALUE]...
 
-  --from FORMAT       what is read: text or openmetrics
-  --to FORMAT         what is written: text, openmetrics or protobuf; text is not written as openmetrics
+  --from FORMAT       what is read: text, openmetrics or protobuf
+  --to FORMAT         what is written: text, openmetrics or protobuf; openmetrics is made of openmetrics only
   --utf8              for a scraper that takes any name (escaping=allow-utf-8), not only letters, digits, _ and :
   --untyped WHAT      what becomes of untyped families: convert, drop or keep [keep]
   --label NAME=VALUE  a label to add to each sample; may be given more than once
@@ -29,17 +29,12 @@ What was dropped is told on standard error. A body of OpenMetrics without its # 
 /// A bad argument (`EX_USAGE` in `sysexits.h`).
 const USAGE: u8 = 64;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Text,
-    OpenMetrics,
-    Protobuf,
-}
+const TEXT: Format = Format::Text(TextVersion::V0_0_4);
+const OPEN_METRICS: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
 
 struct Arguments {
     from: Format,
-    to: Format,
-    names: Names,
+    to: Spelling,
     untyped: Untyped,
     labels: LabelSet,
 }
@@ -71,23 +66,24 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let (mut from, mut to, mut names, mut untyped) = (None, None, Names::Underscores, Untyped::Keep);
+    let (mut from, mut to, mut escaping, mut untyped) = (None, None, Escaping::Underscores, Untyped::Keep);
     let mut labels: Vec<(String, String)> = Vec::new();
     while let Some(flag) = arguments.next() {
         match flag.as_str() {
             "--help" => return Ok(None),
             "--utf8" => {
-                names = Names::Utf8;
+                escaping = Escaping::AllowUtf8;
                 continue;
             }
             _ => {}
         }
         let value = arguments.next();
         match (flag.as_str(), value.as_deref()) {
-            ("--from", Some("text")) => from = Some(Format::Text),
-            ("--from", Some("openmetrics")) => from = Some(Format::OpenMetrics),
-            ("--to", Some("text")) => to = Some(Format::Text),
-            ("--to", Some("openmetrics")) => to = Some(Format::OpenMetrics),
+            ("--from", Some("text")) => from = Some(TEXT),
+            ("--from", Some("openmetrics")) => from = Some(OPEN_METRICS),
+            ("--from", Some("protobuf")) => from = Some(Format::Protobuf),
+            ("--to", Some("text")) => to = Some(TEXT),
+            ("--to", Some("openmetrics")) => to = Some(OPEN_METRICS),
             ("--to", Some("protobuf")) => to = Some(Format::Protobuf),
             ("--untyped", Some("convert")) => untyped = Untyped::Convert,
             ("--untyped", Some("drop")) => untyped = Untyped::Drop,
@@ -99,17 +95,16 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
             (_, value) => return Err(format!("unexpected {flag} {}; try --help", value.unwrap_or_default())),
         }
     }
-    let (Some(from), Some(to)) = (from, to) else {
+    let (Some(from), Some(format)) = (from, to) else {
         return Err("--from and --to are needed; try --help".to_owned());
     };
-    if (from, to) == (Format::Text, Format::OpenMetrics) {
-        return Err("text is not written as openmetrics".to_owned());
+    if from != OPEN_METRICS && format == OPEN_METRICS {
+        return Err("openmetrics is made of openmetrics only".to_owned());
     }
     let labels = LabelSet::new(labels).map_err(|error| error.to_string())?;
     Ok(Some(Arguments {
         from,
-        to,
-        names,
+        to: Spelling { format, escaping },
         untyped,
         labels,
     }))
@@ -120,34 +115,27 @@ fn convert(arguments: Arguments) -> io::Result<bool> {
     let Arguments {
         from,
         to,
-        names,
         untyped,
         labels,
     } = arguments;
     let rules = Rules::new(labels, untyped);
-    let mut engine: Box<dyn Engine> = match (from, to) {
-        (Format::OpenMetrics, Format::OpenMetrics) => Box::new(RelabelOpenMetrics::new(&rules, names)),
-        (Format::OpenMetrics, Format::Text) => Box::new(OpenMetricsToText::new(&rules, names)),
-        (Format::OpenMetrics, Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(&rules, names)),
-        (_, Format::Protobuf) => Box::new(TextToProtobuf::new(&rules, names)),
-        (_, _) => Box::new(Relabel::new(&rules, names)),
-    };
+    let mut engine = engine(from, to, &rules).expect("what cannot be written was refused");
     let (mut body, mut out, mut families) = (Vec::new(), Vec::new(), Families::default());
     io::stdin().read_to_end(&mut body)?;
     engine.push(&body, &mut families, &mut out);
     engine.finish(End::Whole, &mut families, &mut out);
-    if to == Format::OpenMetrics {
+    if to.format == OPEN_METRICS {
         out.extend_from_slice(b"# EOF\n");
     }
     io::stdout().write_all(&out)?;
-    let counts = engine.counts();
+    let counts = engine.progress().counts();
     for reason in DropReason::ALL {
         if counts.dropped(reason) > 0 {
             eprintln!("dropped as {}: {}", reason.as_str(), counts.dropped(reason));
         }
     }
     if !engine.is_whole() {
-        eprintln!("no # EOF: the body broke off");
+        eprintln!("no # EOF, or a message is not whole: the body broke off");
     }
     Ok(engine.is_whole())
 }

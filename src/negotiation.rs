@@ -1,7 +1,7 @@
 //! Which formats a scraper takes, which one the targets are asked for, and which one goes out.
 //!
 //! In: the headers of a request, and then what the targets answered. Out: the `Accept` for the targets, a [`Format`] and
-//! the [`Names`] that it may use, and the content type that says so. No I/O, and no header, however odd, is an error:
+//! the [`Escaping`] that it may use, and the content type that says so. No I/O, and no header, however odd, is an error:
 //! what cannot be read is as if it were not there.
 
 pub(crate) mod header;
@@ -9,7 +9,7 @@ pub(crate) mod header;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 
-use crate::exposition::{Format, Names, OpenMetricsVersion, TextVersion};
+use crate::exposition::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
 use header::Element;
 
 const TEXT: &str = "text/plain";
@@ -22,6 +22,12 @@ const DELIMITED: &[u8] = b"delimited";
 
 /// The format that everybody speaks.
 const TEXT_0_0_4: Format = Format::Text(TextVersion::V0_0_4);
+
+/// What everybody reads.
+const PLAIN_TEXT: Spelling = Spelling {
+    format: TEXT_0_0_4,
+    escaping: Escaping::Underscores,
+};
 
 /// Weights for a last resort; the first one below all the others is taken. Three decimals are all that RFC 9110 allows:
 /// below the smallest there is nothing, and coming last has to do.
@@ -40,8 +46,7 @@ pub struct Accepted {
 /// A format, as the scraper named it.
 #[derive(Debug, Clone)]
 struct Entry {
-    format: Format,
-    names: Names,
+    spelling: Spelling,
     weight: f64,
     /// All of it, as it was written.
     text: Vec<u8>,
@@ -85,7 +90,7 @@ impl Accepted {
     /// all must speak it, and must be known to: `all_known` says that no target is still awaited. No target at all speaks
     /// text.
     #[must_use]
-    pub fn choose(&self, answered: &[Format], all_known: bool) -> (Format, Names) {
+    pub fn choose(&self, answered: &[Format], all_known: bool) -> Spelling {
         let protobuf = || {
             self.entry(Format::Protobuf)
                 .filter(|_| answered.contains(&Format::Protobuf))
@@ -96,7 +101,7 @@ impl Accepted {
             self.entry(format).filter(|_| answered.contains(&format))
         };
         let chosen = protobuf().or_else(open_metrics).or_else(text);
-        chosen.map_or((TEXT_0_0_4, Names::Underscores), |entry| (entry.format, entry.names))
+        chosen.map_or(PLAIN_TEXT, |entry| entry.spelling)
     }
 
     /// The newest OpenMetrics that is accepted and no newer than what any target answered in. An older one will do for
@@ -116,11 +121,11 @@ impl Accepted {
     /// Whether nothing but text 0.0.4 is accepted, so that no target need be awaited before the answer begins.
     #[must_use]
     pub fn is_text_only(&self) -> bool {
-        self.entries.iter().all(|entry| entry.format == TEXT_0_0_4)
+        self.entries.iter().all(|entry| entry.spelling.format == TEXT_0_0_4)
     }
 
     fn entry(&self, format: Format) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.format == format)
+        self.entries.iter().find(|entry| entry.spelling.format == format)
     }
 }
 
@@ -140,9 +145,13 @@ impl Entry {
             return None;
         };
         let takes_utf8 = element.parameter("escaping") == Some(b"allow-utf-8") && format != TEXT_0_0_4;
+        let escaping = if takes_utf8 {
+            Escaping::AllowUtf8
+        } else {
+            Escaping::Underscores
+        };
         Some(Self {
-            format,
-            names: if takes_utf8 { Names::Utf8 } else { Names::Underscores },
+            spelling: Spelling { format, escaping },
             weight: element.weight,
             text: element.text.to_owned(),
         })
@@ -194,35 +203,35 @@ pub fn format_of(content_type: Option<&HeaderValue>) -> Option<Format> {
 
 /// The content type of an answer, as prometheus/common writes it (`expfmt/expfmt.go`): what its body is, exactly.
 #[must_use]
-pub fn content_type(format: Format, names: Names) -> HeaderValue {
+pub fn content_type(spelling: Spelling) -> HeaderValue {
     use OpenMetricsVersion::{V0_0_1, V1_0_0};
 
-    HeaderValue::from_static(match (format, names) {
+    HeaderValue::from_static(match (spelling.format, spelling.escaping) {
         // It has but one kind of names, and older scrapers expect these very words.
         (Format::Text(TextVersion::V0_0_4), _) => "text/plain; version=0.0.4; charset=utf-8",
-        (Format::Text(TextVersion::V1_0_0), Names::Utf8) => {
+        (Format::Text(TextVersion::V1_0_0), Escaping::AllowUtf8) => {
             "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
         }
-        (Format::Text(TextVersion::V1_0_0), Names::Underscores) => {
+        (Format::Text(TextVersion::V1_0_0), Escaping::Underscores) => {
             "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
         }
-        (Format::OpenMetrics(V0_0_1), Names::Utf8) => {
+        (Format::OpenMetrics(V0_0_1), Escaping::AllowUtf8) => {
             "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=allow-utf-8"
         }
-        (Format::OpenMetrics(V0_0_1), Names::Underscores) => {
+        (Format::OpenMetrics(V0_0_1), Escaping::Underscores) => {
             "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=underscores"
         }
-        (Format::OpenMetrics(V1_0_0), Names::Utf8) => {
+        (Format::OpenMetrics(V1_0_0), Escaping::AllowUtf8) => {
             "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
         }
-        (Format::OpenMetrics(V1_0_0), Names::Underscores) => {
+        (Format::OpenMetrics(V1_0_0), Escaping::Underscores) => {
             "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
         }
-        (Format::Protobuf, Names::Utf8) => {
+        (Format::Protobuf, Escaping::AllowUtf8) => {
             "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
              escaping=allow-utf-8"
         }
-        (Format::Protobuf, Names::Underscores) => {
+        (Format::Protobuf, Escaping::Underscores) => {
             "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
              escaping=underscores"
         }

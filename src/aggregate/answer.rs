@@ -9,11 +9,11 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::{Instant, Sleep};
 
-use super::stream::{Step, engine};
+use super::stream::Step;
 use super::target::{State, TargetScrape};
 use super::{FRAME, FRAME_CAPACITY, Failure};
 use crate::budget::Budget;
-use crate::exposition::{End, Families, Format, Names, OpenMetricsVersion, Rules};
+use crate::exposition::{End, Families, Format, OpenMetricsVersion, Rules, Spelling, engine};
 use crate::negotiation::{Accepted, content_type};
 use crate::scrape::ScrapeError;
 use crate::telemetry::{Outcome, Telemetry};
@@ -37,7 +37,7 @@ pub struct Answer {
     families: Families,
     accepted: Accepted,
     /// What is written, once that is settled.
-    format: Option<(Format, Names)>,
+    spelling: Option<Spelling>,
     /// Something of a target was written.
     has_output: bool,
     /// Everything is written, the end mark too.
@@ -68,7 +68,7 @@ impl Answer {
             scrapes,
             current: 0,
             accepted,
-            format: None,
+            spelling: None,
             has_output: false,
             has_ended: false,
             first_piece: None,
@@ -92,8 +92,7 @@ impl Answer {
     /// What the answer is: text 0.0.4, as long as no target told of more.
     #[must_use]
     pub fn content_type(&self) -> HeaderValue {
-        let (format, names) = self.format.unwrap_or_else(|| self.accepted.choose(&[], false));
-        content_type(format, names)
+        content_type(self.spelling.unwrap_or_else(|| self.accepted.choose(&[], false)))
     }
 
     /// Whose turn it was in what was written so far, from the beginning on.
@@ -119,9 +118,9 @@ impl Answer {
     fn poll_heads(&mut self, cx: &mut Context<'_>) {
         for scrape in &mut self.scrapes[self.current..] {
             if scrape.poll_head(cx).is_ready()
-                && let Some((format, names)) = self.format
+                && let Some(spelling) = self.spelling
             {
-                scrape.open(format, names);
+                scrape.open(spelling);
             }
         }
     }
@@ -129,7 +128,7 @@ impl Answer {
     /// Settles the answer's format once every head is in, or has been waited for long enough; at once where the scraper
     /// takes but one.
     fn poll_format(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.format.is_some() {
+        if self.spelling.is_some() {
             return Poll::Ready(());
         }
         let heard = self.scrapes.iter().filter_map(|scrape| match &scrape.state {
@@ -149,10 +148,10 @@ impl Answer {
                 return Poll::Pending;
             }
         }
-        let (format, names) = self.accepted.choose(&heard, !awaits_any);
-        self.format = Some((format, names));
+        let spelling = self.accepted.choose(&heard, !awaits_any);
+        self.spelling = Some(spelling);
         for scrape in &mut self.scrapes {
-            scrape.open(format, names);
+            scrape.open(spelling);
         }
         Poll::Ready(())
     }
@@ -218,7 +217,7 @@ impl Answer {
         };
         let other = other + 1;
         for scrape in &mut waiting[..other] {
-            scrape.lose_turn(self.format);
+            scrape.lose_turn();
         }
         waiting.rotate_left(other);
         true
@@ -254,24 +253,24 @@ impl Answer {
         if !has_output && self.failures().is_some() {
             return;
         }
-        let Some((format, names)) = self.format else { return };
+        let Some(spelling) = self.spelling else { return };
         if let Some(rules) = self.own_rules.take() {
-            self.write_own_metrics(&rules, format, names);
+            self.write_own_metrics(&rules, spelling);
         }
-        if let Format::OpenMetrics(_) = format {
+        if let Format::OpenMetrics(_) = spelling.format {
             self.out.extend_from_slice(b"# EOF\n");
         }
     }
 
     /// Writes the sidecar's own metrics as if they came from one more target, which speaks OpenMetrics.
-    fn write_own_metrics(&mut self, rules: &Rules, format: Format, names: Names) {
+    fn write_own_metrics(&mut self, rules: &Rules, spelling: Spelling) {
         let mut outcomes: Vec<Option<Outcome>> = self.scrapes.iter().map(|_| None).collect();
         for scrape in &self.scrapes {
             outcomes[scrape.index] = scrape.outcome().cloned();
         }
         let body = self.telemetry.exposition(outcomes);
-        let mut engine = engine(Format::OpenMetrics(OpenMetricsVersion::V1_0_0), format, rules, names)
-            .expect("OpenMetrics becomes anything");
+        let own = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
+        let mut engine = engine(own, spelling, rules).expect("OpenMetrics becomes anything");
         self.turn_to(self.scrapes.len());
         engine.push(body.as_bytes(), &mut self.families, &mut self.out);
         engine.finish(End::Whole, &mut self.families, &mut self.out);

@@ -1,16 +1,12 @@
 //! One target's body on its way through the engine.
 
-use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Plan, SLICE};
-use crate::exposition::{
-    self, End, Families, Format, Names, OpenMetricsToProtobuf, OpenMetricsToText, ProtobufToText, Relabel,
-    RelabelOpenMetrics, Rules, Splice, TextToProtobuf, TextVersion, Verbatim,
-};
+use crate::exposition::{End, Engine, Escaping, Families, Format, Spelling, TextVersion, engine, verbatim};
 use crate::scrape::{ScrapeError, Scraped, TargetBody};
 use crate::telemetry::Outcome;
 
@@ -18,7 +14,7 @@ use crate::telemetry::Outcome;
 pub(super) struct Stream {
     body: TargetBody,
     format: Format,
-    engine: Engine,
+    engine: Box<dyn Engine + Send>,
     /// How a body ends that ends well.
     good_end: End,
     /// The samples that the engine lets through; any number, if it has no limit.
@@ -33,13 +29,6 @@ pub(super) struct Stream {
     ended: Option<Result<(), ScrapeError>>,
 }
 
-/// What a body goes through.
-enum Engine {
-    /// Byte for byte, as long as the body has its turn.
-    Verbatim(Verbatim),
-    Checked(Box<dyn exposition::Engine + Send>),
-}
-
 /// What a step through a body came to.
 pub(super) enum Step {
     Progress,
@@ -49,41 +38,21 @@ pub(super) enum Step {
     End(Result<(), ScrapeError>),
 }
 
-/// The engine that reads `from` and writes `to`. OpenMetrics is made of OpenMetrics only, which is why it is chosen only
-/// where nothing else can come.
-pub(super) fn engine(
-    from: Format,
-    to: Format,
-    rules: &Rules,
-    names: Names,
-) -> Option<Box<dyn exposition::Engine + Send>> {
-    Some(match (from, to) {
-        (Format::Text(_), Format::Text(_)) => Box::new(Relabel::new(rules, names)),
-        (Format::Text(_), Format::Protobuf) => Box::new(TextToProtobuf::new(rules, names)),
-        (Format::OpenMetrics(_), Format::Text(_)) => Box::new(OpenMetricsToText::new(rules, names)),
-        (Format::OpenMetrics(_), Format::OpenMetrics(_)) => Box::new(RelabelOpenMetrics::new(rules, names)),
-        (Format::OpenMetrics(_), Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(rules, names)),
-        (Format::Protobuf, Format::Text(_)) => Box::new(ProtobufToText::new(rules, names)),
-        (Format::Protobuf, Format::Protobuf) => Box::new(Splice::new(rules, names)),
-        (Format::Text(_) | Format::Protobuf, Format::OpenMetrics(_)) => return None,
-    })
-}
-
 impl Stream {
     /// A body that is to be written in this format; `None` if it cannot be. `is_late` says that another target went
     /// before it.
-    pub(super) fn open(scraped: Scraped, plan: &Plan, is_late: bool, to: Format, names: Names) -> Option<Self> {
+    pub(super) fn open(scraped: Scraped, plan: &Plan, is_late: bool, to: Spelling) -> Option<Self> {
         let from = scraped.format;
-        let is_plain = match (from, to) {
+        let is_plain = match (from, to.format) {
             (Format::Text(TextVersion::V0_0_4), Format::Text(_)) => true,
-            (Format::Text(_), Format::Text(_)) => from == to && names == Names::Utf8,
+            (Format::Text(_), Format::Text(_)) => from == to.format && to.escaping == Escaping::AllowUtf8,
             _ => false,
         };
         // Behind another target it would repeat metadata that the answer already holds.
         let engine = if plan.is_verbatim && is_plain && !is_late {
-            Engine::Verbatim(Verbatim::new(plan.rules.sample_limit))
+            verbatim(&plan.rules, to.escaping)
         } else {
-            Engine::Checked(engine(from, to, &plan.rules, names)?)
+            engine(from, to, &plan.rules)?
         };
         Some(Self {
             body: scraped.body,
@@ -104,19 +73,19 @@ impl Stream {
 
     /// Goes on with a body that was passed on byte for byte as with one that is checked: another target goes before the
     /// rest of it.
-    pub(super) fn check_the_rest(&mut self, names: Names) {
-        if let Engine::Verbatim(engine) = &mut self.engine {
-            self.engine = Engine::Checked(Box::new(std::mem::take(engine).into_checked(names)));
+    pub(super) fn check_the_rest(&mut self) {
+        if let Some(rest) = self.engine.check_the_rest() {
+            self.engine = rest;
         }
     }
 
     /// Notes what came of it until now.
     pub(super) fn report(&self, now: Instant, outcome: &mut Outcome) {
         outcome.duration += self.turn_began.map_or(std::time::Duration::ZERO, |began| now - began);
-        outcome.counts = self.engine.counts();
+        outcome.counts = self.engine.progress().counts();
         outcome.body_bytes = self.body_bytes;
         outcome.format = Some(self.format);
-        outcome.offence = self.engine.first_offence().cloned();
+        outcome.offence = self.engine.progress().first_offence().cloned();
     }
 
     /// Reads, if everything that was read has been pushed.
@@ -146,7 +115,7 @@ impl Stream {
         if !self.chunk.is_empty() {
             let slice = self.chunk.split_to(SLICE.min(self.chunk.len()));
             self.engine.push(&slice, families, out);
-            if self.engine.is_over_limit() {
+            if self.engine.progress().is_over_limit() {
                 self.engine.finish(End::BrokenOff, families, out);
                 return Step::End(Err(ScrapeError::SampleLimit(self.sample_limit)));
             }
@@ -165,33 +134,12 @@ impl Stream {
         };
         let end = if ended.is_ok() { self.good_end } else { End::BrokenOff };
         self.engine.finish(end, families, out);
-        if self.engine.is_over_limit() {
+        if self.engine.progress().is_over_limit() {
             return Step::End(Err(ScrapeError::SampleLimit(self.sample_limit)));
         }
         if ended.is_ok() && !self.engine.is_whole() {
             return Step::End(Err(ScrapeError::NoEnd));
         }
         Step::End(ended)
-    }
-}
-
-/// The engine, whichever it is.
-impl Deref for Engine {
-    type Target = dyn exposition::Engine;
-
-    fn deref(&self) -> &Self::Target {
-        match self {
-            Self::Verbatim(engine) => engine,
-            Self::Checked(engine) => &**engine,
-        }
-    }
-}
-
-impl DerefMut for Engine {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        match self {
-            Self::Verbatim(engine) => engine,
-            Self::Checked(engine) => &mut **engine,
-        }
     }
 }

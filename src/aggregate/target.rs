@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::stream::Stream;
 use super::{Failure, Plan};
 use crate::budget::Budget;
-use crate::exposition::{Counts, Format, Names};
+use crate::exposition::{Counts, Spelling};
 use crate::negotiation::content_type;
 use crate::scrape::{ScrapeError, Scraped};
 use crate::telemetry::{Change, Outcome, Telemetry};
@@ -73,14 +73,15 @@ impl TargetScrape {
     }
 
     /// Opens its body, if its head is in: the answer's format is settled.
-    pub(super) fn open(&mut self, format: Format, names: Names) {
+    pub(super) fn open(&mut self, to: Spelling) {
         let State::Heard(scraped) = &mut self.state else { return };
         let Some(scraped) = scraped.take() else { return };
         let from = scraped.format;
-        match Stream::open(*scraped, &self.plan, self.lost_its_turn, format, names) {
+        match Stream::open(*scraped, &self.plan, self.lost_its_turn, to) {
             Some(stream) => self.state = State::Alive(Box::new(stream)),
             None => {
-                let answered = String::from_utf8_lossy(content_type(from, names).as_bytes()).into_owned();
+                let answered =
+                    String::from_utf8_lossy(content_type(Spelling { format: from, ..to }).as_bytes()).into_owned();
                 self.end(Err(ScrapeError::ContentType(answered)));
             }
         }
@@ -95,11 +96,10 @@ impl TargetScrape {
     }
 
     /// Another target goes before it.
-    pub(super) fn lose_turn(&mut self, format: Option<(Format, Names)>) {
+    pub(super) fn lose_turn(&mut self) {
         self.lost_its_turn = true;
-        let names = format.map_or(Names::Underscores, |(_, names)| names);
         if let State::Alive(stream) = &mut self.state {
-            stream.check_the_rest(names);
+            stream.check_the_rest();
         }
     }
 

@@ -1,9 +1,13 @@
 //! What every engine does, whatever it reads and writes.
 
-use super::counts::Counts;
 use super::families::Families;
+use super::format::{Escaping, Format, Spelling};
 use super::lines::End;
-use super::tally::Offence;
+use super::protobuf::{ProtobufToText, Splice};
+use super::relabel::{OpenMetricsToProtobuf, OpenMetricsToText, Relabel, RelabelOpenMetrics, TextToProtobuf};
+use super::rules::Rules;
+use super::tally::Tally;
+use super::verbatim::Verbatim;
 
 /// A push parser for one body: chunks go in, cut anywhere; what comes of them is appended to a buffer.
 pub trait Engine {
@@ -20,27 +24,34 @@ pub trait Engine {
     }
 
     /// What came of the body so far.
-    fn counts(&self) -> Counts;
+    fn progress(&self) -> &Tally;
 
-    /// The first line of the body that was dropped and is a loss.
-    ///
-    /// There may be losses and no such line: where lines are written as protobuf, two buckets of one bound are found only
-    /// when their family ends, and so is a time at which nothing was created.
-    fn first_offence(&self) -> Option<&Offence>;
-
-    /// Whether the body has more samples than [`Rules::sample_limit`](super::Rules::sample_limit) allows. Everything from
-    /// the first of them on is left out and counted nowhere, and [`Self::is_whole`] tells nothing any more. What was
-    /// written is a valid exposition.
-    ///
-    /// A sample is beyond the limit if there is no fault in it, and neither the filter nor the rule for untyped families
-    /// drops it. Where samples are put together, the cut is made where nothing false is told:
-    ///
-    /// * protobuf written as text: in front of the metric, a histogram say, not all of whose lines have room;
-    /// * lines written as protobuf: in front of the histograms or the summaries of the family whose next line has no room,
-    ///   because nobody can tell which of them lack a part.
-    ///
-    /// There, fewer samples are written than are allowed.
-    fn is_over_limit(&self) -> bool {
-        false
+    /// The engine for the rest of a body whose turn is over, if that is another one: what was passed on as it came is checked
+    /// from here on, because by now the answer may hold the metadata that follows. This one has ended then.
+    fn check_the_rest(&mut self) -> Option<Box<dyn Engine + Send>> {
+        None
     }
+}
+
+/// The engine that reads `from` and writes `to`. `None` where none is promised: OpenMetrics is made of OpenMetrics only,
+/// so it is chosen only where nothing else can come.
+#[must_use]
+pub fn engine(from: Format, to: Spelling, rules: &Rules) -> Option<Box<dyn Engine + Send>> {
+    let Spelling { format, escaping } = to;
+    Some(match (from, format) {
+        (Format::Text(_), Format::Text(_)) => Box::new(Relabel::new(rules, escaping)),
+        (Format::Text(_), Format::Protobuf) => Box::new(TextToProtobuf::new(rules, escaping)),
+        (Format::OpenMetrics(_), Format::Text(_)) => Box::new(OpenMetricsToText::new(rules, escaping)),
+        (Format::OpenMetrics(_), Format::OpenMetrics(_)) => Box::new(RelabelOpenMetrics::new(rules, escaping)),
+        (Format::OpenMetrics(_), Format::Protobuf) => Box::new(OpenMetricsToProtobuf::new(rules, escaping)),
+        (Format::Protobuf, Format::Text(_)) => Box::new(ProtobufToText::new(rules, escaping)),
+        (Format::Protobuf, Format::Protobuf) => Box::new(Splice::new(rules, escaping)),
+        (Format::Text(_) | Format::Protobuf, Format::OpenMetrics(_)) => return None,
+    })
+}
+
+/// The engine that passes text on as it comes, up to a number of samples. `escaping` is for what is checked later.
+#[must_use]
+pub fn verbatim(rules: &Rules, escaping: Escaping) -> Box<dyn Engine + Send> {
+    Box::new(Verbatim::new(rules.sample_limit, escaping))
 }

@@ -33,12 +33,21 @@ pub enum OpenMetricsVersion {
 
 /// Which metric and label names an answer may use (the `escaping` parameter of its media type).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Names {
+pub enum Escaping {
     /// Any that is not empty (`escaping=allow-utf-8`).
-    Utf8,
+    AllowUtf8,
     /// Letters, digits, underscores and, in metric names, colons; every other character becomes an underscore
     /// (`escaping=underscores`).
     Underscores,
+}
+
+/// What an answer is written in: a format, and how names are written in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Spelling {
+    /// The format.
+    pub format: Format,
+    /// Which names it may use.
+    pub escaping: Escaping,
 }
 
 /// The format and its version, in words.

@@ -3,26 +3,22 @@
 //! This room knows bytes only: no socket, no clock, no log. One answer is made of the bodies of several targets, one
 //! after the other; what they share is [`Families`], so that each family's metadata stands in the answer once.
 //!
-//! [`Verbatim`] passes a body on byte for byte (the queue-proxy's text). The others check every line or message of a body
-//! and do to it what the [`Rules`] say: they add a [`LabelSet`] to its samples (the application's), leave out families that a
-//! [`Filter`] does not let through, and end where there are too many samples:
-//!
-//! | in, out     | text                  | OpenMetrics            | protobuf                   |
-//! |-------------|-----------------------|------------------------|----------------------------|
-//! | text        | [`Relabel`]           |                        | [`TextToProtobuf`]         |
-//! | OpenMetrics | [`OpenMetricsToText`] | [`RelabelOpenMetrics`] | [`OpenMetricsToProtobuf`]  |
-//! | protobuf    | [`ProtobufToText`]    |                        | [`Splice`]                 |
-//!
-//! The five that read lines are one engine, `relabel`, with a `dialect` for what it reads and an `output` for what it
-//! writes. All are push parsers, an [`Engine`] each: chunks go in, cut anywhere; whole lines or messages come out. They
-//! hold one line at most, and one family where messages are read or written.
+//! [`verbatim`] passes a body on byte for byte (the queue-proxy's text). Those of [`engine`] check every line or message of a
+//! body and do to it what the [`Rules`] say: they add a [`LabelSet`] to its samples (the application's), leave out families
+//! that a [`Filter`] does not let through, and end where there are too many samples. All are push parsers, an [`Engine`] each:
+//! chunks go in, cut anywhere; whole lines or messages come out. They hold one line at most, and one family where messages
+//! are read or written.
 //!
 //! ```
-//! use qpext::exposition::{End, Engine, Families, LabelSet, Names, Relabel, Rules, Untyped};
+//! use qpext::exposition::{
+//!     End, Escaping, Families, Format, LabelSet, Rules, Spelling, TextVersion, Untyped, engine,
+//! };
 //!
 //! let rules = Rules::new(LabelSet::new([("service_name", "iris")])?, Untyped::Convert);
+//! let text = Format::Text(TextVersion::V0_0_4);
+//! let to = Spelling { format: text, escaping: Escaping::Underscores };
 //! let mut families = Families::default();
-//! let mut app = Relabel::new(&rules, Names::Underscores);
+//! let mut app = engine(text, to, &rules).expect("text becomes text");
 //! let mut out = Vec::new();
 //! app.push(b"# TYPE requests counter\nrequests{path=\"/v1/{name}\"} 4", &mut families, &mut out);
 //! app.push(b"2\nnot a sample\n", &mut families, &mut out);
@@ -30,7 +26,7 @@
 //!
 //! let expected = "# TYPE requests counter\nrequests{path=\"/v1/{name}\",service_name=\"iris\"} 42\n";
 //! assert_eq!(out, expected.as_bytes());
-//! assert_eq!(app.counts().dropped_in_all(), 1);
+//! assert_eq!(app.progress().counts().dropped_in_all(), 1);
 //! # Ok::<(), qpext::exposition::LabelError>(())
 //! ```
 
@@ -59,17 +55,15 @@ mod value;
 mod verbatim;
 
 pub use counts::{Counts, DropReason};
-pub use engine::Engine;
+pub use engine::{Engine, engine, verbatim};
 pub use families::{Conflict, Families, Types};
 pub use filter::Filter;
-pub use format::{Format, Names, OpenMetricsVersion, TextVersion};
+pub use format::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
 pub use labels::{LabelError, LabelSet};
 pub use lines::{End, MAX_LINE};
 pub use printable::printable;
-pub use protobuf::{MAX_FAMILY, ProtobufToText, Splice};
-pub use relabel::{OpenMetricsToProtobuf, OpenMetricsToText, Relabel, RelabelOpenMetrics, TextToProtobuf};
+pub use protobuf::MAX_FAMILY;
 pub use review::{Remark, RemarkKind, Review, ReviewOpenMetrics, ReviewText};
 pub use rules::Rules;
-pub use tally::{MAX_QUOTED, Offence};
+pub use tally::{MAX_QUOTED, Offence, Tally};
 pub use untyped::Untyped;
-pub use verbatim::Verbatim;

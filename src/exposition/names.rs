@@ -1,4 +1,4 @@
-//! Names outside the old character set, and how they are written for a scraper that reads only that.
+//! Escaping outside the old character set, and how they are written for a scraper that reads only that.
 //!
 //! The scheme is `UnderscoreEscaping` of prometheus/common (`model/metric.go`), except that a label's colon is escaped,
 //! too: there it is kept, and old readers reject it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::counts::DropReason;
 use super::dialect::{Dialect, Exemplar, milliseconds};
 use super::families::{Families, Full};
-use super::format::Names;
+use super::format::Escaping;
 use super::labels::{EXPORTED, LabelSet};
 use super::lines::text_of;
 use super::metadata::{Keyword, Metadata, MetricType, is_unit_of};
@@ -24,7 +24,7 @@ pub trait Output: std::fmt::Debug {
     const IS_OPEN_METRICS: bool;
 
     /// An output that adds these labels.
-    fn new(labels: Arc<LabelSet>, names: Names) -> Self;
+    fn new(labels: Arc<LabelSet>, names: Escaping) -> Self;
 
     /// The type that an untyped family is given.
     fn sanitized(kind: MetricType) -> MetricType {
@@ -176,7 +176,7 @@ impl<'a> Family<'a> {
 #[derive(Debug)]
 pub struct LineOutput<F> {
     labels: Arc<LabelSet>,
-    names: Names,
+    names: Escaping,
     /// The names that labels of the sample being written were given instead of their own, each with a comma behind it.
     given: Vec<u8>,
     /// The name under which the family being announced is written.
@@ -188,7 +188,7 @@ impl<F: Dialect> Output for LineOutput<F> {
     const WRITES_WHOLE_FAMILIES: bool = false;
     const IS_OPEN_METRICS: bool = F::IS_OPEN_METRICS;
 
-    fn new(labels: Arc<LabelSet>, names: Names) -> Self {
+    fn new(labels: Arc<LabelSet>, names: Escaping) -> Self {
         Self {
             labels,
             names,
@@ -275,7 +275,7 @@ impl<F: Dialect> Output for LineOutput<F> {
         out: &mut Vec<u8>,
     ) -> Result<Written, DropReason> {
         let (tail, lost_exemplar) = Tail::of::<D, F>(line, sample, self.names)?;
-        if sample.has_quoted_name && self.names == Names::Underscores {
+        if sample.has_quoted_name && self.names == Escaping::Underscores {
             self.write_escaped(line, sample, scanner, out)?;
             tail.write(line, out);
         } else {
@@ -365,7 +365,7 @@ impl<F: Dialect> LineOutput<F> {
 
     fn write_metadata(&self, metadata: Metadata, line: &[u8], family: &Family<'_>, out: &mut Vec<u8>) {
         let name = metadata.name;
-        let is_escaped = name.is_quoted && self.names == Names::Underscores;
+        let is_escaped = name.is_quoted && self.names == Escaping::Underscores;
         if is_escaped {
             out.extend_from_slice(&line[..name.start - 1]);
             write_family_name(family, self.names, out);
@@ -397,7 +397,7 @@ struct Tail {
 impl Tail {
     #[inline(always)]
     /// The tail, and whether it lacks the exemplar that it should have.
-    fn of<D: Dialect, F: Dialect>(line: &[u8], sample: &Sample, names: Names) -> Result<(Self, bool), DropReason> {
+    fn of<D: Dialect, F: Dialect>(line: &[u8], sample: &Sample, names: Escaping) -> Result<(Self, bool), DropReason> {
         let start = match sample.labels {
             Labels::Absent => sample.name.end,
             Labels::Braces { close, .. } => close,
@@ -411,7 +411,8 @@ impl Tail {
         let lost_exemplar = match sample.numbers.exemplar {
             Exemplar::Absent => None,
             Exemplar::At { start, has_quoted_name } => {
-                let is_read = names == Names::Utf8 || (!has_quoted_name && may_have_exemplar(sample.name.of(line)));
+                let is_read =
+                    names == Escaping::AllowUtf8 || (!has_quoted_name && may_have_exemplar(sample.name.of(line)));
                 // In text it goes, whoever reads it.
                 (F::IS_OPEN_METRICS && !is_read).then_some(start)
             }
@@ -450,7 +451,7 @@ fn may_have_exemplar(name: &[u8]) -> bool {
     let ends_well = |name: &[u8]| name.ends_with(b"_total") || name.ends_with(b"_bucket");
     ends_well(name) || {
         let mut escaped = Vec::new();
-        write_metric_name(name, Names::Underscores, &mut escaped);
+        write_metric_name(name, Escaping::Underscores, &mut escaped);
         ends_well(&escaped)
     }
 }
@@ -465,8 +466,8 @@ fn word<F: Dialect>(kind: MetricType) -> &'static str {
 }
 
 /// Writes a family's name as metadata lines have it.
-fn write_family_name(family: &Family<'_>, names: Names, out: &mut Vec<u8>) {
-    let quote = (names == Names::Utf8 && !is_old_metric_name(family.stem)).then_some(b'"');
+fn write_family_name(family: &Family<'_>, names: Escaping, out: &mut Vec<u8>) {
+    let quote = (names == Escaping::AllowUtf8 && !is_old_metric_name(family.stem)).then_some(b'"');
     out.extend(quote);
     write_metric_name(family.stem, names, out);
     out.extend_from_slice(family.suffix.as_bytes());
@@ -474,10 +475,10 @@ fn write_family_name(family: &Family<'_>, names: Names, out: &mut Vec<u8>) {
 }
 
 /// Writes a metric's name, which came between quotes or without, for this scraper, without quotes.
-fn write_metric_name(name: &[u8], names: Names, out: &mut Vec<u8>) {
+fn write_metric_name(name: &[u8], names: Escaping, out: &mut Vec<u8>) {
     match names {
-        Names::Utf8 => out.extend_from_slice(name),
-        Names::Underscores => escape_quoted(name, is_old_metric_name, escape_metric_name, out),
+        Escaping::AllowUtf8 => out.extend_from_slice(name),
+        Escaping::Underscores => escape_quoted(name, is_old_metric_name, escape_metric_name, out),
     }
 }
 
@@ -492,11 +493,11 @@ fn escape_quoted(name: &[u8], is_old: fn(&[u8]) -> bool, escape: fn(&str, &mut V
 }
 
 /// A label's name as this scraper is to read it, without quotes or escapes.
-pub(super) fn final_name(label: Label, line: &[u8], names: Names) -> Vec<u8> {
+pub(super) fn final_name(label: Label, line: &[u8], names: Escaping) -> Vec<u8> {
     let mut name = Vec::new();
     match names {
-        Names::Utf8 => unescape(label.name(line), &mut name),
-        Names::Underscores => escape_quoted(label.name(line), is_old_label_name, escape_label_name, &mut name),
+        Escaping::AllowUtf8 => unescape(label.name(line), &mut name),
+        Escaping::Underscores => escape_quoted(label.name(line), is_old_label_name, escape_label_name, &mut name),
     }
     name
 }
@@ -510,7 +511,7 @@ pub(super) fn final_names(
     line: &[u8],
     labels: &[Label],
     added: &LabelSet,
-    names: Names,
+    names: Escaping,
 ) -> Result<Vec<Vec<u8>>, DropReason> {
     let mut own: Vec<Vec<u8>> = labels.iter().map(|label| final_name(*label, line, names)).collect();
     if !are_unique(&own) {
@@ -537,10 +538,10 @@ pub(super) fn are_unique(names: &[Vec<u8>]) -> bool {
 }
 
 /// Appends a metric's name as this scraper is to read it, without quotes or escapes.
-pub(super) fn put_metric_name(name: &[u8], names: Names, out: &mut Vec<u8>) {
+pub(super) fn put_metric_name(name: &[u8], names: Escaping, out: &mut Vec<u8>) {
     match names {
-        Names::Utf8 => unescape(name, out),
-        Names::Underscores => write_metric_name(name, names, out),
+        Escaping::AllowUtf8 => unescape(name, out),
+        Escaping::Underscores => write_metric_name(name, names, out),
     }
 }
 

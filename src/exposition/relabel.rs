@@ -13,19 +13,19 @@
 use std::sync::Arc;
 
 use super::chars::skip_blanks;
-use super::counts::{Counts, DropReason};
+use super::counts::DropReason;
 use super::dialect::{Dialect, OpenMetrics, Text};
 use super::engine::Engine;
 use super::families::{Families, Full};
 use super::filter::Filter;
-use super::format::Names;
+use super::format::Escaping;
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
 use super::output::{Family, LineOutput, Lost, Output, Part};
 use super::protobuf::MessageOutput;
 use super::rules::Rules;
 use super::sample::Scanner;
-use super::tally::{Offence, Tally};
+use super::tally::Tally;
 use super::untyped::{Fate, Untyped};
 
 /// An engine for text that is written as text.
@@ -55,7 +55,7 @@ pub struct Rewrite<D, O> {
 impl<D: Dialect, O: Output> Rewrite<D, O> {
     /// An engine for one body. `names` says which names the scraper takes.
     #[must_use]
-    pub fn new(rules: &Rules, names: Names) -> Self {
+    pub fn new(rules: &Rules, names: Escaping) -> Self {
         Self {
             lines: Lines::default(),
             body: Body {
@@ -72,7 +72,7 @@ impl<D: Dialect, O: Output> Rewrite<D, O> {
     }
 
     /// An engine that checks and adds nothing, for the rest of a body: its lines from one that may have begun.
-    pub(super) fn continuing(lines: Lines, tally: Tally, names: Names) -> Self {
+    pub(super) fn continuing(lines: Lines, tally: Tally, names: Escaping) -> Self {
         let mut rest = Self::new(&Rules::default(), names);
         rest.lines = lines;
         rest.body.has_ended = tally.is_over_limit();
@@ -109,16 +109,8 @@ impl<D: Dialect, O: Output> Engine for Rewrite<D, O> {
         !D::IS_OPEN_METRICS || self.body.has_ended
     }
 
-    fn counts(&self) -> Counts {
-        self.body.tally.counts()
-    }
-
-    fn first_offence(&self) -> Option<&Offence> {
-        self.body.tally.first_offence()
-    }
-
-    fn is_over_limit(&self) -> bool {
-        self.body.tally.is_over_limit()
+    fn progress(&self) -> &Tally {
+        &self.body.tally
     }
 }
 

@@ -51,11 +51,18 @@ impl Tally {
         self.number += 1;
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    /// What was written and dropped.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    pub(super) fn first_offence(&self) -> Option<&Offence> {
+    /// The first line of the body that was dropped and is a loss.
+    ///
+    /// There may be losses and no such line: where lines are written as protobuf, two buckets of one bound are found only
+    /// when their family ends, and so is a time at which nothing was created.
+    #[must_use]
+    pub fn first_offence(&self) -> Option<&Offence> {
         self.first_offence.as_ref()
     }
 
@@ -74,7 +81,20 @@ impl Tally {
         self.is_over_limit = true;
     }
 
-    pub(super) fn is_over_limit(&self) -> bool {
+    /// Whether the body has more samples than [`Rules::sample_limit`](super::Rules::sample_limit) allows. Everything from
+    /// the first of them on is left out and counted nowhere, and [`Engine::is_whole`](super::Engine::is_whole) tells nothing
+    /// any more. What was written is a valid exposition.
+    ///
+    /// A sample is beyond the limit if there is no fault in it, and neither the filter nor the rule for untyped families
+    /// drops it. Where samples are put together, the cut is made where nothing false is told:
+    ///
+    /// * protobuf written as text: in front of the metric, a histogram say, not all of whose lines have room;
+    /// * lines written as protobuf: in front of the histograms or the summaries of the family whose next line has no room,
+    ///   because nobody can tell which of them lack a part.
+    ///
+    /// There, fewer samples are written than are allowed.
+    #[must_use]
+    pub fn is_over_limit(&self) -> bool {
         self.is_over_limit
     }
 

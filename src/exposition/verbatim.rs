@@ -5,20 +5,21 @@
 use super::chars::{metric_name_end, skip_blanks};
 use std::num::NonZeroU64;
 
-use super::counts::{Counts, DropReason};
+use super::counts::DropReason;
 use super::dialect::Text;
 use super::engine::Engine;
 use super::families::Families;
-use super::format::Names;
+use super::format::Escaping;
 use super::lines::{End, Lines, TooLong, text_of};
 use super::metadata::{Keyword, Line, Metadata, MetricType};
 use super::relabel::Relabel;
 use super::sample::quoted_name;
-use super::tally::{Offence, Tally};
+use super::tally::Tally;
 
 /// Passes a text body on verbatim; adds a missing final newline. A sample is a line that is neither blank nor a comment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verbatim {
+    escaping: Escaping,
     lines: Lines,
     notes: Notes,
 }
@@ -33,8 +34,9 @@ struct Notes {
 impl Verbatim {
     /// An engine for one body, of which at most so many samples are passed on.
     #[must_use]
-    pub fn new(sample_limit: Option<NonZeroU64>) -> Self {
+    pub fn new(sample_limit: Option<NonZeroU64>, escaping: Escaping) -> Self {
         Self {
+            escaping,
             lines: Lines::default(),
             notes: Notes {
                 tally: Tally::new(sample_limit),
@@ -42,18 +44,11 @@ impl Verbatim {
             },
         }
     }
-
-    /// Goes on with the body as one that is checked, from the line that has begun: what the answer holds by now, this
-    /// body's later lines may repeat. The samples and the lines so far count on.
-    #[must_use]
-    pub fn into_checked(self, names: Names) -> Relabel {
-        Relabel::continuing(self.lines, self.notes.tally, names)
-    }
 }
 
 impl Engine for Verbatim {
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
-        let Self { lines, notes } = self;
+        let Self { lines, notes, .. } = self;
         if notes.tally.is_over_limit() {
             return;
         }
@@ -61,20 +56,18 @@ impl Engine for Verbatim {
     }
 
     fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {
-        let Self { lines, notes } = self;
+        let Self { lines, notes, .. } = self;
         lines.finish(end, |line| notes.pass(line, families, out));
     }
 
-    fn counts(&self) -> Counts {
-        self.notes.tally.counts()
+    fn progress(&self) -> &Tally {
+        &self.notes.tally
     }
 
-    fn first_offence(&self) -> Option<&Offence> {
-        self.notes.tally.first_offence()
-    }
-
-    fn is_over_limit(&self) -> bool {
-        self.notes.tally.is_over_limit()
+    fn check_the_rest(&mut self) -> Option<Box<dyn Engine + Send>> {
+        let Self { escaping, lines, notes } = self;
+        let (lines, tally) = (std::mem::take(lines), std::mem::take(&mut notes.tally));
+        Some(Box::new(Relabel::continuing(lines, tally, *escaping)))
     }
 }
 

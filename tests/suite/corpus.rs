@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use qpext::exposition::{DropReason, End, Names, Untyped};
+use qpext::exposition::{DropReason, End, Escaping, Untyped};
 
 use crate::protobuf::{Setting, USUAL, splice_cut, to_text_cut};
 use crate::protobuf_properties::rename;
@@ -128,7 +128,7 @@ fn nothing_of_a_valid_open_metrics_body_is_lost() {
     for path in valid_open_metrics_bodies(&corpus) {
         let shown = path.display();
         let body = fs::read(&path).expect("a file");
-        let before = open_metrics::read(&body, Names::Utf8).unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let before = open_metrics::read(&body, Escaping::AllowUtf8).unwrap_or_else(|error| panic!("{shown}: {error}"));
         for cell in OPEN_METRICS_CELLS {
             let converted = cell.convert(&body, Untyped::Keep, Cut::Whole, End::Whole);
             let after = cell.to.read(&converted.out, cell.names);
@@ -191,7 +191,7 @@ fn assert_same_samples(before: &Exposition, after: &Exposition, cell: Cell, show
         }
         assert_eq!(same.timestamp, sample.timestamp, "{shown}");
         let is_new = !sample.name.ends_with("_total") && !sample.name.ends_with("_bucket");
-        if cell.names == Names::Underscores && is_new && sample.exemplar.is_some() {
+        if cell.names == Escaping::Underscores && is_new && sample.exemplar.is_some() {
             losses += 1;
             assert_eq!(same.exemplar, None, "{shown}");
         } else {
@@ -285,7 +285,7 @@ fn every_body_read_as_lines_gives_messages_that_can_be_read() {
     for path in files_below(&corpus) {
         let body = fs::read(&path).expect("a file");
         for from in [Lines::Text, Lines::OpenMetrics] {
-            for names in [Names::Underscores, Names::Utf8] {
+            for names in [Escaping::Underscores, Escaping::AllowUtf8] {
                 let setting = Setting { names, ..USUAL };
                 let converted = convert(from, setting, &body, Cut::Whole, End::Whole);
                 read_put_together(&converted.0, names).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -310,9 +310,9 @@ fn a_valid_body_in_lines_gives_the_messages_that_hold_its_samples() {
         let shown = path.display();
         let body = fs::read(&path).expect("a file");
         let before = from
-            .read(&body, Names::Utf8)
+            .read(&body, Escaping::AllowUtf8)
             .unwrap_or_else(|error| panic!("{shown}: {error}"));
-        for names in [Names::Underscores, Names::Utf8] {
+        for names in [Escaping::Underscores, Escaping::AllowUtf8] {
             let setting = Setting { names, ..USUAL };
             let expected = Model::of(from, setting, &before);
             let (out, counts) = convert(from, setting, &body, Cut::Whole, End::Whole);

@@ -1,9 +1,11 @@
 //! Rules of the exposition engine that take more than one line to show.
 
-use qpext::exposition::{DropReason, End, Engine, Families, Names, Relabel, Untyped, Verbatim};
+use qpext::exposition::{DropReason, End, Escaping, Families, Rules, Untyped, verbatim};
 
 use crate::support::reader::read;
-use crate::support::{Cell, Cut, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING, TEXT, merge, relabel, serving_rules};
+use crate::support::{
+    Cell, Cut, OPEN_METRICS, OPEN_METRICS_TO_TEXT, PLAIN, SERVING, TEXT, engine_of, merge, relabel, serving_rules,
+};
 
 /// Runs an application's body, whole and cut at every byte. `@` stands for the serving labels in what is expected.
 #[track_caller]
@@ -196,7 +198,7 @@ fn conflicts(untyped: Untyped, bodies: &[(Option<Cell>, &str)]) -> u64 {
                     cell.append(body.as_bytes(), untyped, cut, End::Whole, &mut families, &mut out);
                 }
                 None => {
-                    let mut engine = Verbatim::default();
+                    let mut engine = verbatim(&Rules::default(), Escaping::Underscores);
                     for chunk in cut.chunks(body.as_bytes()) {
                         engine.push(chunk, &mut families, &mut out);
                     }
@@ -362,12 +364,12 @@ fn many_targets_share_the_room_for_names_and_none_takes_anothers() {
     let samples = |targets: usize| {
         let mut families = Families::of(targets);
         let counts = (0..targets).map(|target| {
-            let mut engine = Relabel::new(&serving_rules(Untyped::Keep), Names::Underscores);
+            let mut engine = engine_of(PLAIN, PLAIN, Escaping::Underscores, &serving_rules(Untyped::Keep));
             families.turn_to(target);
             let (mut out, own) = (Vec::new(), body.replace("somebody", &format!("target_{target}")));
             engine.push(own.as_bytes(), &mut families, &mut out);
             engine.finish(End::Whole, &mut families, &mut out);
-            engine.counts().samples
+            engine.progress().counts().samples
         });
         counts.collect::<Vec<_>>()
     };
@@ -377,7 +379,7 @@ fn many_targets_share_the_room_for_names_and_none_takes_anothers() {
         of_twenty.iter().all(|samples| (2000..10_000).contains(samples)),
         "{of_twenty:?}"
     );
-    // Names differ in length by a character.
+    // Escaping differ in length by a character.
     let (least, most) = (of_twenty.iter().min().unwrap(), of_twenty.iter().max().unwrap());
     assert!(most - least < 100, "{of_twenty:?}");
 }

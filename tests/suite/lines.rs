@@ -27,7 +27,7 @@ pub enum Fate {
 use Fate::{Becomes, Comment, Mended, Refused, Rejected};
 
 pub const CASES: &[(&[u8], Fate)] = &[
-    // Names.
+    // Escaping.
     (b"x 1", Becomes("x{@} 1")),
     (b"x_1:total 1", Becomes("x_1:total{@} 1")),
     (b":x 1", Becomes(":x{@} 1")),

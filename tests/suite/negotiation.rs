@@ -3,7 +3,7 @@
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
-use qpext::exposition::{Format, Names, OpenMetricsVersion, TextVersion};
+use qpext::exposition::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
 use qpext::negotiation::{Accepted, content_type, format_of};
 
 const TEXT: Format = Format::Text(TextVersion::V0_0_4);
@@ -12,8 +12,12 @@ const OM_0: Format = Format::OpenMetrics(OpenMetricsVersion::V0_0_1);
 const OM_1: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
 const PROTO: Format = Format::Protobuf;
 
-const UTF8: Names = Names::Utf8;
-const ASCII: Names = Names::Underscores;
+const UTF8: Escaping = Escaping::AllowUtf8;
+const ASCII: Escaping = Escaping::Underscores;
+
+const fn spelling(format: Format, escaping: Escaping) -> Spelling {
+    Spelling { format, escaping }
+}
 
 /// Protobuf's media type.
 macro_rules! proto {
@@ -49,33 +53,33 @@ struct Scraper {
     /// What the targets are sent.
     for_targets: &'static str,
     /// What goes out for each of [`ANSWERED`].
-    answers: [(Format, Names); 8],
+    answers: [Spelling; 8],
 }
 
-const ONLY_TEXT: [(Format, Names); 8] = [(TEXT, ASCII); 8];
+const ONLY_TEXT: [Spelling; 8] = [spelling(TEXT, ASCII); 8];
 
 /// For a scraper that takes OpenMetrics, and text 0.0.4.
-const OPEN_METRICS_OR_TEXT: [(Format, Names); 8] = [
-    (TEXT, ASCII),
-    (TEXT, ASCII),
-    (TEXT, ASCII),
-    (TEXT, ASCII),
-    (OM_0, ASCII),
-    (OM_1, ASCII),
-    (TEXT, ASCII),
-    (TEXT, ASCII),
+const OPEN_METRICS_OR_TEXT: [Spelling; 8] = [
+    spelling(TEXT, ASCII),
+    spelling(TEXT, ASCII),
+    spelling(TEXT, ASCII),
+    spelling(TEXT, ASCII),
+    spelling(OM_0, ASCII),
+    spelling(OM_1, ASCII),
+    spelling(TEXT, ASCII),
+    spelling(TEXT, ASCII),
 ];
 
 /// For a scraper that takes OpenMetrics, and text 0.0.4, and protobuf before both.
-const PROTOBUF_OR_OPEN_METRICS_OR_TEXT: [(Format, Names); 8] = [
-    (TEXT, ASCII),
-    (TEXT, ASCII),
-    (TEXT, ASCII),
-    (TEXT, ASCII),
-    (OM_0, ASCII),
-    (OM_1, ASCII),
-    (PROTO, ASCII),
-    (PROTO, ASCII),
+const PROTOBUF_OR_OPEN_METRICS_OR_TEXT: [Spelling; 8] = [
+    spelling(TEXT, ASCII),
+    spelling(TEXT, ASCII),
+    spelling(TEXT, ASCII),
+    spelling(TEXT, ASCII),
+    spelling(OM_0, ASCII),
+    spelling(OM_1, ASCII),
+    spelling(PROTO, ASCII),
+    spelling(PROTO, ASCII),
 ];
 
 /// Prometheus computes its header with `acceptHeader` in `scrape/scrape.go`, from `ScrapeProtocolsHeaders` in
@@ -149,14 +153,14 @@ const SCRAPERS: &[Scraper] = &[
                       text/plain;version=1.0.0;escaping=allow-utf-8;escaping=allow-utf-8;q=0.4,\
                       text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3",
         answers: [
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (OM_0, UTF8),
-            (OM_1, UTF8),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(OM_0, UTF8),
+            spelling(OM_1, UTF8),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
         ],
     },
     Scraper {
@@ -169,14 +173,14 @@ const SCRAPERS: &[Scraper] = &[
                       application/openmetrics-text;version=0.0.1;q=0.5,\
                       text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3",
         answers: [
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (OM_0, ASCII),
-            (OM_1, UTF8),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(OM_0, ASCII),
+            spelling(OM_1, UTF8),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
         ],
     },
     Scraper {
@@ -195,14 +199,14 @@ const SCRAPERS: &[Scraper] = &[
             "text/plain;version=0.0.4;q=0.2"
         ),
         answers: [
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (OM_0, ASCII),
-            (OM_1, UTF8),
-            (PROTO, ASCII),
-            (PROTO, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(OM_0, ASCII),
+            spelling(OM_1, UTF8),
+            spelling(PROTO, ASCII),
+            spelling(PROTO, ASCII),
         ],
     },
     Scraper {
@@ -215,14 +219,14 @@ const SCRAPERS: &[Scraper] = &[
                       application/openmetrics-text;version=0.0.1;q=0.5,\
                       text/plain;version=1.0.0;escaping=underscores;q=0.4,text/plain;version=0.0.4;q=0.3",
         answers: [
-            (TEXT, ASCII),
-            (TEXT_1, ASCII),
-            (TEXT, ASCII),
-            (TEXT_1, ASCII),
-            (OM_0, ASCII),
-            (OM_1, ASCII),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, ASCII),
+            spelling(OM_0, ASCII),
+            spelling(OM_1, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
         ],
     },
     Scraper {
@@ -237,14 +241,14 @@ const SCRAPERS: &[Scraper] = &[
             ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.1"
         ),
         answers: [
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (TEXT, ASCII),
-            (TEXT_1, UTF8),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
-            (PROTO, ASCII),
-            (PROTO, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(PROTO, ASCII),
+            spelling(PROTO, ASCII),
         ],
     },
     Scraper {
@@ -260,14 +264,14 @@ const SCRAPERS: &[Scraper] = &[
         accept: concat!(proto!(), ";q=0.7,text/plain;version=0.0.4;q=0.3"),
         for_targets: concat!(proto!(), ";q=0.7,text/plain;version=0.0.4;q=0.3"),
         answers: [
-            (TEXT, ASCII),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
-            (TEXT, ASCII),
-            (PROTO, ASCII),
-            (PROTO, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(TEXT, ASCII),
+            spelling(PROTO, ASCII),
+            spelling(PROTO, ASCII),
         ],
     },
     Scraper {
@@ -311,11 +315,11 @@ fn each_scraper_gets_what_it_asked_for_as_far_as_the_targets_have_it() {
 fn open_metrics_waits_until_every_target_is_known_and_the_others_do_not() {
     let accepted = accepted(&[SCRAPERS[7].accept]);
     assert_eq!(SCRAPERS[7].name, "Prometheus 3.5, native histograms");
-    assert_eq!(accepted.choose(&[OM_1], false), (TEXT, ASCII));
-    assert_eq!(accepted.choose(&[OM_1], true), (OM_1, UTF8));
-    assert_eq!(accepted.choose(&[OM_1, PROTO], false), (PROTO, ASCII));
-    assert_eq!(accepted.choose(&[TEXT_1], false), (TEXT_1, UTF8));
-    assert_eq!(accepted.choose(&[], true), (TEXT, ASCII));
+    assert_eq!(accepted.choose(&[OM_1], false), spelling(TEXT, ASCII));
+    assert_eq!(accepted.choose(&[OM_1], true), spelling(OM_1, UTF8));
+    assert_eq!(accepted.choose(&[OM_1, PROTO], false), spelling(PROTO, ASCII));
+    assert_eq!(accepted.choose(&[TEXT_1], false), spelling(TEXT_1, UTF8));
+    assert_eq!(accepted.choose(&[], true), spelling(TEXT, ASCII));
 }
 
 #[test]
@@ -338,7 +342,7 @@ fn a_scraper_that_says_nothing_that_is_known_gets_text() {
         assert_eq!(accepted.for_targets(), "text/plain;version=0.0.4", "{lines:?}");
         assert!(accepted.is_text_only(), "{lines:?}");
         for answered in ANSWERED {
-            assert_eq!(accepted.choose(answered, true), (TEXT, ASCII), "{lines:?}");
+            assert_eq!(accepted.choose(answered, true), spelling(TEXT, ASCII), "{lines:?}");
         }
     }
 }
@@ -394,7 +398,7 @@ fn the_version_of_open_metrics_is_one_that_the_scraper_accepts() {
         ),
     ] {
         assert_eq!(
-            accepted(&[accept]).choose(answered, true).0,
+            accepted(&[accept]).choose(answered, true).format,
             expected,
             "{accept} {answered:?}"
         );
@@ -440,8 +444,8 @@ fn a_targets_format_is_told_by_its_content_type() {
 #[test]
 fn the_content_type_says_what_the_body_is_and_is_read_back() {
     let text = "text/plain; version=0.0.4; charset=utf-8";
-    assert_eq!(content_type(TEXT, ASCII), text);
-    assert_eq!(content_type(TEXT, UTF8), text, "it has no other names");
+    assert_eq!(content_type(spelling(TEXT, ASCII)), text);
+    assert_eq!(content_type(spelling(TEXT, UTF8)), text, "it has no other names");
     for (format, parameters) in [
         (TEXT_1, "text/plain; version=1.0.0; charset=utf-8"),
         (OM_0, "application/openmetrics-text; version=0.0.1; charset=utf-8"),
@@ -452,7 +456,7 @@ fn the_content_type_says_what_the_body_is_and_is_read_back() {
         ),
     ] {
         for (names, escaping) in [(UTF8, "allow-utf-8"), (ASCII, "underscores")] {
-            let value = content_type(format, names);
+            let value = content_type(spelling(format, names));
             assert_eq!(value, format!("{parameters}; escaping={escaping}"));
             assert_eq!(format_of(Some(&value)), Some(format));
         }

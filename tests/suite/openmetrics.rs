@@ -69,7 +69,7 @@ impl Fate {
 }
 
 pub const CASES: &[(&[u8], Fate)] = &[
-    // Names.
+    // Escaping.
     (b"x 1", Becomes("x{@} 1")),
     (b"x_1:total 1", Becomes("x_1:total{@} 1")),
     (b":x 1", Becomes(":x{@} 1")),
@@ -762,7 +762,7 @@ fn quoted_families_and_their_parts_find_each_other() {
     assert_eq!(out, written(expected));
 }
 
-/// Names that differ only in what a scraper does not read are one family to it.
+/// Escaping that differ only in what a scraper does not read are one family to it.
 #[test]
 fn names_that_are_one_when_escaped_have_their_metadata_once() {
     becomes(

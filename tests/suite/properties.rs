@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
-use qpext::exposition::{End, Families, Names, Untyped};
+use qpext::exposition::{End, Escaping, Families, Untyped};
 
 use crate::support::reader::{Sample, quote, read, read_value};
 use crate::support::{Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING_LABELS, TEXT, merge_as, relabel};
@@ -246,7 +246,7 @@ impl Written {
 /// What must become of a sample: nothing, if it cannot be written in the format.
 fn expected(sample: &Sample, cell: Cell) -> Option<Sample> {
     let mut sample = sample.clone();
-    if cell.names == Names::Underscores {
+    if cell.names == Escaping::Underscores {
         sample.name = escaped(&sample.name, ":");
         for (name, _) in &mut sample.labels {
             *name = escaped(name, "");
@@ -408,7 +408,7 @@ macro_rules! properties {
                     for (target, body) in [bodies.0, bodies.1].iter().enumerate() {
                         families.turn_to(target);
                         let engine = CELL.append(body, untyped, Cut::Whole, End::Whole, &mut families, &mut out);
-                        samples += engine.counts().samples;
+                        samples += engine.progress().counts().samples;
                     }
                     if CELL.to == Lines::OpenMetrics {
                         out.extend_from_slice(b"# EOF\n");
@@ -468,7 +468,7 @@ proptest! {
 
 fn keeps_the_samples(cell: Cell, families: &[Family]) -> Result<(), TestCaseError> {
     let body = render(families, cell.from);
-    let input = cell.from.read(body.as_bytes(), Names::Utf8);
+    let input = cell.from.read(body.as_bytes(), Escaping::AllowUtf8);
     // Families can share names: `a` with `a_sum`, and a family `a_sum`.
     prop_assume!(input.is_ok());
     let input = input.expect("it was assumed").samples;

@@ -1,18 +1,16 @@
 //! Rules of the two protobuf engines, one idea each, run on a body whole and cut at every byte.
 
 use prost::Message as _;
-use qpext::exposition::{
-    Counts, DropReason, End, Engine, Families, MAX_FAMILY, Names, ProtobufToText, Rules, Splice, Untyped,
-};
+use qpext::exposition::{Counts, DropReason, End, Engine, Escaping, Families, Format, MAX_FAMILY, Rules, Untyped};
 
 use crate::support::protobuf::*;
-use crate::support::{Cut, SERVING, SERVING_LABELS, serving_rules};
+use crate::support::{Cut, PLAIN, SERVING, SERVING_LABELS, engine_of, serving_rules};
 
 /// How an engine is set.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     pub untyped: Untyped,
-    pub names: Names,
+    pub names: Escaping,
 }
 
 impl Setting {
@@ -24,33 +22,38 @@ impl Setting {
 
 pub const USUAL: Setting = Setting {
     untyped: Untyped::Convert,
-    names: Names::Underscores,
+    names: Escaping::Underscores,
 };
 
-type New = fn(&Rules) -> Box<dyn Engine>;
+/// What messages are written as.
+const OUTPUTS: [Format; 2] = [Format::Protobuf, PLAIN];
 
-/// The engine that writes protobuf and the one that writes text, for every scraper.
-const ENGINES: [New; 2] = [
-    |rules| Box::new(Splice::new(rules, USUAL.names)),
-    |rules| Box::new(ProtobufToText::new(rules, USUAL.names)),
-];
+/// The engine that reads messages.
+pub fn reading(to: Format, rules: &Rules, names: Escaping) -> Box<dyn Engine + Send> {
+    engine_of(Format::Protobuf, to, names, rules)
+}
 
 pub fn splice_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
-    run(Splice::new(&setting.rules(), setting.names), body, cut, end)
+    run(
+        reading(Format::Protobuf, &setting.rules(), setting.names),
+        body,
+        cut,
+        end,
+    )
 }
 
 pub fn to_text_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
-    run(ProtobufToText::new(&setting.rules(), setting.names), body, cut, end)
+    run(reading(PLAIN, &setting.rules(), setting.names), body, cut, end)
 }
 
-fn run(mut engine: impl Engine, body: &[u8], cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
+fn run(mut engine: Box<dyn Engine + Send>, body: &[u8], cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
     let mut out = Vec::new();
     let mut families = Families::default();
     for chunk in cut.chunks(body) {
         engine.push(chunk, &mut families, &mut out);
     }
     engine.finish(end, &mut families, &mut out);
-    (out, engine.counts())
+    (out, engine.progress().counts())
 }
 
 #[track_caller]
@@ -78,7 +81,7 @@ fn text_becomes(body: &[u8], setting: Setting, expected: &str) {
 fn is_malformed(kind: MetricType, metric: &[u8], why: &str) {
     let body = |metrics: &[&[u8]]| raw_family(&head("m", kind), metrics);
     let good = good(kind);
-    for names in [Names::Underscores, Names::Utf8] {
+    for names in [Escaping::Underscores, Escaping::AllowUtf8] {
         let setting = Setting { names, ..USUAL };
         let with = body(&[&good, metric, &good]);
         let without = body(&[&good, &good]);
@@ -428,7 +431,7 @@ fn names_that_are_the_same_once_escaped_are_malformed() {
     ] {
         assert_eq!(splice(&body(&labels)).1.dropped(DropReason::Malformed), 1);
         let utf8 = Setting {
-            names: Names::Utf8,
+            names: Escaping::AllowUtf8,
             ..USUAL
         };
         assert_eq!(splice_with(&body(&labels), utf8, End::Whole).1.dropped_in_all(), 0);
@@ -440,7 +443,7 @@ fn names_outside_the_old_set_are_kept_for_those_who_read_them_and_escaped_for_ot
     let metric = || with_labels([("k8s.pod", "p"), ("service.name", "s"), ("größe", "g")], gauge(1.0));
     let body = encode(&[family("http.server.größe", MetricType::Gauge, vec![metric()])]);
     let utf8 = Setting {
-        names: Names::Utf8,
+        names: Escaping::AllowUtf8,
         ..USUAL
     };
     let mut kept = decode(&body).unwrap();
@@ -1096,7 +1099,7 @@ fn without_labels_to_add_text_has_braces_only_where_it_needs_them() {
         vec![gauge(1.0), with_labels([("x", "y")], gauge(2.0))],
     )]);
     let mut out = Vec::new();
-    let mut engine = ProtobufToText::new(&Rules::default(), Names::Utf8);
+    let mut engine = reading(PLAIN, &Rules::default(), Escaping::AllowUtf8);
     let dotted = encode(&[family("a.b", MetricType::Gauge, vec![gauge(1.0)])]);
     engine.push(&body, &mut Families::default(), &mut out);
     engine.push(&dotted, &mut Families::default(), &mut out);
@@ -1119,11 +1122,11 @@ fn made_up_names_run_out_of_room_in_text() {
 /// How often the bodies of one answer contradict the types of an earlier one, written as protobuf and as text.
 fn conflicts(untyped: Untyped, bodies: &[MetricFamily]) -> [u64; 2] {
     let rules = Setting { untyped, ..USUAL }.rules();
-    ENGINES.map(|engine| {
+    OUTPUTS.map(|to| {
         let (mut families, mut out) = (Families::default(), Vec::new());
         for (target, body) in bodies.iter().enumerate() {
             families.turn_to(target);
-            let mut engine = engine(&rules);
+            let mut engine = reading(to, &rules, USUAL.names);
             engine.push(&encode(std::slice::from_ref(body)), &mut families, &mut out);
             engine.push(&encode(std::slice::from_ref(body)), &mut families, &mut out);
         }
@@ -1218,9 +1221,8 @@ fn a_family_has_the_work_of_one_done_for_it_however_often_it_does_not_fit() {
 fn a_body_that_ends_within_a_message_broke_off() {
     let body = encode(&[family("m", MetricType::Counter, vec![counter(1.0)])]);
     for end in 0..=body.len() {
-        let mut splice = Splice::new(&Rules::default(), Names::Utf8);
-        let mut to_text = ProtobufToText::new(&Rules::default(), Names::Utf8);
-        for engine in [&mut splice as &mut dyn Engine, &mut to_text] {
+        for to in OUTPUTS {
+            let mut engine = reading(to, &Rules::default(), Escaping::AllowUtf8);
             engine.push(&body[..end], &mut Families::default(), &mut Vec::new());
             engine.finish(End::Whole, &mut Families::default(), &mut Vec::new());
             assert_eq!(engine.is_whole(), end == 0 || end == body.len(), "{end}");

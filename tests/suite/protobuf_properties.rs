@@ -7,7 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message as _;
-use qpext::exposition::{DropReason, End, Names, Untyped};
+use qpext::exposition::{DropReason, End, Escaping, Untyped};
 
 use crate::protobuf::{Setting, added, field, head, raw_family, splice_cut, to_text_cut};
 use crate::support::protobuf::*;
@@ -346,7 +346,8 @@ pub fn rename(labels: &mut [LabelPair]) {
 
 fn settings() -> impl Strategy<Value = Setting> {
     let untyped = select(vec![Untyped::Convert, Untyped::Drop, Untyped::Keep]);
-    (untyped, select(vec![Names::Underscores, Names::Utf8])).prop_map(|(untyped, names)| Setting { untyped, names })
+    (untyped, select(vec![Escaping::Underscores, Escaping::AllowUtf8]))
+        .prop_map(|(untyped, names)| Setting { untyped, names })
 }
 
 /// Bodies that are not quite expositions: valid ones with a few bytes in the wrong place.
@@ -401,7 +402,7 @@ pub fn any_body() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Reads protobuf as a scraper would, and as strictly as any.
-pub fn read_strictly(body: &[u8], names: Names) -> Result<Vec<MetricFamily>, String> {
+pub fn read_strictly(body: &[u8], names: Escaping) -> Result<Vec<MetricFamily>, String> {
     let families = decode(body).map_err(|error| error.to_string())?;
     for family in &families {
         check_name(family.name(), names, ":")?;
@@ -413,16 +414,16 @@ pub fn read_strictly(body: &[u8], names: Names) -> Result<Vec<MetricFamily>, Str
     Ok(families)
 }
 
-fn check_name(name: &str, names: Names, besides: &str) -> Result<(), String> {
+fn check_name(name: &str, names: Escaping, besides: &str) -> Result<(), String> {
     let may = |character: char| character.is_ascii_alphanumeric() || character == '_' || besides.contains(character);
     let is_old = !name.starts_with(|character: char| character.is_ascii_digit()) && name.chars().all(may);
-    if name.is_empty() || (names == Names::Underscores && !is_old) {
+    if name.is_empty() || (names == Escaping::Underscores && !is_old) {
         return Err(format!("the name {name:?}"));
     }
     Ok(())
 }
 
-fn check_metric(metric: &Metric, kind: MetricType, names: Names) -> Result<(), String> {
+fn check_metric(metric: &Metric, kind: MetricType, names: Escaping) -> Result<(), String> {
     let mut seen = HashSet::new();
     match kind {
         MetricType::Summary => {
@@ -543,7 +544,7 @@ proptest! {
     #[test]
     fn a_valid_body_comes_out_as_text_with_all_samples(families in families()) {
         let body: Vec<u8> = families.iter().flat_map(Written::encode).collect();
-        let setting = Setting { untyped: Untyped::Keep, names: Names::Underscores };
+        let setting = Setting { untyped: Untyped::Keep, names: Escaping::Underscores };
         let (out, counts) = to_text_cut(&body, setting, Cut::Whole, End::Whole);
         let output = read(&out).map_err(TestCaseError::fail)?;
         let expected: Vec<(Sample, f64)> = families.iter().flat_map(Written::samples).collect();
@@ -569,7 +570,7 @@ proptest! {
         let families = read_strictly(&out, setting.names).map_err(TestCaseError::fail)?;
         prop_assert_eq!(counts.samples, families.iter().map(|family| family.metric.len() as u64).sum::<u64>());
 
-        let setting = Setting { names: Names::Underscores, ..setting };
+        let setting = Setting { names: Escaping::Underscores, ..setting };
         let (out, counts) = to_text_cut(&body, setting, Cut::Whole, End::Whole);
         let output = read(&out).map_err(TestCaseError::fail)?;
         prop_assert_eq!(counts.samples, output.samples.len() as u64);

@@ -5,14 +5,13 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use qpext::exposition::{
-    Counts, DropReason, End, Engine, Families, Filter, LabelSet, MAX_FAMILY, MAX_LINE, MAX_QUOTED, Names, Offence,
-    OpenMetricsToProtobuf, OpenMetricsToText, ProtobufToText, Relabel, RelabelOpenMetrics, Rules, Splice,
-    TextToProtobuf, Untyped, Verbatim,
+    Counts, DropReason, End, Engine, Escaping, Families, Filter, Format, LabelSet, MAX_FAMILY, MAX_LINE, MAX_QUOTED,
+    Offence, OpenMetricsVersion, Rules, Untyped, verbatim,
 };
 
 use crate::protobuf::{counter, gauge, histogram, untyped};
 use crate::support::protobuf::*;
-use crate::support::{Cut, reader};
+use crate::support::{Cut, PLAIN, engine_of, reader};
 
 /// A format that is read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +31,18 @@ pub fn outputs(from: Form) -> &'static [Form] {
     }
 }
 
-pub fn engine(from: Form, to: Form, rules: &Rules, names: Names) -> Box<dyn Engine> {
-    match (from, to) {
-        (Text, Text) => Box::new(Relabel::new(rules, names)),
-        (Text, Protobuf) => Box::new(TextToProtobuf::new(rules, names)),
-        (OpenMetrics, OpenMetrics) => Box::new(RelabelOpenMetrics::new(rules, names)),
-        (OpenMetrics, Text) => Box::new(OpenMetricsToText::new(rules, names)),
-        (OpenMetrics, Protobuf) => Box::new(OpenMetricsToProtobuf::new(rules, names)),
-        (Protobuf, Text) => Box::new(ProtobufToText::new(rules, names)),
-        (Protobuf, Protobuf) => Box::new(Splice::new(rules, names)),
-        (Text | Protobuf, OpenMetrics) => panic!("OpenMetrics is made of OpenMetrics only"),
+impl Form {
+    fn format(self) -> Format {
+        match self {
+            Text => PLAIN,
+            OpenMetrics => Format::OpenMetrics(OpenMetricsVersion::V1_0_0),
+            Protobuf => Format::Protobuf,
+        }
     }
+}
+
+pub fn engine(from: Form, to: Form, rules: &Rules, names: Escaping) -> Box<dyn Engine + Send> {
+    engine_of(from.format(), to.format(), names, rules)
 }
 
 /// What came of a body.
@@ -55,7 +55,7 @@ pub struct Outcome {
 }
 
 /// Runs a body through an engine.
-pub fn run(mut engine: Box<dyn Engine>, body: &[u8], cut: Cut<'_>) -> Outcome {
+pub fn run(mut engine: Box<dyn Engine + Send>, body: &[u8], cut: Cut<'_>) -> Outcome {
     let (mut out, mut families) = (Vec::new(), Families::default());
     for chunk in cut.chunks(body) {
         engine.push(chunk, &mut families, &mut out);
@@ -63,17 +63,17 @@ pub fn run(mut engine: Box<dyn Engine>, body: &[u8], cut: Cut<'_>) -> Outcome {
     engine.finish(End::Whole, &mut families, &mut out);
     Outcome {
         out,
-        counts: engine.counts(),
-        is_over_limit: engine.is_over_limit(),
-        first_offence: engine.first_offence().cloned(),
+        counts: engine.progress().counts(),
+        is_over_limit: engine.progress().is_over_limit(),
+        first_offence: engine.progress().first_offence().cloned(),
     }
 }
 
 /// Runs a body through the engine of these formats, whole and cut at every byte.
 #[track_caller]
 fn convert(from: Form, to: Form, rules: &Rules, body: &[u8]) -> Outcome {
-    let whole = run(engine(from, to, rules, Names::Utf8), body, Cut::Whole);
-    let cut = run(engine(from, to, rules, Names::Utf8), body, Cut::EveryByte);
+    let whole = run(engine(from, to, rules, Escaping::AllowUtf8), body, Cut::Whole);
+    let cut = run(engine(from, to, rules, Escaping::AllowUtf8), body, Cut::EveryByte);
     assert_eq!(cut, whole, "{from:?} as {to:?}");
     whole
 }
@@ -323,7 +323,7 @@ fn a_quoted_name_is_matched_without_quotes_and_escapes() {
         filters(Text, (Some(keep), None), body, 2, &[text, protobuf]);
         // Whoever reads it.
         let outcome = run(
-            engine(Text, Text, &filtered(Some(keep), None), Names::Underscores),
+            engine(Text, Text, &filtered(Some(keep), None), Escaping::Underscores),
             body,
             Cut::Whole,
         );
@@ -377,7 +377,7 @@ fn dropped_families_leave_their_room_to_others() {
         (OpenMetrics, OpenMetrics, body.as_bytes()),
         (Protobuf, Text, &encode(&messages)),
     ] {
-        let outcome = run(engine(from, to, &rules, Names::Utf8), body, Cut::Whole);
+        let outcome = run(engine(from, to, &rules, Escaping::AllowUtf8), body, Cut::Whole);
         assert_eq!(outcome.counts.samples, 1, "{from:?} as {to:?}");
         assert_eq!(outcome.counts.dropped(DropReason::NoRoom), 0);
         assert_eq!(outcome.counts.dropped(DropReason::Filtered), 60_000);
@@ -544,8 +544,8 @@ fn what_is_passed_on_verbatim_is_cut_at_the_line() {
         (Some(1), 2, true),
     ] {
         for cut in [Cut::Whole, Cut::EveryByte] {
-            let engine = Box::new(Verbatim::new(limit.and_then(NonZeroU64::new)));
-            let outcome = run(engine, body, cut);
+            let rules = limit.map_or_else(Rules::default, limited);
+            let outcome = run(verbatim(&rules, Escaping::Underscores), body, cut);
             let lines: Vec<&[u8]> = body.split_inclusive(|byte| *byte == b'\n').collect();
             let expected = lines[..written].concat();
             assert_eq!(String::from_utf8(outcome.out), String::from_utf8(expected), "{limit:?}");
@@ -560,16 +560,17 @@ fn who_goes_on_checked_goes_on_with_the_limit_and_the_numbers_of_the_lines() {
     let body = b"a 1\nb 2\nnot a sample\nc 3\nd 4\nnor this\n";
     for place in 0..=body.len() {
         let (mut families, mut out) = (Families::default(), Vec::new());
-        let mut verbatim = Verbatim::new(NonZeroU64::new(3));
+        let mut verbatim = verbatim(&limited(3), Escaping::AllowUtf8);
         verbatim.push(&body[..place], &mut families, &mut out);
         let was_checked = out.len() <= "a 1\nb 2\n".len();
-        let mut checked = verbatim.into_checked(Names::Utf8);
+        let mut checked = verbatim.check_the_rest().expect("it was not checked");
         checked.push(&body[place..], &mut families, &mut out);
         checked.finish(End::Whole, &mut families, &mut out);
         // Verbatim, what is no sample is none of the engine's business and counts as one.
-        assert_eq!(checked.counts().samples, 3, "{place}");
-        assert!(checked.is_over_limit(), "{place}");
+        assert_eq!(checked.progress().counts().samples, 3, "{place}");
+        assert!(checked.progress().is_over_limit(), "{place}");
         let offence = checked
+            .progress()
             .first_offence()
             .map(|offence| (offence.line, offence.text.as_str()));
         assert_eq!(offence, was_checked.then_some((3, "not a sample")), "{place}");
@@ -643,7 +644,7 @@ fn the_first_line_without_room_is_shown() {
     let body: String = (0..60_000).map(|number| format!("made_up_{number} 1\n")).collect();
     for to in outputs(Text) {
         let outcome = run(
-            engine(Text, *to, &Rules::default(), Names::Utf8),
+            engine(Text, *to, &Rules::default(), Escaping::AllowUtf8),
             body.as_bytes(),
             Cut::Whole,
         );
@@ -685,13 +686,13 @@ fn the_first_message_that_lost_a_metric_is_shown_by_its_familys_name() {
         }
     }
     for to in outputs(Protobuf) {
-        let mut engine = engine(Protobuf, *to, &Rules::default(), Names::Utf8);
+        let mut engine = engine(Protobuf, *to, &Rules::default(), Escaping::AllowUtf8);
         engine.push(
             &[good.clone(), too_long.clone()].concat(),
             &mut Families::default(),
             &mut Vec::new(),
         );
-        let offence = engine.first_offence().expect("it is too long");
+        let offence = engine.progress().first_offence().expect("it is too long");
         assert_eq!(
             (offence.line, offence.text.as_str(), offence.reason),
             (2, "", DropReason::TooLong)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use qpext::exposition::{DropReason, Filter, Names, Rules};
+use qpext::exposition::{DropReason, Escaping, Filter, Rules};
 
 use crate::properties::{almost_an_exposition, families, render, tries, untyped};
 use crate::protobuf_properties::{any_body, read_strictly};
@@ -45,8 +45,8 @@ fn filtering(keep: Option<&str>, drop: Option<&str>) -> Arc<Filter> {
     Arc::new(Filter::new(keep, drop).expect("it is an expression"))
 }
 
-fn names() -> impl Strategy<Value = Names> {
-    select(vec![Names::Underscores, Names::Utf8])
+fn names() -> impl Strategy<Value = Escaping> {
+    select(vec![Escaping::Underscores, Escaping::AllowUtf8])
 }
 
 fn body(from: Form) -> BoxedStrategy<Vec<u8>> {
@@ -62,7 +62,7 @@ fn any_form_and_body() -> impl Strategy<Value = (Form, Vec<u8>)> {
 }
 
 /// The lines of an output, read.
-fn read(to: Form, outcome: &Outcome, names: Names) -> Result<Exposition, TestCaseError> {
+fn read(to: Form, outcome: &Outcome, names: Escaping) -> Result<Exposition, TestCaseError> {
     let read = match to {
         Form::OpenMetrics => Lines::OpenMetrics.read(&[&outcome.out[..], b"# EOF\n"].concat(), names),
         _ => Lines::Text.read(&outcome.out, names),
@@ -149,7 +149,7 @@ proptest! {
             outcome.counts.dropped(DropReason::Filtered)
         };
         let expected = dropped(Form::Text, names);
-        prop_assert_eq!(dropped(Form::Text, Names::Utf8), expected);
+        prop_assert_eq!(dropped(Form::Text, Escaping::AllowUtf8), expected);
         for to in outputs(from) {
             if *to == Form::Protobuf && from == Form::OpenMetrics {
                 // And with them the times at which they were created.
@@ -174,11 +174,11 @@ proptest! {
         };
         let body = render(&families, from);
         // Families can share names: `a` with `a_sum`, and a family `a_sum`.
-        prop_assume!(from.read(body.as_bytes(), Names::Utf8).is_ok());
+        prop_assume!(from.read(body.as_bytes(), Escaping::AllowUtf8).is_ok());
         for to in outputs(form).iter().filter(|to| **to != Form::Protobuf) {
             let output = |filter| {
                 let rules = Rules { filter, sample_limit: None, ..rules.clone() };
-                read(*to, &run(engine(form, *to, &rules, Names::Utf8), body.as_bytes(), Cut::Whole), Names::Utf8)
+                read(*to, &run(engine(form, *to, &rules, Escaping::AllowUtf8), body.as_bytes(), Cut::Whole), Escaping::AllowUtf8)
             };
             let all = output(None)?;
             let kept = output(Some(filtering(Some(expression), None)))?;

@@ -5,22 +5,19 @@
 use std::collections::HashSet;
 
 use prost::Message as _;
-use qpext::exposition::{
-    Counts, DropReason, End, Engine, Families, MAX_FAMILY, Names, OpenMetricsToProtobuf, Rules, Splice, TextToProtobuf,
-    Untyped,
-};
+use qpext::exposition::{Counts, DropReason, End, Engine, Escaping, Families, Format, MAX_FAMILY, Rules, Untyped};
 
-use crate::protobuf::{Setting, USUAL};
+use crate::protobuf::{Setting, USUAL, reading};
 use crate::protobuf_properties::read_strictly;
 use crate::support::protobuf::{
     Exemplar, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp, decode, show,
 };
-use crate::support::{Cut, Lines};
+use crate::support::{Cut, Lines, engine_of};
 
 const BOTH: [Lines; 2] = [Lines::Text, Lines::OpenMetrics];
 
 const UTF8: Setting = Setting {
-    names: Names::Utf8,
+    names: Escaping::AllowUtf8,
     ..USUAL
 };
 
@@ -29,19 +26,11 @@ const KEEP: Setting = Setting {
     ..USUAL
 };
 
-fn engine(from: Lines, setting: Setting) -> Box<dyn Engine> {
-    let (rules, names) = (setting.rules(), setting.names);
-    match from {
-        Lines::Text => Box::new(TextToProtobuf::new(&rules, names)),
-        Lines::OpenMetrics => Box::new(OpenMetricsToProtobuf::new(&rules, names)),
-    }
-}
-
 /// A body through the engine, with the serving labels.
 pub fn convert(from: Lines, setting: Setting, body: &[u8], cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
     let mut out = Vec::new();
     let engine = append(from, setting, body, cut, end, &mut Families::default(), &mut out);
-    (out, engine.counts())
+    (out, engine.progress().counts())
 }
 
 /// As [`convert`], for one body of an answer.
@@ -53,8 +42,8 @@ pub fn append(
     end: End,
     families: &mut Families,
     out: &mut Vec<u8>,
-) -> Box<dyn Engine> {
-    let mut engine = engine(from, setting);
+) -> Box<dyn Engine + Send> {
+    let mut engine = engine_of(from.format(), Format::Protobuf, setting.names, &setting.rules());
     for chunk in cut.chunks(body) {
         engine.push(chunk, families, out);
     }
@@ -64,7 +53,7 @@ pub fn append(
 
 /// Reads what an engine put together: as strictly as what targets send is read, and besides every metric must be as
 /// orderly as one's own should be.
-pub fn read_put_together(body: &[u8], names: Names) -> Result<Vec<MetricFamily>, String> {
+pub fn read_put_together(body: &[u8], names: Escaping) -> Result<Vec<MetricFamily>, String> {
     let mut families = read_strictly(body, names)?;
     for family in &families {
         let in_family = |error: String| format!("{}: {error}", family.name());
@@ -74,11 +63,11 @@ pub fn read_put_together(body: &[u8], names: Names) -> Result<Vec<MetricFamily>,
         }
     }
     // They are checked by the rules for what targets send.
-    let mut splice = Splice::new(&Rules::default(), names);
+    let mut splice = reading(Format::Protobuf, &Rules::default(), names);
     let mut spliced = Vec::new();
     splice.push(body, &mut Families::default(), &mut spliced);
     splice.finish(End::Whole, &mut Families::default(), &mut spliced);
-    if spliced != body || splice.counts().dropped_in_all() != 0 {
+    if spliced != body || splice.progress().counts().dropped_in_all() != 0 {
         return Err("it is not what a target may send".to_owned());
     }
     let metrics = families.iter_mut().flat_map(|family| &mut family.metric);
@@ -708,7 +697,7 @@ fn a_family_whose_lines_do_not_stand_together_is_several_messages() {
     }
 }
 
-/// Names and types that are one to the scraper do not part a family.
+/// Escaping and types that are one to the scraper do not part a family.
 #[test]
 fn what_is_one_family_to_the_scraper_is_one_message() {
     for from in BOTH {
@@ -760,7 +749,7 @@ fn families_of_several_targets_are_messages_each() {
         );
     }
     assert_eq!(
-        shown(&read_put_together(&out, Names::Underscores).unwrap()),
+        shown(&read_put_together(&out, Escaping::Underscores).unwrap()),
         "a_total counter help \"One.\"\n  {@} 1\na_total counter help \"Two.\"\n  {@} 2 created 3.000000000\n\
          a_total gauge\n  {@} 4\na_total gauge help \"Four.\"\n  {@} 5\n",
     );
@@ -781,7 +770,10 @@ fn a_body_that_broke_off_loses_the_line_it_broke_off_in() {
         ] {
             for cut in [Cut::Whole, Cut::EveryByte] {
                 let (out, counts) = convert(from, USUAL, body.as_bytes(), cut, End::BrokenOff);
-                assert_eq!(shown(&read_put_together(&out, Names::Underscores).unwrap()), expected);
+                assert_eq!(
+                    shown(&read_put_together(&out, Escaping::Underscores).unwrap()),
+                    expected
+                );
                 assert_eq!(counts.dropped_in_all(), 0);
             }
         }
@@ -806,7 +798,7 @@ fn a_family_that_grows_too_large_is_dropped_and_counted_and_the_rest_is_kept() {
             body += "# TYPE after gauge\nafter 1\n# EOF\n";
             let (out, counts) = convert(from, USUAL, body.as_bytes(), Cut::Whole, End::Whole);
             assert!(out.len() < 1000, "{kind} {} bytes", out.len());
-            let families = read_put_together(&out, Names::Underscores).unwrap();
+            let families = read_put_together(&out, Escaping::Underscores).unwrap();
             assert_eq!(shown(&families), "before gauge\n  {@} 1\nafter gauge\n  {@} 1\n");
             assert_eq!(counts.samples, 2);
             assert_eq!(counts.dropped(DropReason::TooLong), 600_000);
@@ -827,7 +819,7 @@ fn a_family_that_is_not_too_large_is_within_the_limit_with_all_that_is_added() {
                 body += &line.replace('@', &number.to_string());
             }
             let (out, counts) = convert(Lines::Text, USUAL, body.as_bytes(), Cut::Whole, End::Whole);
-            read_put_together(&out, Names::Underscores).unwrap();
+            read_put_together(&out, Escaping::Underscores).unwrap();
             assert!(counts.samples == samples || counts.samples == 0);
             least = least.max(counts.samples);
         }
@@ -844,7 +836,7 @@ fn names_that_are_made_up_without_end_run_out_of_room() {
         }
         body += "known_sum 2\n# EOF\n";
         let (out, counts) = convert(from, USUAL, body.as_bytes(), Cut::Whole, End::Whole);
-        let families = read_put_together(&out, Names::Underscores).unwrap();
+        let families = read_put_together(&out, Escaping::Underscores).unwrap();
         assert_eq!(families.last().unwrap().name(), "known");
         let no_room = counts.dropped(DropReason::NoRoom);
         assert!(no_room > 10_000, "{no_room}");

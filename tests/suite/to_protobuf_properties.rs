@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use qpext::exposition::{End, Families, Names, Untyped};
+use qpext::exposition::{End, Escaping, Families, Untyped};
 
 use crate::properties::{almost_an_exposition, escaped, families, render, tries, untyped};
 use crate::protobuf::Setting;
@@ -151,8 +151,8 @@ fn written_as(from: Lines, setting: Setting, declared: &Declared<'_>) -> (String
         _ => kind,
     };
     let stem = match setting.names {
-        Names::Utf8 => stem.to_owned(),
-        Names::Underscores => escaped(stem, ":"),
+        Escaping::AllowUtf8 => stem.to_owned(),
+        Escaping::Underscores => escaped(stem, ":"),
     };
     let kind = if ["untyped", "unknown"].contains(&kind) {
         "untyped"
@@ -409,8 +409,8 @@ fn final_labels(setting: Setting, sample: &Sample) -> Option<Vec<LabelPair>> {
 
 fn names_of(setting: Setting, labels: &[(String, String)]) -> Option<Vec<LabelPair>> {
     let name_of = |name: &String| match setting.names {
-        Names::Utf8 => name.clone(),
-        Names::Underscores => escaped(name, ""),
+        Escaping::AllowUtf8 => name.clone(),
+        Escaping::Underscores => escaped(name, ""),
     };
     let labels: Vec<LabelPair> = labels
         .iter()
@@ -513,7 +513,8 @@ impl Told {
 }
 
 fn settings() -> impl Strategy<Value = Setting> {
-    (untyped(), select(vec![Names::Underscores, Names::Utf8])).prop_map(|(untyped, names)| Setting { untyped, names })
+    (untyped(), select(vec![Escaping::Underscores, Escaping::AllowUtf8]))
+        .prop_map(|(untyped, names)| Setting { untyped, names })
 }
 
 pub fn check_counts(families: &[MetricFamily], samples: u64) -> Result<(), TestCaseError> {
@@ -552,7 +553,7 @@ macro_rules! properties {
                 fn a_valid_bodys_samples_come_out_with_the_labels(families in families(FROM), setting in settings()) {
                     prop_assume!(setting.untyped != Untyped::Drop);
                     let body = render(&families, FROM);
-                    let input = FROM.read(body.as_bytes(), Names::Utf8);
+                    let input = FROM.read(body.as_bytes(), Escaping::AllowUtf8);
                     // Families can share names: `a` with `a_sum`, and a family `a_sum`.
                     prop_assume!(input.is_ok());
                     let input = input.expect("it was assumed");
@@ -590,7 +591,7 @@ macro_rules! properties {
                     let start = out.len();
                     let engine = append(FROM, setting, &second, Cut::Whole, End::Whole, &mut families, &mut out);
                     let alone = convert(FROM, setting, &second, Cut::Whole, End::Whole);
-                    prop_assert_eq!((out.split_off(start), engine.counts()), alone);
+                    prop_assert_eq!((out.split_off(start), engine.progress().counts()), alone);
                 }
 
                 #[test]

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use super::family::Family;
 use super::messages::Messages;
-use crate::exposition::counts::{Counts, DropReason};
+use crate::exposition::counts::DropReason;
 use crate::exposition::engine::Engine;
 use crate::exposition::families::Families;
 use crate::exposition::filter::Filter;
-use crate::exposition::format::Names;
+use crate::exposition::format::Escaping;
 use crate::exposition::lines::End;
 use crate::exposition::rules::Rules;
-use crate::exposition::tally::{Offence, Tally};
+use crate::exposition::tally::Tally;
 
 /// Writes the families of a body.
 pub trait Writer: std::fmt::Debug {
     /// A writer for one body. `names` says which names the scraper takes.
-    fn new(rules: &Rules, names: Names) -> Self;
+    fn new(rules: &Rules, names: Escaping) -> Self;
 
     /// What came of the body so far.
     fn tally(&self) -> &Tally;
@@ -42,9 +42,9 @@ struct Body<W> {
 }
 
 impl<W: Writer> MessageEngine<W> {
-    /// An engine for one body. Names outside the old character set are written as they are, or escaped, as `names` says.
+    /// An engine for one body. Escaping outside the old character set are written as they are, or escaped, as `names` says.
     #[must_use]
-    pub fn new(rules: &Rules, names: Names) -> Self {
+    pub fn new(rules: &Rules, names: Escaping) -> Self {
         Self {
             messages: Messages::default(),
             body: Body {
@@ -57,7 +57,7 @@ impl<W: Writer> MessageEngine<W> {
 
 impl<W: Writer> Engine for MessageEngine<W> {
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>) {
-        if self.is_over_limit() {
+        if self.body.writer.tally().is_over_limit() {
             return;
         }
         let Self { messages, body } = self;
@@ -73,16 +73,8 @@ impl<W: Writer> Engine for MessageEngine<W> {
         self.messages.ended_well()
     }
 
-    fn counts(&self) -> Counts {
-        self.body.writer.tally().counts()
-    }
-
-    fn first_offence(&self) -> Option<&Offence> {
-        self.body.writer.tally().first_offence()
-    }
-
-    fn is_over_limit(&self) -> bool {
-        self.body.writer.tally().is_over_limit()
+    fn progress(&self) -> &Tally {
+        self.body.writer.tally()
     }
 }
 

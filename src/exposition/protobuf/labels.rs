@@ -7,7 +7,7 @@
 use super::schema::check_text;
 use super::wire::{Fields, Malformed, Value};
 use crate::exposition::chars::label_name_end;
-use crate::exposition::format::Names;
+use crate::exposition::format::Escaping;
 use crate::exposition::labels::{EXPORTED, LabelSet};
 use crate::exposition::names::escape_label_name;
 use crate::exposition::sample::{METRIC_NAME, fingerprint};
@@ -31,7 +31,7 @@ pub(super) struct Labels {
     fingerprints: u64,
     /// Some name has to be escaped.
     needs_escape: bool,
-    /// Names that are not their own.
+    /// Escaping that are not their own.
     given: Vec<u8>,
     /// Where the names stand that were given instead of those that are added.
     renamed: Vec<Span>,
@@ -109,7 +109,7 @@ impl Labels {
 
     /// Reads a label whose message ends at `end` in its metric.
     #[inline(always)]
-    pub(super) fn add(&mut self, pair: &[u8], end: usize, names: Names) -> Result<(), Malformed> {
+    pub(super) fn add(&mut self, pair: &[u8], end: usize, names: Escaping) -> Result<(), Malformed> {
         let (name, value) = match plain_pair(pair) {
             Some((name, value)) => {
                 check_text(value)?;
@@ -136,13 +136,13 @@ impl Labels {
         Ok(())
     }
 
-    fn check_name(&mut self, name: &[u8], names: Names) -> Result<u64, Malformed> {
+    fn check_name(&mut self, name: &[u8], names: Escaping) -> Result<u64, Malformed> {
         if label_name_end(name, 0) != Some(name.len()) {
             if name.is_empty() {
                 return Err(Malformed);
             }
             check_text(name)?;
-            self.needs_escape |= names == Names::Underscores;
+            self.needs_escape |= names == Escaping::Underscores;
             return Ok(fingerprint(name));
         }
         if name == METRIC_NAME {

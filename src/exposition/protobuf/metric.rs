@@ -9,7 +9,7 @@ use super::labels::Labels;
 use super::schema::{COUNTER, GAUGE, QUANTILE, TIMESTAMP, UNTYPED, check};
 use super::wire::{Fields, Malformed, Value};
 use crate::exposition::counts::DropReason;
-use crate::exposition::format::Names;
+use crate::exposition::format::Escaping;
 use crate::exposition::labels::LabelSet;
 
 /// The numbers of a metric's fields.
@@ -35,7 +35,7 @@ const QUANTILE_LABEL: &[u8] = b"quantile";
 /// Checks the metrics of one family after the other.
 #[derive(Debug)]
 pub(super) struct Checker {
-    names: Names,
+    names: Escaping,
     labels: Labels,
     /// The family has a native histogram. Whether a histogram is taken for a native one is decided by the first of its
     /// family in old releases, and by the one before in some newer ones.
@@ -43,7 +43,7 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn new(names: Names) -> Self {
+    pub(super) fn new(names: Escaping) -> Self {
         Self {
             names,
             labels: Labels::default(),

@@ -34,7 +34,7 @@ use super::wire::{Field, Fields, Value, put_bytes_field, put_varint_field};
 use crate::exposition::counts::DropReason;
 use crate::exposition::dialect::{Dialect, Exemplar, exemplar, milliseconds, seconds};
 use crate::exposition::families::{Families, Full};
-use crate::exposition::format::Names;
+use crate::exposition::format::Escaping;
 use crate::exposition::labels::{LabelSet, METRIC_LABEL, put_label};
 use crate::exposition::lines::text_of;
 use crate::exposition::metadata::Keyword;
@@ -49,7 +49,7 @@ use crate::exposition::value::is_value;
 #[derive(Debug)]
 pub struct MessageOutput {
     labels: Arc<LabelSet>,
-    names: Names,
+    names: Escaping,
     family: Building,
     /// The name of the family that is announced.
     announced: Vec<u8>,
@@ -69,7 +69,7 @@ impl Output for MessageOutput {
     const WRITES_WHOLE_FAMILIES: bool = true;
     const IS_OPEN_METRICS: bool = false;
 
-    fn new(labels: Arc<LabelSet>, names: Names) -> Self {
+    fn new(labels: Arc<LabelSet>, names: Escaping) -> Self {
         Self {
             labels,
             names,

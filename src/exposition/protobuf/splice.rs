@@ -17,7 +17,7 @@ use super::schema::{COUNTER, GAUGE, check};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
 use crate::exposition::counts::DropReason;
 use crate::exposition::families::Families;
-use crate::exposition::format::Names;
+use crate::exposition::format::Escaping;
 use crate::exposition::labels::LabelSet;
 use crate::exposition::names::{escape_metric_name, is_old_metric_name};
 use crate::exposition::rules::Rules;
@@ -34,7 +34,7 @@ pub type Splice = MessageEngine<SpliceWriter>;
 pub struct SpliceWriter {
     labels: Arc<LabelSet>,
     untyped: Untyped,
-    names: Names,
+    names: Escaping,
     checker: Checker,
     scratch: Scratch,
     tally: Tally,
@@ -61,7 +61,7 @@ struct Changes<'a> {
 }
 
 impl Writer for SpliceWriter {
-    fn new(rules: &Rules, names: Names) -> Self {
+    fn new(rules: &Rules, names: Escaping) -> Self {
         Self {
             labels: Arc::clone(&rules.labels),
             untyped: rules.untyped,
@@ -82,7 +82,7 @@ impl Writer for SpliceWriter {
 
     fn family(&mut self, message: &[u8], family: Family<'_>, families: &mut Families, out: &mut Vec<u8>) {
         let own_name = family.name.as_bytes();
-        let is_escaped = self.names == Names::Underscores && !is_old_metric_name(family.name.as_bytes());
+        let is_escaped = self.names == Escaping::Underscores && !is_old_metric_name(family.name.as_bytes());
         let mut escaped = Vec::new();
         if is_escaped {
             escape_metric_name(family.name, &mut escaped);

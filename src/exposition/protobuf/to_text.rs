@@ -16,7 +16,7 @@ use super::wire::{Field, Fields, Malformed, Value};
 use crate::exposition::counts::DropReason;
 use crate::exposition::dialect::Text;
 use crate::exposition::families::Families;
-use crate::exposition::format::Names;
+use crate::exposition::format::Escaping;
 use crate::exposition::labels::LabelSet;
 use crate::exposition::metadata::MetricType;
 use crate::exposition::names::{escape_metric_name, is_old_label_name, is_old_metric_name};
@@ -35,14 +35,14 @@ pub type ProtobufToText = MessageEngine<TextWriter>;
 pub struct TextWriter {
     labels: Arc<LabelSet>,
     untyped: Untyped,
-    names: Names,
+    names: Escaping,
     checker: Checker,
     lines: Lines,
     tally: Tally,
 }
 
 impl Writer for TextWriter {
-    fn new(rules: &Rules, names: Names) -> Self {
+    fn new(rules: &Rules, names: Escaping) -> Self {
         Self {
             labels: Arc::clone(&rules.labels),
             untyped: rules.untyped,
@@ -187,11 +187,11 @@ const KEPT_LABELS: usize = 64 << 10;
 type Extra = Option<(&'static [u8], f64)>;
 
 impl Lines {
-    fn begin_family(&mut self, name: &str, names: Names) {
+    fn begin_family(&mut self, name: &str, names: Escaping) {
         let is_old = is_old_metric_name(name.as_bytes());
         self.name.clear();
         self.name.shrink_to(KEPT_LABELS);
-        self.is_quoted = !is_old && names == Names::Utf8;
+        self.is_quoted = !is_old && names == Escaping::AllowUtf8;
         if is_old || self.is_quoted {
             self.name.extend_from_slice(name.as_bytes());
         } else {

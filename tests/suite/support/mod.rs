@@ -14,8 +14,8 @@ pub mod stub;
 pub mod tls;
 
 use qpext::exposition::{
-    Counts, End, Engine, Families, LabelSet, Names, OpenMetricsToText, Relabel, RelabelOpenMetrics, Rules, Untyped,
-    Verbatim,
+    Counts, End, Engine, Escaping, Families, Format, LabelSet, OpenMetricsVersion, Rules, Spelling, TextVersion,
+    Untyped, engine, verbatim,
 };
 
 use reader::Exposition;
@@ -71,6 +71,15 @@ impl Cut<'_> {
     }
 }
 
+/// Text, of the version that everybody reads.
+pub const PLAIN: Format = Format::Text(TextVersion::V0_0_4);
+
+/// The engine between these formats.
+pub fn engine_of(from: Format, to: Format, escaping: Escaping, rules: &Rules) -> Box<dyn Engine + Send> {
+    let to = Spelling { format: to, escaping };
+    engine(from, to, rules).unwrap_or_else(|| panic!("{from} is never written as {to:?}"))
+}
+
 /// A format in lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
@@ -79,6 +88,13 @@ pub enum Lines {
 }
 
 impl Lines {
+    pub fn format(self) -> Format {
+        match self {
+            Self::Text => PLAIN,
+            Self::OpenMetrics => Format::OpenMetrics(OpenMetricsVersion::V1_0_0),
+        }
+    }
+
     /// The media type that every scraper takes.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -88,7 +104,7 @@ impl Lines {
     }
 
     /// What the independent reader of this format reads. In OpenMetrics, `# EOF` is to end the body.
-    pub fn read(self, body: &[u8], names: Names) -> Result<Exposition, String> {
+    pub fn read(self, body: &[u8], names: Escaping) -> Result<Exposition, String> {
         match self {
             Self::Text => reader::read_with(body, names),
             Self::OpenMetrics => open_metrics::read(body, names),
@@ -101,14 +117,14 @@ impl Lines {
 pub struct Cell {
     pub from: Lines,
     pub to: Lines,
-    pub names: Names,
+    pub names: Escaping,
 }
 
 /// Text as text, for every scraper.
 pub const TEXT: Cell = Cell {
     from: Lines::Text,
     to: Lines::Text,
-    names: Names::Underscores,
+    names: Escaping::Underscores,
 };
 
 /// OpenMetrics as OpenMetrics, for every scraper.
@@ -128,19 +144,18 @@ impl Cell {
     /// The same for a scraper that reads quoted names.
     pub const fn with_utf8(self) -> Self {
         Self {
-            names: Names::Utf8,
+            names: Escaping::AllowUtf8,
             ..self
         }
     }
 
-    fn engine(self, untyped: Untyped) -> Box<dyn Engine> {
-        let rules = serving_rules(untyped);
-        match (self.from, self.to) {
-            (Lines::Text, Lines::Text) => Box::new(Relabel::new(&rules, self.names)),
-            (Lines::OpenMetrics, Lines::OpenMetrics) => Box::new(RelabelOpenMetrics::new(&rules, self.names)),
-            (Lines::OpenMetrics, Lines::Text) => Box::new(OpenMetricsToText::new(&rules, self.names)),
-            (Lines::Text, Lines::OpenMetrics) => panic!("text is never written as OpenMetrics"),
-        }
+    fn engine(self, untyped: Untyped) -> Box<dyn Engine + Send> {
+        engine_of(
+            self.from.format(),
+            self.to.format(),
+            self.names,
+            &serving_rules(untyped),
+        )
     }
 
     /// An application's body through the engine, with [`SERVING_LABELS`].
@@ -153,7 +168,7 @@ impl Cell {
         }
         Converted {
             out,
-            counts: engine.counts(),
+            counts: engine.progress().counts(),
             is_whole: engine.is_whole(),
         }
     }
@@ -167,7 +182,7 @@ impl Cell {
         end: End,
         families: &mut Families,
         out: &mut Vec<u8>,
-    ) -> Box<dyn Engine> {
+    ) -> Box<dyn Engine + Send> {
         let mut engine = self.engine(untyped);
         for chunk in cut.chunks(body) {
             engine.push(chunk, families, out);
@@ -208,7 +223,7 @@ pub fn merge_as(
     let mut out = Vec::new();
     let mut families = Families::default();
     if let Some(body) = queue_proxy {
-        let mut engine = Verbatim::default();
+        let mut engine = verbatim(&Rules::default(), cell.names);
         for chunk in cut.chunks(body) {
             engine.push(chunk, &mut families, &mut out);
         }
@@ -216,5 +231,5 @@ pub fn merge_as(
         families.turn_to(1);
     }
     let app = cell.append(app, untyped, cut, end, &mut families, &mut out);
-    (out, app.counts())
+    (out, app.progress().counts())
 }

@@ -3,7 +3,7 @@
 //! It reads what Prometheus 2.42 reads and, if told so, what 3.x reads besides: quoted names, a comma behind the last
 //! label, and exemplars at any sample. As the reader of text, it insists on metadata once and types before samples.
 
-use qpext::exposition::Names;
+use qpext::exposition::Escaping;
 
 use super::reader::{Exemplar, Exposition, Rest, Sample, add_label, each_line, once, read_value};
 
@@ -21,7 +21,7 @@ const TYPES: [&str; 8] = [
 /// Reads a body whole, to the `# EOF` at its very end.
 ///
 /// The error names the first line that cannot be read.
-pub fn read(body: &[u8], names: Names) -> Result<Exposition, String> {
+pub fn read(body: &[u8], names: Escaping) -> Result<Exposition, String> {
     let mut exposition = Exposition::default();
     let body = body.strip_suffix(b"\n").unwrap_or(body);
     let Some(body) = body.strip_suffix(b"# EOF") else {
@@ -38,7 +38,7 @@ pub fn read(body: &[u8], names: Names) -> Result<Exposition, String> {
 }
 
 impl Exposition {
-    fn read_open_metrics_line(&mut self, line: &str, names: Names) -> Result<(), String> {
+    fn read_open_metrics_line(&mut self, line: &str, names: Escaping) -> Result<(), String> {
         let Some(comment) = line.strip_prefix('#') else {
             self.samples.push(read_sample(line, names)?);
             return Ok(());
@@ -59,7 +59,7 @@ impl Exposition {
     }
 }
 
-fn read_sample(line: &str, names: Names) -> Result<Sample, String> {
+fn read_sample(line: &str, names: Escaping) -> Result<Sample, String> {
     let mut rest = Rest(line);
     let mut name = None;
     if !line.starts_with('{') {
@@ -81,7 +81,7 @@ fn read_sample(line: &str, names: Names) -> Result<Sample, String> {
     }
     let mut exemplar = None;
     if let Some(start) = rest.0.strip_prefix(" # {") {
-        if names == Names::Underscores && !name.ends_with("_total") && !name.ends_with("_bucket") {
+        if names == Escaping::Underscores && !name.ends_with("_total") && !name.ends_with("_bucket") {
             return Err("Prometheus 2.42 takes no exemplar at this name".to_owned());
         }
         rest = Rest(start);
@@ -100,7 +100,7 @@ fn read_sample(line: &str, names: Names) -> Result<Sample, String> {
 }
 
 /// Reads from behind the opening brace.
-fn read_exemplar(rest: &mut Rest<'_>, names: Names) -> Result<Exemplar, String> {
+fn read_exemplar(rest: &mut Rest<'_>, names: Escaping) -> Result<Exemplar, String> {
     let before = rest.0;
     let labels = read_labels(rest, names, &mut None)?;
     if before[..before.len() - rest.0.len()].contains('\0') {
@@ -119,7 +119,7 @@ fn read_exemplar(rest: &mut Rest<'_>, names: Names) -> Result<Exemplar, String> 
 /// there is a place for it.
 fn read_labels(
     rest: &mut Rest<'_>,
-    names: Names,
+    names: Escaping,
     metric: &mut Option<Option<String>>,
 ) -> Result<Vec<(String, String)>, String> {
     let mut labels = Vec::new();
@@ -143,7 +143,7 @@ fn read_labels(
         if !rest.take(',') {
             return Err("no comma".to_owned());
         }
-        if names == Names::Utf8 && rest.take('}') {
+        if names == Escaping::AllowUtf8 && rest.take('}') {
             return Ok(labels);
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use qpext::exposition::Names;
+use qpext::exposition::Escaping;
 
 /// A body, read.
 #[derive(Debug, Default)]
@@ -49,11 +49,11 @@ impl Sample {
 ///
 /// The error names the first line that cannot be read.
 pub fn read(body: &[u8]) -> Result<Exposition, String> {
-    read_with(body, Names::Underscores)
+    read_with(body, Escaping::Underscores)
 }
 
 /// Reads a body whole, with quoted names if any name may stand in it.
-pub fn read_with(body: &[u8], names: Names) -> Result<Exposition, String> {
+pub fn read_with(body: &[u8], names: Escaping) -> Result<Exposition, String> {
     let mut exposition = Exposition::default();
     if body.is_empty() {
         return Ok(exposition);
@@ -75,7 +75,7 @@ pub(super) fn each_line(body: &[u8], mut read: impl FnMut(&str) -> Result<(), St
 }
 
 impl Exposition {
-    fn read_line(&mut self, line: &str, names: Names) -> Result<(), String> {
+    fn read_line(&mut self, line: &str, names: Escaping) -> Result<(), String> {
         if let Some(comment) = line.strip_prefix('#') {
             return self.read_comment(comment, names);
         }
@@ -86,7 +86,7 @@ impl Exposition {
         Ok(())
     }
 
-    fn read_comment(&mut self, comment: &str, names: Names) -> Result<(), String> {
+    fn read_comment(&mut self, comment: &str, names: Escaping) -> Result<(), String> {
         let words = comment.trim_start_matches(BLANKS);
         let Some((keyword, rest)) = words.split_once(BLANKS) else {
             return Ok(());
@@ -174,11 +174,11 @@ impl<'a> Rest<'a> {
     }
 
     /// A name, between quotes where those are known.
-    pub(super) fn quoted_or_plain_name(&mut self, besides: &str, names: Names) -> Result<String, String> {
+    pub(super) fn quoted_or_plain_name(&mut self, besides: &str, names: Escaping) -> Result<String, String> {
         if !self.0.starts_with('"') {
             return self.name(besides).map(str::to_owned);
         }
-        if names == Names::Underscores {
+        if names == Escaping::Underscores {
             return Err("a quoted name".to_owned());
         }
         let before = self.0;
@@ -223,7 +223,7 @@ pub fn quote(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-fn read_sample(line: &str, names: Names) -> Result<Sample, String> {
+fn read_sample(line: &str, names: Escaping) -> Result<Sample, String> {
     let mut rest = Rest(line);
     let mut name = if line.starts_with('{') {
         None
