@@ -7,8 +7,19 @@ const BUCKETS: [&str; 12] = [
     "0.001", "0.005", "0.01", "0.02", "0.04", "0.06", "0.08", "0.1", "0.25", "0.5", "0.75", "+Inf",
 ];
 
-/// Text as vLLM serves it: names with `:`, histograms with many buckets, label values with `{}` and `/`.
+/// Histogram buckets of the latencies of Knative's queue-proxy.
+const QUEUE_PROXY_BUCKETS: [&str; 15] = [
+    "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1", "2.5", "5", "7.5", "10", "+Inf",
+];
+
+/// Text as a vLLM server of many engines serves it: names with `:`, histograms with many buckets, label values with `{}`
+/// and `/`.
 pub fn vllm(bytes: usize) -> Vec<u8> {
+    vllm_of(40, bytes)
+}
+
+/// As [`vllm`], of so many engines: the fewer there are, the more families it takes to fill the body.
+pub fn vllm_of(engines: usize, bytes: usize) -> Vec<u8> {
     let mut body = String::with_capacity(bytes + 64 * 1024);
     let mut family = 0;
     while body.len() < bytes {
@@ -18,7 +29,7 @@ pub fn vllm(bytes: usize) -> Vec<u8> {
             "# HELP {name} Histogram of the time a request spends in stage {family}."
         );
         let _ = writeln!(body, "# TYPE {name} histogram");
-        for series in 0..40 {
+        for series in 0..engines {
             let labels = format!(r#"engine="{series}",model_name="meta-llama/Llama-3.1-8B-Instruct""#);
             for (index, le) in BUCKETS.iter().enumerate() {
                 let _ = writeln!(
@@ -36,6 +47,62 @@ pub fn vllm(bytes: usize) -> Vec<u8> {
         for status in ["2xx", "4xx", "5xx"] {
             let labels = format!(r#"handler="/v1/models/{{model_name}}:predict",status="{status}""#);
             let _ = writeln!(body, "{name}{{{labels}}} {}.0", family * 31 + status.len());
+        }
+        family += 1;
+    }
+    body.into_bytes()
+}
+
+/// Text as Knative's queue-proxy serves it: gauges of the Go runtime with a family each, and histograms of requests whose
+/// lines have many labels, almost all of them the same.
+#[allow(dead_code, reason = "the tests that share this file do not all need it")]
+pub fn queue_proxy(bytes: usize) -> Vec<u8> {
+    let scope = r#"otel_scope_name="go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp",otel_scope_schema_url="",otel_scope_version="0.69.0""#;
+    let mut body = String::with_capacity(bytes + 16 * 1024);
+    let mut family = 0;
+    while body.len() < bytes {
+        for gauge in 0..8 {
+            let name = format!("go_memstats_{family}_{gauge}_bytes");
+            let _ = writeln!(
+                body,
+                "# HELP {name} Number of bytes in use by allocations of kind {gauge}, or obtained from the system for them."
+            );
+            let _ = writeln!(body, "# TYPE {name} gauge\n{name} {}.{gauge}31744e+06", 1 + family % 9);
+        }
+        let name = format!("http_server_request_duration_{family}_seconds");
+        let labels = format!(
+            r#"http_request_method="GET",http_response_status_code="200",kn_route_tag="kn:disabled",network_protocol_name="http",network_protocol_version="1.1",{scope},server_address="localhost",server_port="8012",url_scheme="http""#
+        );
+        let _ = writeln!(body, "# HELP {name} Duration of HTTP server requests.");
+        let _ = writeln!(body, "# TYPE {name} histogram");
+        for (index, le) in QUEUE_PROXY_BUCKETS.iter().enumerate() {
+            let _ = writeln!(body, "{name}_bucket{{{labels},le=\"{le}\"}} {}", index * 3);
+        }
+        let _ = writeln!(body, "{name}_sum{{{labels}}} 0.03{family}1276");
+        let _ = writeln!(body, "{name}_count{{{labels}}} 33");
+        family += 1;
+    }
+    body.into_bytes()
+}
+
+/// Text of many models: from the first label's value on, no line is like the one before.
+#[allow(dead_code, reason = "the tests that share this file do not all need it")]
+pub fn many_models(bytes: usize) -> Vec<u8> {
+    let mut body = String::with_capacity(bytes + 64 * 1024);
+    let mut family = 0;
+    while body.len() < bytes {
+        let name = format!("kserve:requests_{family}_total");
+        let _ = writeln!(body, "# HELP {name} Number of requests by model.");
+        let _ = writeln!(body, "# TYPE {name} counter");
+        for series in 0..500_u32 {
+            // The factor is odd, so each number comes once, and large, so each differs from the next in the first digit.
+            let model = series.wrapping_mul(0x9e37_79b1);
+            let namespace = series % 7;
+            let _ = writeln!(
+                body,
+                r#"{name}{{model_name="{model:08x}-sklearn-iris",namespace="team-{namespace}",code="200"}} {}.0"#,
+                series * 31
+            );
         }
         family += 1;
     }

@@ -52,7 +52,12 @@ impl Sidecar {
             ("QPEXT_SELF_METRICS", "false"),
         ];
         all.extend_from_slice(variables);
-        let mut child = command(&all).spawn().expect("the program was built");
+        Self::spawn(command(&all)).await
+    }
+
+    /// Starts what runs the program, and waits until it serves.
+    pub async fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the program was built");
         let stderr = child.stderr.take().expect("it is piped");
         let mut log = BufReader::new(stderr).lines();
         let mut log_before_serving = Vec::new();
