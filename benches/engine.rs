@@ -79,7 +79,7 @@ fn lines(criterion: &mut Criterion) {
     }
     let text = bodies::vllm(BODY_BYTES);
     bench(criterion, "text/verbatim", &text, || {
-        verbatim(&Rules::default(), Escaping::Underscores)
+        verbatim(Escaping::Underscores, &Rules::default())
     });
     bench(criterion, "text-to-protobuf", &text, || {
         between(TEXT, Format::Protobuf, &rules)

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::aggregate::{Aggregator, Answer};
 use crate::config::{Config, QUEUE_PROXY};
-use crate::exposition::{Conflict, DropReason, Remark, RemarkKind, ReviewOpenMetrics, ReviewText, Types};
+use crate::exposition::{Conflict, DropReason, Finding, FindingKind, Lint, Types};
 use crate::scrape::ScrapeError;
 use crate::telemetry::{TargetState, conflict, target_of};
 
@@ -40,56 +40,13 @@ pub struct Report {
     content_type: Option<String>,
     /// The bytes of the answer.
     bytes: u64,
-    remarks: Vec<Remark>,
+    remarks: Vec<Finding>,
     /// Whose lines these are: from which on, and a target's name.
     turns: Vec<(u64, String)>,
     /// How many remarks of each kind there would be.
-    counts: HashMap<RemarkKind, u64>,
+    counts: HashMap<FindingKind, u64>,
     /// Samples of which only was seen whether they can be read.
     not_remembered: u64,
-}
-
-/// A review in the format of the answer.
-enum Review {
-    Text(ReviewText),
-    OpenMetrics(ReviewOpenMetrics),
-}
-
-impl Review {
-    fn of(content_type: &str) -> Self {
-        match content_type.starts_with("application/openmetrics-text") {
-            true => Self::OpenMetrics(ReviewOpenMetrics::default()),
-            false => Self::Text(ReviewText::default()),
-        }
-    }
-
-    fn push(&mut self, chunk: &[u8]) {
-        match self {
-            Self::Text(review) => review.push(chunk),
-            Self::OpenMetrics(review) => review.push(chunk),
-        }
-    }
-
-    fn lines(&self) -> u64 {
-        match self {
-            Self::Text(review) => review.lines(),
-            Self::OpenMetrics(review) => review.lines(),
-        }
-    }
-
-    fn not_remembered(&self) -> u64 {
-        match self {
-            Self::Text(review) => review.not_remembered(),
-            Self::OpenMetrics(review) => review.not_remembered(),
-        }
-    }
-
-    fn finish(self) -> (Vec<Remark>, HashMap<RemarkKind, u64>) {
-        match self {
-            Self::Text(review) => review.finish(),
-            Self::OpenMetrics(review) => review.finish(),
-        }
-    }
 }
 
 /// What the lines are that the sidecar itself writes.
@@ -123,13 +80,13 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
     // How each target failed, its state tells.
     if let Ok(mut answer) = aggregator.scrape(&headers).await {
         let content_type = String::from_utf8_lossy(answer.content_type().as_bytes()).into_owned();
-        let mut review = Review::of(&content_type);
+        let mut lint = Lint::new(content_type.starts_with("application/openmetrics-text"));
         report.content_type = Some(content_type);
         while let Some(piece) = poll_fn(|cx| answer.poll_piece(cx)).await {
-            report.read(&piece, &answer, &mut review, config);
+            report.read(&piece, &answer, &mut lint, config);
         }
-        report.not_remembered = review.not_remembered();
-        (report.remarks, report.counts) = review.finish();
+        report.not_remembered = lint.not_remembered();
+        (report.remarks, report.counts) = lint.finish();
     }
     let addresses = config.targets.iter().map(|target| target.address.to_string());
     report.targets = aggregator.telemetry().states().into_iter().zip(addresses).collect();
@@ -140,18 +97,18 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
 
 impl Report {
     /// Reads a piece of the answer, and notes whose lines it holds.
-    fn read(&mut self, piece: &[u8], answer: &Answer, review: &mut Review, config: &Config) {
+    fn read(&mut self, piece: &[u8], answer: &Answer, lint: &mut Lint, config: &Config) {
         let mut rest = piece;
         for turn in &answer.turns()[self.turns.len()..] {
             // No turn begins within a line.
             let (before, behind) = rest.split_at((turn.at - self.bytes) as usize);
-            review.push(before);
+            lint.push(before);
             self.bytes = turn.at;
             let name = config.targets.get(turn.target).map_or(OWN, |target| &target.name);
-            self.turns.push((review.lines() + 1, name.to_owned()));
+            self.turns.push((lint.lines() + 1, name.to_owned()));
             rest = behind;
         }
-        review.push(rest);
+        lint.push(rest);
         self.bytes += rest.len() as u64;
     }
 
@@ -174,13 +131,13 @@ impl Report {
 
     /// Whether data is lost, or a reader may refuse it. A family in two places is no more than untidy in text, and nobody's
     /// fault where two targets have it.
-    fn is_finding(&self, kind: RemarkKind) -> bool {
-        let is_within_a_target = |remark: &Remark| {
+    fn is_finding(&self, kind: FindingKind) -> bool {
+        let is_within_a_target = |remark: &Finding| {
             let earlier = remark.earlier.map(|line| self.target_of(line));
             remark.kind == kind && earlier == Some(self.target_of(remark.line))
         };
         let is_text = |content_type: &String| content_type.starts_with("text/");
-        kind != RemarkKind::SplitFamily
+        kind != FindingKind::SplitFamily
             || !self.content_type.as_ref().is_some_and(is_text) && self.remarks.iter().any(is_within_a_target)
     }
 
@@ -218,7 +175,7 @@ impl Report {
             })
         });
         let conflicts = self.named_conflicts.iter().map(|it| conflict(it, self.states()));
-        let counts = RemarkKind::ALL.iter();
+        let counts = FindingKind::ALL.iter();
         let counts = counts.map(|kind| (kind.as_str().to_owned(), json!(self.counts.get(kind).unwrap_or(&0))));
         json!({
             "findings": self.findings(),
@@ -322,19 +279,19 @@ impl Report {
     }
 
     fn say_remarks(&self, text: &mut String) {
-        for kind in RemarkKind::ALL {
+        for kind in FindingKind::ALL {
             let Some(count) = self.counts.get(&kind) else { continue };
             let title = match kind {
-                RemarkKind::Unreadable => "lines that Prometheus does not read, so that the scrape is lost",
-                RemarkKind::DuplicateSeries => {
+                FindingKind::Unreadable => "lines that Prometheus does not read, so that the scrape is lost",
+                FindingKind::DuplicateSeries => {
                     "samples of a series that the answer already has, of which Prometheus keeps one"
                 }
-                RemarkKind::SecondMetadata => "metadata that the answer already has, which strict readers reject",
-                RemarkKind::LateMetadata => "metadata behind samples of their families, which strict readers reject",
-                RemarkKind::NoInfBucket => "histograms without a bucket for +Inf, which strict readers reject",
-                RemarkKind::BadBuckets => "histograms whose buckets do not rise up to their count",
-                RemarkKind::BadValue => "values that a family of the type cannot have",
-                RemarkKind::SplitFamily => "families in two places, which text allows and OpenMetrics does not",
+                FindingKind::SecondMetadata => "metadata that the answer already has, which strict readers reject",
+                FindingKind::LateMetadata => "metadata behind samples of their families, which strict readers reject",
+                FindingKind::NoInfBucket => "histograms without a bucket for +Inf, which strict readers reject",
+                FindingKind::BadBuckets => "histograms whose buckets do not rise up to their count",
+                FindingKind::BadValue => "values that a family of the type cannot have",
+                FindingKind::SplitFamily => "families in two places, which text allows and OpenMetrics does not",
             };
             let note = if self.is_finding(kind) {
                 ""

@@ -13,7 +13,7 @@ use super::stream::Step;
 use super::target::{State, TargetScrape};
 use super::{FRAME, FRAME_CAPACITY, Failure};
 use crate::budget::Budget;
-use crate::exposition::{End, Families, Format, OpenMetricsVersion, Rules, Spelling, engine};
+use crate::exposition::{End, Families, Format, Held, OpenMetricsVersion, Room, Rules, Spelling, engine};
 use crate::negotiation::{Accepted, content_type};
 use crate::scrape::ScrapeError;
 use crate::telemetry::{Outcome, Telemetry};
@@ -45,6 +45,9 @@ pub struct Answer {
     /// What was written when it was settled that there is something to write.
     first_piece: Option<Bytes>,
     out: Vec<u8>,
+    /// What of it is more than a piece takes, as a message may be.
+    held: Held,
+    room: Room,
     /// Bytes that were taken out of it.
     taken: u64,
     turns: Vec<Turn>,
@@ -55,6 +58,18 @@ pub struct Answer {
     own_rules: Option<Rules>,
 }
 
+/// A piece of an answer, which takes its room until it is read.
+struct Piece {
+    bytes: Vec<u8>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Answer {
     pub(super) fn new(
         scrapes: Vec<TargetScrape>,
@@ -62,9 +77,12 @@ impl Answer {
         budget: Budget,
         telemetry: Arc<Telemetry>,
         own_rules: Option<Rules>,
+        room: &Room,
     ) -> Self {
         Self {
-            families: Families::of(scrapes.len()),
+            families: Families::of(scrapes.len(), room),
+            held: room.hold(),
+            room: room.clone(),
             scrapes,
             current: 0,
             accepted,
@@ -183,7 +201,9 @@ impl Answer {
                 }
                 State::Alive(stream) => {
                     self.out.reserve(FRAME_CAPACITY - self.out.len());
-                    stream.step(self.budget.bodies_by(), &mut self.families, &mut self.out, cx)
+                    let step = stream.step(self.budget.bodies_by(), &mut self.families, &mut self.out, cx);
+                    self.held.force(self.out.capacity());
+                    step
                 }
             };
             match step {
@@ -279,6 +299,12 @@ impl Answer {
     fn take_piece(&mut self) -> Option<Bytes> {
         self.has_output |= !self.out.is_empty();
         self.taken += self.out.len() as u64;
-        (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
+        if self.out.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.out);
+        self.held.force(bytes.capacity());
+        let _held = std::mem::replace(&mut self.held, self.room.hold());
+        Some(Bytes::from_owner(Piece { bytes, _held }))
     }
 }

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Address, Config, TargetConfig, TargetKind};
-use crate::exposition::{Rules, Untyped};
+use crate::exposition::{Room, Rules, Untyped};
 use crate::negotiation::Accepted;
 use crate::scrape::{ScrapeError, Scraper, Target};
 use crate::telemetry::{self, Telemetry};
@@ -53,6 +53,8 @@ pub struct Aggregator {
     telemetry: Arc<Telemetry>,
     /// What is done with the sidecar's own metrics, where they are wanted.
     own_rules: Option<Rules>,
+    /// What the answers of all scrapers may hold.
+    room: Room,
 }
 
 /// A target and how it failed.
@@ -69,8 +71,9 @@ pub struct Failure {
 
 /// What is done with the samples of a target. The application has no label that would tell its series from the sidecar's
 /// own, so families that are named like those are not its to send.
-fn rules_of(target: &TargetConfig, config: &Config) -> Rules {
+fn rules_of(target: &TargetConfig, config: &Config, room: &Room) -> Rules {
     let mut rules = config.rules_of(target);
+    rules.room = room.clone();
     if config.self_metrics && target.kind == TargetKind::App {
         let filter = rules.filter.as_deref().cloned().unwrap_or_default();
         rules.filter = Some(Arc::new(filter.without(telemetry::PREFIX)));
@@ -86,12 +89,13 @@ impl Aggregator {
     /// The HTTP client cannot be set up.
     pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
         let scraper = Scraper::new(config.targets.len())?;
+        let room = Room::default();
         let plan = |configured: &TargetConfig| {
             let (name, address) = (configured.name.clone(), configured.address.clone());
             Ok(Arc::new(Plan {
                 target: Target::new(&scraper, name, address, &configured.http, config.max_body_bytes)?,
                 is_verbatim: config.is_verbatim(configured),
-                rules: rules_of(configured, config),
+                rules: rules_of(configured, config, &room),
             }))
         };
         let names = config.targets.iter().map(|target| target.name.as_str());
@@ -103,6 +107,7 @@ impl Aggregator {
             offset: config.scrape_timeout_offset,
             telemetry: Arc::new(Telemetry::new(names)),
             own_rules: config.self_metrics.then(own_rules),
+            room,
         })
     }
 
@@ -144,6 +149,7 @@ impl Aggregator {
             budget,
             Arc::clone(&self.telemetry),
             self.own_rules.clone(),
+            &self.room,
         );
         match answer.begin().await {
             None => Ok(answer),

@@ -50,7 +50,7 @@ impl Stream {
         };
         // Behind another target it would repeat metadata that the answer already holds.
         let engine = if plan.is_verbatim && is_plain && !is_late {
-            verbatim(&plan.rules, to.escaping)
+            verbatim(to.escaping, &plan.rules)
         } else {
             engine(from, to, &plan.rules)?
         };
@@ -85,7 +85,7 @@ impl Stream {
         outcome.counts = self.engine.progress().counts();
         outcome.body_bytes = self.body_bytes;
         outcome.format = Some(self.format);
-        outcome.offence = self.engine.progress().first_offence().cloned();
+        outcome.offence = self.engine.progress().first_dropped().cloned();
     }
 
     /// Reads, if everything that was read has been pushed.

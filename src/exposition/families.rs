@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use super::dialect::Dialect;
-use super::metadata::MetricType;
-use super::printable::printable;
+use super::bytes::shown;
+use super::model::{Convention, MetricType};
+use super::room::{Held, Room};
 
 /// Room for the family names of one target, in bytes, each counted with [`ENTRY_COST`]. It holds 20,000 families with
 /// names of 40 bytes; the busiest exporters have some thousands. Past it the samples of further families are dropped:
@@ -27,17 +27,17 @@ const SHOWN: usize = 200;
 
 /// There is no room for the name of another family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub(super) struct Full;
 
 /// What is known of one metric family.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Family {
+pub(super) struct Known {
     /// The answer has its `# HELP`.
     pub has_help: bool,
     /// The answer has its `# TYPE`.
     pub has_type: bool,
     /// The type that the answer gives it.
-    pub kind: Option<MetricType>,
+    kind: Option<MetricType>,
     /// The answer has its `# UNIT`.
     pub has_unit: bool,
     /// The answer has samples of it (or had to drop them), so that `# TYPE` comes too late.
@@ -52,25 +52,19 @@ pub(super) struct Family {
     compared_for: Option<u32>,
 }
 
-impl Family {
+impl Known {
     /// Notes the type that the family has in this target's body, in the target's own words if `is_declared`. It becomes
     /// the answer's if that has none. Returns both if it is, for the first time with this target, another than the
-    /// answer's is in these words.
-    pub(super) fn settle_type(
-        &mut self,
-        target: u32,
-        kind: MetricType,
-        is_declared: bool,
-        word: fn(MetricType) -> &'static str,
-    ) -> Option<Types> {
+    /// answer's is in the answer's words.
+    fn settle_type(&mut self, target: u32, kind: MetricType, is_declared: bool, to: Convention) -> Option<Types> {
         let Some(first) = self.kind else {
             self.kind = Some(kind);
             self.compared_for = Some(target);
             return None;
         };
         let types = Types {
-            first: word(first),
-            second: word(kind),
+            first: first.word(to),
+            second: kind.word(to),
         };
         let is_conflict =
             is_declared && self.compared_for.replace(target) != Some(target) && types.first != types.second;
@@ -101,7 +95,7 @@ pub struct Conflict {
 /// The metric families of one answer.
 #[derive(Debug)]
 pub struct Families {
-    by_name: HashMap<Box<[u8]>, Family>,
+    by_name: HashMap<Box<[u8]>, Known>,
     /// Room for the names of each target.
     max_bytes: usize,
     /// Room taken by the names that each target came up with.
@@ -110,19 +104,20 @@ pub struct Families {
     target: u32,
     conflicts: u64,
     named_conflicts: Vec<Conflict>,
+    held: Held,
 }
 
 /// Those of an answer of one target.
 impl Default for Families {
     fn default() -> Self {
-        Self::of(1)
+        Self::of(1, &Room::default())
     }
 }
 
 impl Families {
-    /// Those of an answer of so many targets.
+    /// Those of an answer of so many targets, with what is more than a little out of this room.
     #[must_use]
-    pub fn of(targets: usize) -> Self {
+    pub fn of(targets: usize, room: &Room) -> Self {
         Self {
             by_name: HashMap::new(),
             max_bytes: MAX_BYTES.min(MAX_BYTES_IN_ALL / targets.max(1)),
@@ -130,6 +125,7 @@ impl Families {
             target: 0,
             conflicts: 0,
             named_conflicts: Vec::new(),
+            held: room.hold(),
         }
     }
 
@@ -162,27 +158,34 @@ impl Families {
     }
 
     /// The family of this name.
-    pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Family, Full> {
+    pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Known, Full> {
         // Looked up twice when it is new: a family is new once and old a thousand times.
         if !self.by_name.contains_key(name) {
             let target = self.target as usize;
             if self.bytes.len() <= target {
                 self.bytes.resize(target + 1, 0);
             }
-            let bytes = &mut self.bytes[target];
-            let with_this = *bytes + name.len() + ENTRY_COST;
-            if with_this > self.max_bytes {
+            let cost = name.len() + ENTRY_COST;
+            let in_all: usize = self.bytes.iter().sum();
+            if self.bytes[target] + cost > self.max_bytes || !self.held.resize(in_all + cost) {
                 return Err(Full);
             }
-            *bytes = with_this;
-            self.by_name.insert(name.into(), Family::default());
+            self.bytes[target] += cost;
+            self.by_name.insert(name.into(), Known::default());
         }
         Ok(self.by_name.get_mut(name).expect("it was there, or was just put there"))
     }
 
-    /// The family of this name, if it is known.
-    pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Family> {
-        self.by_name.get_mut(name)
+    /// What is known of the family of this name.
+    pub(super) fn known(&self, name: &[u8]) -> Option<Known> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Makes the family of this name be as known as it was.
+    pub(super) fn restore(&mut self, name: &[u8], known: Option<Known>) {
+        if let Some(now) = self.by_name.get_mut(name) {
+            *now = known.unwrap_or_default();
+        }
     }
 
     /// Notes the type that the target being read gives a family.
@@ -217,36 +220,18 @@ impl Families {
             .is_some_and(|family| family.filtered_by == Some(self.target) && family.sampled_by != Some(self.target))
     }
 
-    /// Notes the type under which the target being read sends a family, if there is room for its name: see
-    /// [`Family::settle_type`].
-    pub(super) fn settle_type(
-        &mut self,
-        name: &[u8],
-        kind: MetricType,
-        is_declared: bool,
-        word: fn(MetricType) -> &'static str,
-    ) {
+    /// Notes the type under which the target being read sends a family, if the answer has one of it: see [`Self::conflicts`].
+    pub(super) fn settle_type(&mut self, name: &[u8], kind: MetricType, is_declared: bool, to: Convention) {
         let target = self.target;
-        if let Ok(family) = self.entry(name) {
-            let types = family.settle_type(target, kind, is_declared, word);
-            self.note_conflict(name, types);
-        }
-    }
-
-    /// The target being read.
-    pub(super) fn target(&self) -> u32 {
-        self.target
-    }
-
-    /// Counts a conflict, if [`Family::settle_type`] told of one.
-    pub(super) fn note_conflict(&mut self, name: &[u8], types: Option<Types>) {
+        let known = self.by_name.get_mut(name).filter(|known| known.has_type);
+        let types = known.and_then(|known| known.settle_type(target, kind, is_declared, to));
         let Some(types) = types else { return };
         self.conflicts += 1;
         if self.named_conflicts.len() < NAMED_CONFLICTS {
             self.named_conflicts.push(Conflict {
-                family: printable(&String::from_utf8_lossy(&name[..name.len().min(SHOWN)])),
+                family: shown(name, SHOWN),
                 types,
-                target: self.target as usize,
+                target: target as usize,
             });
         }
     }
@@ -265,20 +250,41 @@ impl Families {
     }
 
     /// Whether, to who reads the answer in this format, a sample of this name is a part of another family.
-    pub(super) fn is_part<F: Dialect>(&self, name: &[u8]) -> bool {
-        memchr::memrchr(b'_', name).is_some_and(|underscore| {
-            let (parent, suffix) = name.split_at(underscore);
-            let kind = self.by_name.get(parent).and_then(|family| family.kind);
-            kind.is_some_and(|kind| F::has_part(kind, suffix))
-        })
+    pub(super) fn is_part(&self, name: &[u8], convention: Convention) -> bool {
+        let kind_of = |parent: &[u8]| self.by_name.get(parent)?.kind;
+        parent_of(name, convention, kind_of).is_some()
     }
 
-    /// The family, declared by the target being read, that a sample of this name is a part of, and the name's ending.
-    pub(super) fn declared_parent<'a, D: Dialect>(&self, name: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-        let underscore = memchr::memrchr(b'_', name)?;
-        let (parent, suffix) = name.split_at(underscore);
-        self.declared(parent)
-            .is_some_and(|kind| D::has_part(kind, suffix))
-            .then_some((parent, suffix))
+    /// The family to which the target being read gives the samples of this name: its name, the ending that it does not have,
+    /// and its type.
+    pub(super) fn family_of<'a>(
+        &self,
+        name: &'a [u8],
+        convention: Convention,
+    ) -> (&'a [u8], &'a [u8], Option<MetricType>) {
+        if let Some(kind) = self.declared(name) {
+            return (name, b"", Some(kind));
+        }
+        match parent_of(name, convention, |parent| self.declared(parent)) {
+            Some((parent, suffix, kind)) => (parent, suffix, Some(kind)),
+            None => (name, b"", None),
+        }
     }
+
+    /// Whether the target being read gives the samples of this name to another family.
+    pub(super) fn is_declared_part(&self, name: &[u8], convention: Convention) -> bool {
+        !self.family_of(name, convention).1.is_empty()
+    }
+}
+
+/// The family, of those with a type, that a sample of this name is a part of, and the name's ending.
+fn parent_of(
+    name: &[u8],
+    convention: Convention,
+    kind_of: impl FnOnce(&[u8]) -> Option<MetricType>,
+) -> Option<(&[u8], &[u8], MetricType)> {
+    let underscore = memchr::memrchr(b'_', name)?;
+    let (parent, suffix) = name.split_at(underscore);
+    let kind = kind_of(parent)?;
+    kind.part(suffix, convention).map(|_| (parent, suffix, kind))
 }

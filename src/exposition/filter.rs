@@ -2,7 +2,7 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::output::unescape;
+use super::bytes::{escape_name, is_old_metric_name};
 
 /// The most memory that one expression may take once it is compiled, in bytes, and what a search with it may keep at hand.
 /// An expression of a thousand names has a third of it; one that needs more is a repetition of repetitions.
@@ -67,20 +67,13 @@ impl Filter {
 
     fn is_reserved(&self, name: &[u8]) -> bool {
         let Some(prefix) = self.reserved else { return false };
-        let name = String::from_utf8_lossy(name);
-        let is_old = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':');
-        let escaped = name
-            .chars()
-            .map(|character| if is_old(character) { character } else { '_' });
-        escaped.take(prefix.len()).eq(prefix.chars())
-    }
-
-    /// As [`Self::keeps`], for a name as it stands between quotes, and what is added to it.
-    pub(super) fn keeps_escaped(&self, stem: &[u8], suffix: &str) -> bool {
-        let mut name = Vec::with_capacity(stem.len() + suffix.len());
-        unescape(stem, &mut name);
-        name.extend_from_slice(suffix.as_bytes());
-        self.keeps(&name)
+        let mut escaped = Vec::new();
+        escape_name(
+            &name[..name.len().min(4 * prefix.len())],
+            is_old_metric_name,
+            &mut escaped,
+        );
+        escaped.starts_with(prefix.as_bytes())
     }
 }
 

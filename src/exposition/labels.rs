@@ -1,12 +1,29 @@
-//! The labels that are added to every sample of a relabelled target.
+//! Labels: those of a sample or a metric, those that are added, and the names that both have in the end.
+//!
+//! In: where the labels stand in their line or message. Out: whether they may stand together, and the names by which they
+//! are written: escaped for a scraper that reads the old character set only, and renamed as Prometheus does
+//! (`exported_`) where they are among those added. Nothing is copied where all names stay.
 
-use super::chars::label_name_end;
-use super::protobuf::wire::{put_bytes_field, put_bytes_head, varint_len};
-use super::sample::{METRIC_NAME, fingerprint};
+use std::fmt;
+use std::sync::Arc;
+
+use super::bytes::{Span, escape_name, is_old_label_name};
+use super::format::Escaping;
+use super::model::Text;
 
 /// What Prometheus puts before the name of a label that collides with one it adds
 /// (`model.ExportedLabelPrefix` in prometheus/common).
-pub(super) const EXPORTED: &[u8] = b"exported_";
+const EXPORTED: &[u8] = b"exported_";
+
+/// The label under which Prometheus keeps a metric's name.
+const METRIC_NAME: &[u8] = b"__name__";
+
+/// Labels up to which a name is looked for by going through all of them; among more, by sorting them.
+const FEW: usize = 64;
+
+/// Room for labels and for given names that is kept for the next sample, in numbers and in bytes.
+const KEPT_LABELS: usize = 1 << 10;
+const KEPT_GIVEN: usize = 16 << 10;
 
 /// Labels to add to samples, in the order in which they are written.
 ///
@@ -19,13 +36,10 @@ pub(super) const EXPORTED: &[u8] = b"exported_";
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct LabelSet {
-    /// The names that no sample's own label may have.
-    names: Vec<Box<str>>,
+    pairs: Vec<(Box<str>, Box<str>)>,
+    /// A name that no sample's own label may have either.
+    reserved: Option<Box<str>>,
     fingerprints: u64,
-    /// `,a="b",c="d"`, escaped: each label has its comma before it.
-    rendered: String,
-    /// Fields `label` of a `Metric`.
-    protobuf: Vec<u8>,
 }
 
 /// A label that cannot be added.
@@ -40,7 +54,7 @@ pub enum LabelError {
 }
 
 impl LabelSet {
-    /// Renders the labels once; a sample then costs one copy.
+    /// A set of these names and values.
     ///
     /// # Errors
     ///
@@ -52,34 +66,17 @@ impl LabelSet {
     {
         let mut set = Self::default();
         for (name, value) in labels {
-            set.add(name.as_ref(), value.as_ref())?;
+            let (name, value) = (name.as_ref(), value.as_ref());
+            if !is_old_label_name(name.as_bytes()) || name.as_bytes() == METRIC_NAME {
+                return Err(LabelError::Name(name.to_owned()));
+            }
+            if set.contains(name.as_bytes()) {
+                return Err(LabelError::Duplicate(name.to_owned()));
+            }
+            set.fingerprints |= fingerprint(name.as_bytes());
+            set.pairs.push((name.into(), value.into()));
         }
         Ok(set)
-    }
-
-    fn add(&mut self, name: &str, value: &str) -> Result<(), LabelError> {
-        if label_name_end(name.as_bytes(), 0) != Some(name.len()) || name.as_bytes() == METRIC_NAME {
-            return Err(LabelError::Name(name.to_owned()));
-        }
-        if self.contains(name.as_bytes()) {
-            return Err(LabelError::Duplicate(name.to_owned()));
-        }
-        self.rendered.push(',');
-        self.rendered.push_str(name);
-        self.rendered.push_str("=\"");
-        for character in value.chars() {
-            match character {
-                '\\' => self.rendered.push_str(r"\\"),
-                '"' => self.rendered.push_str("\\\""),
-                '\n' => self.rendered.push_str(r"\n"),
-                other => self.rendered.push(other),
-            }
-        }
-        self.rendered.push('"');
-        put_label(METRIC_LABEL, name.as_bytes(), value.as_bytes(), &mut self.protobuf);
-        self.fingerprints |= fingerprint(name.as_bytes());
-        self.names.push(name.into());
-        Ok(())
     }
 
     /// The same labels, and a name that is added to other targets' samples: a sample's own label of that name is renamed as
@@ -87,57 +84,450 @@ impl LabelSet {
     #[must_use]
     pub fn reserving(mut self, name: &str) -> Self {
         self.fingerprints |= fingerprint(name.as_bytes());
-        self.names.push(name.into());
+        self.reserved = Some(name.into());
         self
     }
 
     /// Whether there is nothing to add.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rendered.is_empty()
+        self.pairs.is_empty()
     }
 
-    pub(super) fn contains(&self, name: &[u8]) -> bool {
-        self.names.iter().any(|own| own.as_bytes() == name)
+    /// The names and the values.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// The set of its names' fingerprints: no bit in common means no name in common.
-    pub(super) fn fingerprints(&self) -> u64 {
-        self.fingerprints
+    fn contains(&self, name: &[u8]) -> bool {
+        let mut names = self.pairs.iter().map(|(name, _)| name).chain(&self.reserved);
+        names.any(|own| own.as_bytes() == name)
     }
-
-    /// The labels as they stand in a `Metric` message.
-    pub(super) fn protobuf(&self) -> &[u8] {
-        &self.protobuf
-    }
-
-    /// The labels as they stand between braces, behind a comma.
-    pub(super) fn after_comma(&self) -> &[u8] {
-        self.rendered.as_bytes()
-    }
-
-    /// The labels as they stand between braces.
-    pub(super) fn rendered(&self) -> &[u8] {
-        self.rendered.as_bytes().get(1..).unwrap_or_default()
-    }
-}
-
-/// The field `label` of the message `Metric`, and the fields of `LabelPair`.
-pub(super) const METRIC_LABEL: u32 = 1;
-const NAME: u32 = 1;
-const VALUE: u32 = 2;
-
-/// Appends a label pair to a message that has such in this field.
-pub(super) fn put_label(field: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    let length_of = |bytes: &[u8]| 1 + varint_len(bytes.len() as u64) + bytes.len();
-    put_bytes_head(field, length_of(name) + length_of(value), out);
-    put_bytes_field(NAME, name, out);
-    put_bytes_field(VALUE, value, out);
 }
 
 /// Writes the labels as they stand between the braces of a sample.
-impl std::fmt::Display for LabelSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.rendered.get(1..).unwrap_or_default())
+impl fmt::Display for LabelSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.iter().enumerate() {
+            let mut quoted = Vec::new();
+            Text::Plain(value.as_bytes()).put_quoted(&mut quoted);
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{name}=\"{}\"", String::from_utf8_lossy(&quoted))?;
+        }
+        Ok(())
+    }
+}
+
+/// One bit of 64, told by the name's length and its first and last bytes: two equal names always share one, two different
+/// names seldom do.
+const fn fingerprint(name: &[u8]) -> u64 {
+    match name {
+        [] => 1,
+        [only] => 1 << ((5 + *only as usize * 4) % 64),
+        [first, .., last] => 1 << ((name.len() * 5 + *first as usize * 3 + *last as usize) % 64),
+    }
+}
+
+/// The labels of a sample or a metric.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Labels<'a> {
+    /// The line or message in which they stand.
+    bytes: &'a [u8],
+    pairs: &'a [Pair],
+    /// They stand in a line, in which their values have escapes.
+    has_escapes: bool,
+}
+
+/// Where a label stands.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    name: Span,
+    value: Span,
+    fingerprint: u64,
+    /// What holds of it and of all before it.
+    sums: Sums,
+    /// Its name stands between quotes.
+    is_quoted: bool,
+    /// Its name is not in the old character set.
+    is_odd: bool,
+}
+
+/// What holds of a label or of any before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    fingerprints: u64,
+    is_quoted: bool,
+    is_odd: bool,
+    /// It does not stand there as it would be written.
+    is_misspelt: bool,
+}
+
+impl<'a> Labels<'a> {
+    fn sums(&self) -> Sums {
+        self.pairs.last().map_or(Sums::default(), |pair| pair.sums)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether a name stands between quotes.
+    pub(super) fn has_quoted_name(&self) -> bool {
+        self.sums().is_quoted
+    }
+
+    /// Each label's name and value, as they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
+        let Self {
+            bytes,
+            pairs,
+            has_escapes,
+        } = *self;
+        pairs.iter().map(move |pair| {
+            let value = pair.value.of(bytes);
+            let value = if has_escapes {
+                Text::Quoted(value)
+            } else {
+                Text::Plain(value)
+            };
+            (pair.name_in(bytes), value)
+        })
+    }
+}
+
+impl Pair {
+    fn name_in(self, bytes: &[u8]) -> Text<'_> {
+        let name = self.name.of(bytes);
+        if self.is_quoted {
+            Text::Quoted(name)
+        } else {
+            Text::Plain(name)
+        }
+    }
+}
+
+/// The labels that are being read.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    pairs: Vec<Pair>,
+    known: KnownNames,
+    /// Some two have one name, or one has a name that none may have.
+    is_bad: bool,
+}
+
+/// The label names of the lines or metrics before, by place. Those of one family have the same ones in the same order, so
+/// that most names need no look at each of their bytes.
+#[derive(Debug, Default)]
+struct KnownNames {
+    bytes: Vec<u8>,
+    /// Where each name stands, and its fingerprint. All of them are in the old character set, and behind each stands `="`.
+    names: Vec<(Span, u64)>,
+}
+
+/// What stands behind a label's name in a line.
+const BEHIND_NAME: &[u8] = b"=\"";
+
+/// Longer names are not kept: they are rare, and the room is.
+const LONGEST_KNOWN: usize = 128;
+
+/// How a label's name stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NameKind {
+    /// Without quotes, in the old character set.
+    Old,
+    /// Without quotes, in any.
+    Any,
+    /// Between quotes.
+    Quoted,
+}
+
+/// A label's name, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name {
+    pub span: Span,
+    fingerprint: u64,
+    is_quoted: bool,
+    /// It is not in the old character set.
+    pub is_odd: bool,
+}
+
+impl Pairs {
+    /// Forgets all labels.
+    pub(super) fn clear(&mut self) {
+        self.pairs.clear();
+        self.pairs.shrink_to(KEPT_LABELS);
+        self.is_bad = false;
+    }
+
+    /// Forgets the labels that do not end within so many bytes of their line, their closing quotes included.
+    pub(super) fn keep_within(&mut self, end: usize) {
+        let kept = self.pairs.iter().rposition(|pair| pair.value.end() < end);
+        self.pairs.truncate(kept.map_or(0, |index| index + 1));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Where the last one's value ends.
+    pub(super) fn last_end(&self) -> Option<usize> {
+        self.pairs.last().map(|pair| pair.value.end())
+    }
+
+    /// Whether one does not stand there as it would be written.
+    pub(super) fn is_misspelt(&self) -> bool {
+        self.pairs.last().is_some_and(|pair| pair.sums.is_misspelt)
+    }
+
+    /// The name at `at` in a line, if it is the one that is known at the next label's place; `="` follows it.
+    #[inline(always)]
+    pub(super) fn known_in_line(&self, line: &[u8], at: usize) -> Option<Name> {
+        let (span, fingerprint) = *self.known.names.get(self.pairs.len())?;
+        let (start, end) = (span.range().start, span.end());
+        let known = &self.known.bytes[start..end + BEHIND_NAME.len()];
+        line[at..].starts_with(known).then(|| Name {
+            span: Span::new(at, at + end - start),
+            fingerprint,
+            is_quoted: false,
+            is_odd: false,
+        })
+    }
+
+    /// The name that stands at this place in these bytes, read or known.
+    #[inline(always)]
+    pub(super) fn name(&mut self, bytes: &[u8], span: Span, kind: NameKind) -> Name {
+        let name = span.of(bytes);
+        let place = self.pairs.len();
+        if let Some((known, fingerprint)) = self.known.names.get(place)
+            && kind != NameKind::Quoted
+            && known.of(&self.known.bytes) == name
+        {
+            return Name {
+                span,
+                fingerprint: *fingerprint,
+                is_quoted: false,
+                is_odd: false,
+            };
+        }
+        let is_quoted = kind == NameKind::Quoted;
+        let is_odd = kind != NameKind::Old && !is_old_label_name(name);
+        let fingerprint = fingerprint(name);
+        if name == METRIC_NAME {
+            // Prometheus keeps the metric's own name under this label, so that it is there twice.
+            self.is_bad = true;
+        } else if !is_quoted && !is_odd {
+            self.known.note(place, name, fingerprint);
+        }
+        Name {
+            span,
+            fingerprint,
+            is_quoted,
+            is_odd,
+        }
+    }
+
+    /// Notes that what was just read cannot be used, unless it can.
+    #[inline(always)]
+    pub(super) fn mark_unless(&mut self, is_good: bool) {
+        self.is_bad |= !is_good;
+    }
+
+    /// Adds a label. `is_misspelt` says that it does not stand there as it would be written.
+    #[inline(always)]
+    pub(super) fn push(&mut self, bytes: &[u8], name: Name, value: Span, is_misspelt: bool) {
+        let Name {
+            span,
+            fingerprint,
+            is_quoted,
+            is_odd,
+        } = name;
+        let before = self.pairs.last().map_or(Sums::default(), |pair| pair.sums);
+        if before.fingerprints & fingerprint != 0 && self.pairs.len() <= FEW {
+            self.is_bad |= self.has_twin_of(bytes, name);
+        }
+        self.pairs.push(Pair {
+            name: span,
+            value,
+            fingerprint,
+            sums: Sums {
+                fingerprints: before.fingerprints | fingerprint,
+                is_quoted: before.is_quoted | is_quoted,
+                is_odd: before.is_odd | is_odd,
+                is_misspelt: before.is_misspelt | is_misspelt,
+            },
+            is_quoted,
+            is_odd,
+        });
+    }
+
+    fn has_twin_of(&self, bytes: &[u8], name: Name) -> bool {
+        let text = name.span.of(bytes);
+        let mut others = self.pairs.iter();
+        others.any(|pair| pair.fingerprint == name.fingerprint && pair.name.of(bytes) == text)
+    }
+
+    /// Whether the labels may stand together: no two of them have one name, and none the name under which Prometheus keeps the
+    /// metric's.
+    pub(super) fn are_sound(&self, bytes: &[u8]) -> bool {
+        !self.is_bad && (self.pairs.len() <= FEW || are_different(self.pairs.iter().map(|pair| pair.name.of(bytes))))
+    }
+
+    /// Whether there is a label of this name, unquoted.
+    pub(super) fn has(&self, bytes: &[u8], name: &[u8]) -> bool {
+        let wanted = fingerprint(name);
+        let sums = self.pairs.last().map_or(Sums::default(), |pair| pair.sums);
+        sums.fingerprints & wanted != 0
+            && (self.pairs.iter()).any(|pair| pair.fingerprint == wanted && pair.name.of(bytes) == name)
+    }
+
+    /// The labels, which stand in these bytes.
+    pub(super) fn labels<'a>(&'a self, bytes: &'a [u8], has_escapes: bool) -> Labels<'a> {
+        Labels {
+            bytes,
+            pairs: &self.pairs,
+            has_escapes,
+        }
+    }
+}
+
+impl KnownNames {
+    fn note(&mut self, place: usize, name: &[u8], fingerprint: u64) {
+        if place > self.names.len() || place >= FEW || name.len() > LONGEST_KNOWN {
+            return;
+        }
+        self.names.truncate(place);
+        let end = self.names.last().map_or(0, |(span, _)| span.end() + BEHIND_NAME.len());
+        self.bytes.truncate(end);
+        self.bytes.extend_from_slice(name);
+        self.names
+            .push((Span::before(self.bytes.len(), name.len()), fingerprint));
+        self.bytes.extend_from_slice(BEHIND_NAME);
+    }
+}
+
+/// Whether no two names are the same.
+fn are_different<'a>(names: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut sorted: Vec<&[u8]> = names.collect();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// Two labels would have one name, or one the name under which Prometheus keeps the metric's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ambiguous;
+
+/// Settles by which names labels are written.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    added: Arc<LabelSet>,
+    escaping: Escaping,
+    /// The names of the labels last resolved, where one of them is not written as it came.
+    given: Vec<u8>,
+    names: Vec<Span>,
+}
+
+/// By which names labels are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// By those with which they came.
+    Own,
+    /// By those that the resolver gives.
+    Given,
+}
+
+impl Resolver {
+    pub(super) fn new(added: Arc<LabelSet>, escaping: Escaping) -> Self {
+        Self {
+            added,
+            escaping,
+            given: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+
+    pub(super) fn escaping(&self) -> Escaping {
+        self.escaping
+    }
+
+    /// Settles the names of labels that may stand together, behind which those are written that are added.
+    #[inline(always)]
+    pub(super) fn resolve(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
+        let sums = labels.sums();
+        if sums.fingerprints & self.added.fingerprints == 0 && !sums.is_odd {
+            return Ok(Names::Own);
+        }
+        self.give(labels, true)
+    }
+
+    /// As [`Self::resolve`], for labels to which none are added.
+    pub(super) fn resolve_alone(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
+        if !labels.sums().is_odd {
+            return Ok(Names::Own);
+        }
+        self.give(labels, false)
+    }
+
+    #[inline(never)]
+    fn give(&mut self, labels: &Labels<'_>, renames: bool) -> Result<Names, Ambiguous> {
+        let is_escaped = labels.sums().is_odd && self.escaping == Escaping::Underscores;
+        let collides = |pair: &Pair| {
+            pair.fingerprint & self.added.fingerprints != 0 && self.added.contains(pair.name.of(labels.bytes))
+        };
+        if !(is_escaped || renames && labels.pairs.iter().any(collides)) {
+            return Ok(Names::Own);
+        }
+        self.given.clear();
+        self.given.shrink_to(KEPT_GIVEN);
+        self.names.clear();
+        self.names.shrink_to(KEPT_LABELS);
+        for pair in labels.pairs {
+            let start = self.given.len();
+            match (pair.is_odd && is_escaped, pair.name_in(labels.bytes)) {
+                (true, name) => escape_name(&name.plain(), is_old_label_name, &mut self.given),
+                (false, name) => name.put_plain(&mut self.given),
+            }
+            self.names.push(Span::new(start, self.given.len()));
+        }
+        if is_escaped && !self.are_unambiguous() {
+            return Err(Ambiguous);
+        }
+        if renames {
+            self.rename();
+        }
+        Ok(Names::Given)
+    }
+
+    fn are_unambiguous(&self) -> bool {
+        let names = || self.names.iter().map(|span| span.of(&self.given));
+        !names().any(|name| name == METRIC_NAME) && are_different(names())
+    }
+
+    /// Gives those names that are among the added ones another, as often as it takes.
+    fn rename(&mut self) {
+        for index in 0..self.names.len() {
+            let own = self.names[index];
+            if !self.added.contains(own.of(&self.given)) {
+                continue;
+            }
+            let start = self.given.len();
+            self.given.extend_from_within(own.range());
+            loop {
+                self.given.splice(start..start, EXPORTED.iter().copied());
+                let name = &self.given[start..];
+                let is_taken = self.names.iter().any(|other| other.of(&self.given) == name);
+                if !is_taken && !self.added.contains(name) {
+                    break;
+                }
+            }
+            self.names[index] = Span::new(start, self.given.len());
+        }
+    }
+
+    /// The names and the values of labels, as they are to be written.
+    pub(super) fn iter<'a>(&'a self, labels: &Labels<'a>, names: Names) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
+        labels.iter().enumerate().map(move |(index, (own, value))| match names {
+            Names::Own => (own, value),
+            Names::Given => (Text::Plain(self.names[index].of(&self.given)), value),
+        })
     }
 }

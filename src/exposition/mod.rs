@@ -30,40 +30,31 @@
 //! # Ok::<(), qpext::exposition::LabelError>(())
 //! ```
 
-mod chars;
-mod counts;
-mod dialect;
+mod bytes;
 mod engine;
 mod families;
 mod filter;
 mod format;
 mod labels;
 mod lines;
-mod metadata;
-mod names;
-mod output;
-mod printable;
+mod lint;
+mod model;
+mod progress;
 mod protobuf;
-mod relabel;
-mod review;
+mod room;
 mod rules;
-mod sample;
-mod span;
-mod tally;
-mod untyped;
-mod value;
-mod verbatim;
+mod stage;
 
-pub use counts::{Counts, DropReason};
-pub use engine::{Engine, engine, verbatim};
+pub use bytes::printable;
+pub use engine::{End, Engine, engine, spelling_engine, verbatim};
 pub use families::{Conflict, Families, Types};
 pub use filter::Filter;
 pub use format::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
 pub use labels::{LabelError, LabelSet};
-pub use lines::{End, MAX_LINE};
-pub use printable::printable;
+pub use lines::MAX_LINE;
+pub use lint::{Finding, FindingKind, Lint};
+pub use progress::{Counts, DropReason, FirstDropped, MAX_QUOTED, Progress};
 pub use protobuf::MAX_FAMILY;
-pub use review::{Remark, RemarkKind, Review, ReviewOpenMetrics, ReviewText};
-pub use rules::Rules;
-pub use tally::{MAX_QUOTED, Offence, Tally};
-pub use untyped::Untyped;
+pub(crate) use room::Held;
+pub use room::Room;
+pub use rules::{Rules, Untyped};

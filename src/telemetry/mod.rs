@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
-use crate::exposition::{Conflict, Counts, DropReason, Format, Offence};
+use crate::exposition::{Conflict, Counts, DropReason, FirstDropped, Format};
 use crate::lock::lock;
 use crate::scrape::ScrapeError;
 use metrics::{OfTarget, OfTargetAndReason};
@@ -43,7 +43,7 @@ pub struct Outcome {
     /// The format in which it answered, if it did.
     pub format: Option<Format>,
     /// The first of its lines that had to be dropped.
-    pub offence: Option<Offence>,
+    pub offence: Option<FirstDropped>,
     /// Why a file of the target's could not be used, where it was asked with what that held before.
     pub stale_file: Option<String>,
 }
@@ -60,7 +60,7 @@ pub struct TargetState {
     /// Its last failure, which may be long over, and when it was.
     pub last_failure: Option<(SystemTime, ScrapeError)>,
     /// The last line that had to be dropped, and when it was.
-    pub last_offence: Option<(SystemTime, Offence)>,
+    pub last_offence: Option<(SystemTime, FirstDropped)>,
 }
 
 /// What an operator is to be told of an outcome.
@@ -324,7 +324,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dropped_lines_are_news_once_a_minute_for_each_target() {
         let telemetry = Telemetry::new(["app", "agent"]);
-        let offence = Offence {
+        let offence = FirstDropped {
             line: 7,
             text: "x".into(),
             reason: DropReason::Malformed,

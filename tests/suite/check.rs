@@ -68,8 +68,8 @@ async fn a_pod_with_faults_ends_with_1_and_names_each() {
         "answered 500 Internal Server Error, expected 200 OK",
         "app: line 5 of its body is the first dropped, as malformed: \\u{1b}[31m broken",
         "metric families with one type in one target and another in another: 1\n  a: gauge in the answer, counter in app\n",
-        "lines that Prometheus does not read, so that the scrape is lost: 1\n  line 4 of the answer, from queue-proxy: b{\n",
-        "of which Prometheus keeps one: 1\n  line 7 of the answer, from app: x{y=\"1\",service_name=\"iris\"}, first in line 6, from app\n",
+        "queue-proxy: line 4 of its body is the first dropped, as malformed: b{\n",
+        "of which Prometheus keeps one: 1\n  line 6 of the answer, from app: x{y=\"1\",service_name=\"iris\"}, first in line 5, from app\n",
         "\n5 findings\n",
     ] {
         assert!(said.contains(expected), "{expected} in\n{said}");
@@ -86,8 +86,8 @@ async fn a_pod_with_faults_ends_with_1_and_names_each() {
     assert_eq!(report["family_conflicts"], 1);
     assert_eq!(report["named_conflicts"][0]["family"], "a");
     assert_eq!(report["remark_counts"]["duplicate_series"], 1);
-    assert_eq!(report["remarks"][0]["target"], "queue-proxy");
-    assert_eq!(report["remarks"][1]["earlier_target"], "app");
+    assert_eq!(report["remarks"][0]["earlier_target"], "app");
+    assert_eq!(report["targets"][0]["last_dropped_line"]["text"], "b{");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Rules of the exposition engine that take more than one line to show.
 
-use qpext::exposition::{DropReason, End, Escaping, Families, Rules, Untyped, verbatim};
+use qpext::exposition::{
+    DropReason, End, Escaping, Families, Format, OpenMetricsVersion, Room, Rules, Spelling, TextVersion, Untyped,
+    engine, verbatim,
+};
 
 use crate::support::reader::read;
 use crate::support::{
@@ -62,12 +65,16 @@ fn metadata_that_the_queue_proxy_left_out_is_taken_from_the_app() {
 
 #[test]
 fn the_queue_proxys_odd_spellings_of_metadata_are_known_again() {
-    behind(
-        Some("#\tTYPE\tshared\tcounter\n# HELP  shared words\n# TYPE shared_too gauge"),
+    let (out, _) = merge(
+        Some(b"#\tTYPE\tshared\tcounter\n# HELP  shared words\n# TYPE shared_too gauge"),
+        b"# HELP shared More words.\n# TYPE shared counter\nshared 2\n# TYPE shared_too gauge\nshared_too 3\n",
         Untyped::Convert,
-        "# HELP shared More words.\n# TYPE shared counter\nshared 2\n# TYPE shared_too gauge\nshared_too 3\n",
-        "\nshared{@} 2\nshared_too{@} 3\n",
+        Cut::EveryByte,
+        End::Whole,
     );
+    let expected =
+        "# TYPE shared counter\n# HELP shared words\n# TYPE shared_too gauge\nshared{@} 2\nshared_too{@} 3\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected.replace('@', SERVING));
 }
 
 #[test]
@@ -198,7 +205,7 @@ fn conflicts(untyped: Untyped, bodies: &[(Option<Cell>, &str)]) -> u64 {
                     cell.append(body.as_bytes(), untyped, cut, End::Whole, &mut families, &mut out);
                 }
                 None => {
-                    let mut engine = verbatim(&Rules::default(), Escaping::Underscores);
+                    let mut engine = verbatim(Escaping::Underscores, &Rules::default());
                     for chunk in cut.chunks(body.as_bytes()) {
                         engine.push(chunk, &mut families, &mut out);
                     }
@@ -303,11 +310,72 @@ fn a_type_that_comes_later_tells_anew_which_samples_belong_to_a_family() {
 
 #[test]
 fn the_queue_proxys_bytes_pass_as_they_are() {
-    let odd = "# a comment\n\n  x 1\r\n# EOF\nnot a sample\nx{service_name=\"own\"} \u{ff} 2\n# TYPE x foo\nx_total 3";
-    let odd: Vec<u8> = odd.chars().map(|character| character as u8).collect();
-    let (out, _) = merge(Some(&odd), b"y 4\n", Untyped::Convert, Cut::EveryByte, End::Whole);
-    let app = format!("\ny{{{SERVING}}} 4\n");
-    assert_eq!(out, [&odd, app.as_bytes()].concat());
+    let body = "# a comment\n\n \t\n#\tcomment \u{e9}\n# EOF\n# HELP x Words, \\\\ \\n \u{e9}\n# TYPE x counter\nx{service_name=\"own\"} 2\n\
+                # TYPE x counter\nx{a=\"\\\\ \\\" \\n\",b=\"\"} 1e+06 1700000000000\n# TYPE b gauge\nx 3";
+    let (out, _) = merge(
+        Some(body.as_bytes()),
+        b"y 4\n",
+        Untyped::Convert,
+        Cut::EveryByte,
+        End::Whole,
+    );
+    assert_eq!(String::from_utf8(out).unwrap(), format!("{body}\ny{{{SERVING}}} 4\n"));
+}
+
+#[test]
+fn a_queue_proxys_line_that_is_not_canonical_is_spelt_or_left_out_alone() {
+    for (line, written) in [
+        ("  x 1", "x 1\n"),
+        ("x{ a = \"b\" , } +.5  7 ", "x{a=\"b\"} 0.5 7\n"),
+        ("#  TYPE   x gauge", "# TYPE x gauge\n"),
+        ("# HELP x a\\q", "# HELP x a\\\\q\n"),
+        ("{\"x\",\"a.b\"=\"c\"} 1", "x{a_b=\"c\"} 1\n"),
+        ("x{a=\"b\nc\"} 1", "x{a=\"b\\nc\"} 1\n"),
+        ("x 1\r", ""),
+        ("not a sample", ""),
+        ("x{a=\"b\"} 1 2 3", ""),
+        ("# TYPE x foo", ""),
+    ] {
+        let body = format!("before 1\n{line}\nafter 2\n");
+        for cut in [Cut::Whole, Cut::EveryByte] {
+            let (out, _) = merge(Some(body.as_bytes()), b"", Untyped::Convert, cut, End::Whole);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("before 1\n{written}after 2\n"),
+                "{line:?}"
+            );
+        }
+    }
+}
+
+/// They cost the whole scrape once.
+#[test]
+fn no_line_of_a_byte_or_two_panics() {
+    for from in [
+        Format::Text(TextVersion::V0_0_4),
+        Format::OpenMetrics(OpenMetricsVersion::V1_0_0),
+        Format::Protobuf,
+    ] {
+        let bytes =
+            (0..=255u8).flat_map(|first| [vec![first], vec![first, b'"'], vec![b'{', first], vec![first, b'\\']]);
+        for line in bytes {
+            let body = [&line[..], b"\n", &line, b"\ny 1\n", &line].concat();
+            for to in [PLAIN, Format::OpenMetrics(OpenMetricsVersion::V1_0_0), Format::Protobuf] {
+                for escaping in [Escaping::AllowUtf8, Escaping::Underscores] {
+                    let spelling = Spelling { format: to, escaping };
+                    let engines = [
+                        engine(from, spelling, &Rules::default()),
+                        Some(verbatim(escaping, &Rules::default())),
+                    ];
+                    for mut engine in engines.into_iter().flatten() {
+                        let (mut families, mut out) = (Families::default(), Vec::new());
+                        engine.push(&body, &mut families, &mut out);
+                        engine.finish(End::Whole, &mut families, &mut out);
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -362,7 +430,7 @@ fn many_targets_share_the_room_for_names_and_none_takes_anothers() {
         .map(|number| format!("made_up_by_somebody_{number} 1\n"))
         .collect();
     let samples = |targets: usize| {
-        let mut families = Families::of(targets);
+        let mut families = Families::of(targets, &Room::default());
         let counts = (0..targets).map(|target| {
             let mut engine = engine_of(PLAIN, PLAIN, Escaping::Underscores, &serving_rules(Untyped::Keep));
             families.turn_to(target);

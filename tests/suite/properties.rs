@@ -243,9 +243,24 @@ impl Written {
     }
 }
 
+/// A number as every reader reads it: without a plus sign, and with a digit on either side of the point.
+fn spelt(number: &str) -> String {
+    let number = number.strip_prefix('+').filter(|rest| *rest != "Inf").unwrap_or(number);
+    let number = if number.starts_with('.') {
+        format!("0{number}")
+    } else {
+        number.to_owned()
+    };
+    number.strip_suffix('.').unwrap_or(&number).to_owned()
+}
+
 /// What must become of a sample: nothing, if it cannot be written in the format.
 fn expected(sample: &Sample, cell: Cell) -> Option<Sample> {
     let mut sample = sample.clone();
+    sample.value = spelt(&sample.value);
+    if let Some(exemplar) = &mut sample.exemplar {
+        exemplar.value = spelt(&exemplar.value);
+    }
     if cell.names == Escaping::Underscores {
         sample.name = escaped(&sample.name, ":");
         for (name, _) in &mut sample.labels {
@@ -428,7 +443,17 @@ macro_rules! properties {
                     let part = CELL.convert(part, untyped, Cut::Whole, End::BrokenOff).out;
                     let whole = CELL.to.read(&whole, CELL.names).map_err(TestCaseError::fail)?.samples;
                     let part = CELL.to.read(&part, CELL.names).map_err(TestCaseError::fail)?.samples;
-                    prop_assert!(whole.starts_with(&part));
+                    if CELL == OPEN_METRICS_TO_TEXT || CELL == OPEN_METRICS_TO_TEXT.with_utf8() {
+                        // What waits for its family's end comes later in the whole.
+                        let mut rest = whole;
+                        for sample in &part {
+                            let at = rest.iter().position(|other| other == sample);
+                            prop_assert!(at.is_some(), "{sample:?}");
+                            rest.remove(at.unwrap_or_default());
+                        }
+                    } else {
+                        prop_assert!(whole.starts_with(&part));
+                    }
                 }
             }
         }
@@ -476,7 +501,17 @@ fn keeps_the_samples(cell: Cell, families: &[Family]) -> Result<(), TestCaseErro
     for untyped in [Untyped::Convert, Untyped::Keep] {
         let converted = cell.convert(body.as_bytes(), untyped, Cut::Whole, End::Whole);
         let output = cell.to.read(&converted.out, cell.names).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(&output.samples, &expected);
+        if cell.from == cell.to {
+            prop_assert_eq!(&output.samples, &expected);
+        } else {
+            // What waits for its family's end comes behind the others.
+            let sorted = |samples: &[Sample]| {
+                let mut samples = samples.to_vec();
+                samples.sort();
+                samples
+            };
+            prop_assert_eq!(sorted(&output.samples), sorted(&expected));
+        }
         prop_assert_eq!(converted.counts.samples, expected.len() as u64);
         let exemplars = |samples: &[Sample]| samples.iter().filter(|sample| sample.exemplar.is_some()).count();
         let mut losses = input.len() - expected.len();

@@ -127,7 +127,15 @@ proptest! {
                 let with = Rules { sample_limit: Some(limit), ..without.clone() };
                 let part = run(engine(from, *to, &with, names), &body, Cut::Whole);
                 prop_assert!(part.is_over_limit);
-                if *to != Form::Protobuf {
+                if from == Form::OpenMetrics && *to == Form::Text {
+                    // What waits for its family's end comes later where there is more of it.
+                    let (mut whole, part) = (read(*to, &whole, names)?.samples, read(*to, &part, names)?.samples);
+                    for sample in &part {
+                        let at = whole.iter().position(|other| other == sample);
+                        prop_assert!(at.is_some(), "{sample:?}");
+                        whole.remove(at.unwrap_or_default());
+                    }
+                } else if *to != Form::Protobuf {
                     prop_assert!(whole.out.starts_with(&part.out));
                 }
                 if from != Form::Protobuf && *to != Form::Protobuf {
@@ -186,8 +194,11 @@ proptest! {
             let parts = [kept.samples.clone(), rest.samples.clone()].concat();
             prop_assert_eq!(sorted(parts), sorted(all.samples.clone()));
             for part in [kept, rest] {
-                let mut of_all = all.samples.iter();
-                prop_assert!(part.samples.iter().all(|sample| of_all.any(|other| other == sample)), "in its order");
+                // What waits for its family's end comes later where there is more of it.
+                if form != Form::OpenMetrics || *to != Form::Text {
+                    let mut of_all = all.samples.iter();
+                    prop_assert!(part.samples.iter().all(|sample| of_all.any(|other| other == sample)), "in its order");
+                }
                 // A sample that is dropped neither parts a family from its metadata nor comes before its type.
                 for (name, kind) in &part.types {
                     prop_assert!(all.types.get(name).is_none_or(|other| other == kind), "{}", name);

@@ -6,7 +6,7 @@
 //! and that nothing makes `compactBuckets` of either panic or overflow. Spans are summed up, never walked: one that
 //! claims a billion buckets costs nothing.
 
-use super::schema::{BUCKET, EXEMPLAR, TIMESTAMP, check};
+use super::check::{BUCKET, EXEMPLAR, TIMESTAMP, check};
 use super::wire::{Fields, MAX_VARINT, Malformed, Value, read_varint, unzigzag32, unzigzag64};
 
 /// The resolutions that all releases know (`ExponentialSchemaMin` and `ExponentialSchemaMax` in `model/histogram`).

@@ -6,23 +6,31 @@
 //! It is as strict as the strictest of the readers behind the sidecar (gogo/protobuf, protobuf-go, prost): field numbers
 //! from 1 to 2^29 - 1, varints of at most ten bytes that fit 64 bits, and no groups, which no exposition uses.
 
+use crate::exposition::progress::DropReason;
+
 /// The bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::exposition) struct Malformed;
+pub(super) struct Malformed;
 
 /// A varint has at most this many bytes: seven bits each, for 64 bits.
-pub(in crate::exposition) const MAX_VARINT: usize = 10;
+pub(super) const MAX_VARINT: usize = 10;
+
+impl From<Malformed> for DropReason {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
 
 /// A field of a message.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::exposition) struct Field<'a> {
+pub(super) struct Field<'a> {
     pub number: u32,
     pub value: Value<'a>,
 }
 
 /// The value of a field, as the wire types have it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::exposition) enum Value<'a> {
+pub(super) enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     /// A string, a message or packed numbers.
@@ -37,17 +45,17 @@ const FIXED32: u32 = 5;
 
 /// The fields of a message, in its order. After a [`Malformed`] it must not be asked again.
 #[derive(Debug, Clone)]
-pub(in crate::exposition) struct Fields<'a> {
+pub(super) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    pub(in crate::exposition) fn of(message: &'a [u8]) -> Self {
+    pub(super) fn of(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
     /// The number of bytes behind the field that was read last.
-    pub(in crate::exposition) fn remaining(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.rest.len()
     }
 }
@@ -95,7 +103,7 @@ fn read_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
 
 /// Reads a varint off the front of `rest`.
 #[inline(always)]
-pub(in crate::exposition) fn read_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
+pub(super) fn read_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
     match *rest {
         [byte, behind @ ..] if *byte < 0x80 => {
             *rest = behind;
@@ -118,7 +126,7 @@ fn read_long_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
 
 /// A varint that is read byte by byte.
 #[derive(Debug, Default)]
-pub(in crate::exposition) struct Varint {
+pub(super) struct Varint {
     value: u64,
     bytes: usize,
 }
@@ -126,7 +134,7 @@ pub(in crate::exposition) struct Varint {
 impl Varint {
     /// Takes the next byte; returns the value with the last one.
     #[inline(always)]
-    pub(in crate::exposition) fn push(&mut self, byte: u8) -> Result<Option<u64>, Malformed> {
+    pub(super) fn push(&mut self, byte: u8) -> Result<Option<u64>, Malformed> {
         // The tenth byte has room for the highest of the 64 bits alone.
         if self.bytes == MAX_VARINT - 1 && byte > 1 {
             return Err(Malformed);
@@ -137,31 +145,31 @@ impl Varint {
     }
 
     /// Whether no byte has come yet.
-    pub(in crate::exposition) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 }
 
 /// The number that a zigzag-encoded `sint64` stands for.
-pub(in crate::exposition) fn unzigzag64(value: u64) -> i64 {
+pub(super) fn unzigzag64(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// The number that a zigzag-encoded `sint32` stands for; higher bits are cut off, as every reader does.
-pub(in crate::exposition) fn unzigzag32(value: u64) -> i32 {
+pub(super) fn unzigzag32(value: u64) -> i32 {
     let value = value as u32;
     (value >> 1) as i32 ^ -((value & 1) as i32)
 }
 
 /// The number of bytes that a varint takes.
-pub(in crate::exposition) fn varint_len(value: u64) -> usize {
+pub(super) fn varint_len(value: u64) -> usize {
     let bits = u64::BITS - (value | 1).leading_zeros();
     bits.div_ceil(7) as usize
 }
 
 /// Appends a varint.
 #[inline(always)]
-pub(in crate::exposition) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -170,33 +178,33 @@ pub(in crate::exposition) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends a field with a varint: an integer (as `u64`), an enum or a `bool`.
-pub(in crate::exposition) fn put_varint_field(number: u32, value: u64, out: &mut Vec<u8>) {
+pub(super) fn put_varint_field(number: u32, value: u64, out: &mut Vec<u8>) {
     put_varint(u64::from(number << 3 | VARINT), out);
     put_varint(value, out);
 }
 
 /// Appends a field with a double.
-pub(in crate::exposition) fn put_double_field(number: u32, value: f64, out: &mut Vec<u8>) {
+pub(super) fn put_double_field(number: u32, value: f64, out: &mut Vec<u8>) {
     put_varint(u64::from(number << 3 | FIXED64), out);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Appends the key and the length of a field with bytes; `length` bytes must follow.
 #[inline(always)]
-pub(in crate::exposition) fn put_bytes_head(number: u32, length: usize, out: &mut Vec<u8>) {
+pub(super) fn put_bytes_head(number: u32, length: usize, out: &mut Vec<u8>) {
     put_varint(u64::from(number << 3 | BYTES), out);
     put_varint(length as u64, out);
 }
 
 /// Appends a field with bytes: a string, a message or packed numbers.
-pub(in crate::exposition) fn put_bytes_field(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn put_bytes_field(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     put_bytes_head(number, bytes.len(), out);
     out.extend_from_slice(bytes);
 }
 
 /// A length whose bytes are yet to be written: it is put before them when they are all there.
 #[derive(Debug)]
-pub(in crate::exposition) struct Pending {
+pub(super) struct Pending {
     /// Where the room for the length begins.
     start: usize,
     room: usize,
@@ -205,7 +213,7 @@ pub(in crate::exposition) struct Pending {
 impl Pending {
     /// Leaves room for the length of what will be appended. The nearer the guess the better: a length that takes as
     /// many bytes as the guess moves nothing.
-    pub(in crate::exposition) fn begin(guess: usize, out: &mut Vec<u8>) -> Self {
+    pub(super) fn begin(guess: usize, out: &mut Vec<u8>) -> Self {
         let room = varint_len(guess as u64);
         let start = out.len();
         out.resize(start + room, 0);
@@ -213,12 +221,12 @@ impl Pending {
     }
 
     /// The number of bytes appended so far.
-    pub(in crate::exposition) fn length(&self, out: &[u8]) -> usize {
+    pub(super) fn length(&self, out: &[u8]) -> usize {
         out.len() - self.start - self.room
     }
 
     /// Writes the length.
-    pub(in crate::exposition) fn end(self, out: &mut Vec<u8>) {
+    pub(super) fn end(self, out: &mut Vec<u8>) {
         let Self { start, room } = self;
         let length = self.length(out);
         let needed = varint_len(length as u64);
@@ -235,11 +243,6 @@ impl Pending {
             rest >>= 7;
         }
         out[start + needed - 1] &= 0x7f;
-    }
-
-    /// Takes everything back.
-    pub(in crate::exposition) fn cancel(self, out: &mut Vec<u8>) {
-        out.truncate(self.start);
     }
 }
 

@@ -223,7 +223,7 @@ pub fn merge_as(
     let mut out = Vec::new();
     let mut families = Families::default();
     if let Some(body) = queue_proxy {
-        let mut engine = verbatim(&Rules::default(), cell.names);
+        let mut engine = verbatim(cell.names, &Rules::default());
         for chunk in cut.chunks(body) {
             engine.push(chunk, &mut families, &mut out);
         }

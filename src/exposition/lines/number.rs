@@ -1,7 +1,7 @@
-//! The two numbers at the end of a sample line: its value and its timestamp.
+//! The numbers of a line: its value and its timestamp.
 //!
-//! In: the bytes of one token. Out: whether Prometheus reads it. Neither number is ever converted and written
-//! back; the bytes that came are the bytes that go.
+//! In: the bytes of a token. Out: whether Prometheus reads it, and whether it is spelt so that everybody does. A number is
+//! never converted and written back: what is not spelt so loses a sign or gains a zero, and keeps all its digits.
 
 /// Digits that are below the largest `f64` whatever they are: no need to convert such a number to know its range.
 const DIGITS_IN_RANGE: usize = 300;
@@ -12,7 +12,7 @@ const DIGITS_IN_RANGE_WITH_EXPONENT: usize = 200;
 /// Whether `token` is a value that Prometheus reads: what Go's `strconv.ParseFloat` takes, without hexadecimal
 /// numbers, underscores and numbers too large for an `f64`
 /// (`parseFloat` in Prometheus's `model/textparse/promparse.go`).
-pub(super) fn is_value(token: &[u8]) -> bool {
+pub(in super::super) fn is_value(token: &[u8]) -> bool {
     let signed = matches!(token.first(), Some(b'+' | b'-'));
     let number = if signed { &token[1..] } else { token };
     match number.first() {
@@ -24,13 +24,54 @@ pub(super) fn is_value(token: &[u8]) -> bool {
 }
 
 /// Whether `token` is a value as nearly all are written: some digits, perhaps a point and some more.
+#[inline(always)]
 pub(super) fn is_plain_value(token: &[u8]) -> bool {
     let whole = digits_from(token, 0);
-    let end = match token.get(whole) {
-        Some(b'.') => digits_from(token, whole + 1),
-        _ => whole,
+    let (end, ends_well) = match token.get(whole) {
+        Some(b'.') => {
+            let end = digits_from(token, whole + 1);
+            (end, end > whole + 1)
+        }
+        _ => (whole, true),
     };
-    end == token.len() && (1..DIGITS_IN_RANGE).contains(&whole)
+    end == token.len() && ends_well && (1..DIGITS_IN_RANGE).contains(&whole)
+}
+
+/// Whether a value that Prometheus reads is spelt as [`put_token`] would.
+pub(super) fn is_canonical_value(token: &[u8]) -> bool {
+    let number = token.strip_prefix(b"-").unwrap_or(token);
+    let point = memchr::memchr(b'.', number);
+    match number.first() {
+        Some(b'0'..=b'9') => point.is_none_or(|point| number.get(point + 1).is_some_and(u8::is_ascii_digit)),
+        _ => matches!(token, b"NaN" | b"+Inf" | b"-Inf"),
+    }
+}
+
+/// Appends a value that Prometheus reads as everybody does: without a plus sign, with a digit on either side of the point,
+/// and what is no number in the one spelling that strict readers take.
+pub(in super::super) fn put_token(token: &[u8], out: &mut Vec<u8>) {
+    let (sign, number) = match token {
+        [b'+', number @ ..] => (&b""[..], number),
+        [b'-', number @ ..] => (&b"-"[..], number),
+        number => (&b""[..], number),
+    };
+    match number.first() {
+        Some(b'i' | b'I') if sign.is_empty() => return out.extend_from_slice(b"+Inf"),
+        Some(b'i' | b'I') => return out.extend_from_slice(b"-Inf"),
+        Some(b'n' | b'N') => return out.extend_from_slice(b"NaN"),
+        _ => {}
+    }
+    out.extend_from_slice(sign);
+    if number.first() == Some(&b'.') {
+        out.push(b'0');
+    }
+    match memchr::memchr(b'.', number) {
+        Some(point) if !number.get(point + 1).is_some_and(u8::is_ascii_digit) => {
+            out.extend_from_slice(&number[..point]);
+            out.extend_from_slice(&number[point + 1..]);
+        }
+        _ => out.extend_from_slice(number),
+    }
 }
 
 /// An unsigned decimal: digits with at most one point among them, at least one digit, an optional exponent.
@@ -72,7 +113,7 @@ fn in_range(number: &[u8]) -> bool {
 }
 
 /// Whether `token` is a timestamp that Prometheus reads in text: a whole number of milliseconds, no sign, in an `i64`.
-pub(super) fn is_timestamp(token: &[u8]) -> bool {
+pub(super) fn is_milliseconds(token: &[u8]) -> bool {
     const LARGEST: &[u8] = b"9223372036854775807";
     if token.is_empty() || digits_from(token, 0) != token.len() {
         return false;
@@ -82,7 +123,14 @@ pub(super) fn is_timestamp(token: &[u8]) -> bool {
     significant.len() < LARGEST.len() || (significant.len() == LARGEST.len() && significant <= LARGEST)
 }
 
+/// Whether `token`, a value that Prometheus reads, is a timestamp of OpenMetrics, in seconds.
+pub(super) fn is_seconds(token: &[u8]) -> bool {
+    let seconds = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
+    seconds.is_some_and(f64::is_finite)
+}
+
 /// The index of the first byte from `start` on that is no digit.
+#[inline(always)]
 fn digits_from(bytes: &[u8], start: usize) -> usize {
     let rest = &bytes[start.min(bytes.len())..];
     start + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
@@ -90,20 +138,49 @@ fn digits_from(bytes: &[u8], start: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_plain_value, is_timestamp, is_value};
+    use super::*;
 
     #[test]
     fn plain_values_are_values_without_sign_exponent_or_blanks() {
-        for plain in ["0", "17", "1.", "1.5", "000"] {
+        for plain in ["0", "17", "1.5", "000"] {
             assert!(
                 is_plain_value(plain.as_bytes()) && is_value(plain.as_bytes()),
                 "{plain:?} is plain"
             );
         }
-        for other in ["", ".", ".5", "+1", "1e5", "NaN", "1.5 ", "1 2"] {
+        for other in ["", ".", ".5", "1.", "+1", "1e5", "NaN", "1.5 ", "1 2"] {
             assert!(!is_plain_value(other.as_bytes()), "{other:?} is not plain");
         }
         assert!(!is_plain_value("9".repeat(400).as_bytes()), "it is out of range");
+    }
+
+    #[test]
+    fn values_are_spelt_as_every_reader_has_them() {
+        for (token, spelt) in [
+            ("1", "1"),
+            ("-0.5e-07", "-0.5e-07"),
+            ("1E5", "1E5"),
+            ("0001", "0001"),
+            ("NaN", "NaN"),
+            ("nan", "NaN"),
+            ("+Inf", "+Inf"),
+            ("inf", "+Inf"),
+            ("+INFINITY", "+Inf"),
+            ("-infinity", "-Inf"),
+            ("+5", "5"),
+            ("+.5", "0.5"),
+            ("-.5", "-0.5"),
+            (".5e3", "0.5e3"),
+            ("1.", "1"),
+            ("+1.e5", "1e5"),
+        ] {
+            let mut out = Vec::new();
+            put_token(token.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), spelt, "{token}");
+            assert!(is_value(spelt.as_bytes()), "{spelt}");
+            assert_eq!(is_canonical_value(token.as_bytes()), token == spelt, "{token}");
+            assert!(!is_plain_value(token.as_bytes()) || token == spelt, "{token}");
+        }
     }
 
     #[test]
@@ -156,7 +233,7 @@ mod tests {
             "9223372036854775807",
             "0000000000000000000000007",
         ] {
-            assert!(is_timestamp(good.as_bytes()), "{good:?} must be read");
+            assert!(is_milliseconds(good.as_bytes()), "{good:?} must be read");
         }
         for bad in [
             "",
@@ -168,7 +245,7 @@ mod tests {
             "10000000000000000000",
             "x",
         ] {
-            assert!(!is_timestamp(bad.as_bytes()), "{bad:?} must not be read");
+            assert!(!is_milliseconds(bad.as_bytes()), "{bad:?} must not be read");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: numbers. Out: fields, appended to a buffer.
 
-use super::wire::{MAX_VARINT, put_bytes_field, put_bytes_head, put_double_field, put_varint_field};
+use super::wire::{MAX_VARINT, put_bytes_field, put_bytes_head, put_double_field, put_varint_field, varint_len};
 
 /// The fields of a metric's parts (`io/prometheus/client/metrics.proto`).
 mod field {
@@ -38,6 +38,19 @@ const BUCKET: usize = 1 + MAX_VARINT + DOUBLE_FIELD;
 
 /// The bytes that a timestamp takes at most.
 const TIMESTAMP: usize = 2 * (1 + MAX_VARINT);
+
+/// The field of a metric that has a label, and the fields of that.
+pub(super) const METRIC_LABEL: u32 = 1;
+const LABEL_NAME: u32 = 1;
+const LABEL_VALUE: u32 = 2;
+
+/// Appends a label pair to a message that has such in this field.
+pub(super) fn put_label(field: u32, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    let length_of = |bytes: &[u8]| 1 + varint_len(bytes.len() as u64) + bytes.len();
+    put_bytes_head(field, length_of(name) + length_of(value), out);
+    put_bytes_field(LABEL_NAME, name, out);
+    put_bytes_field(LABEL_VALUE, value, out);
+}
 
 /// The value of a metric that has but one.
 pub(super) fn put_simple(value_field: u32, value: f64, out: &mut Vec<u8>) {

@@ -1,10 +1,102 @@
-//! What came of one body so far: what was written and dropped, the first line to show for it, and whether there is too
-//! much of it.
+//! What came of one body so far: what was written and dropped and why, the first line to show for it, and whether there is
+//! too much of it.
 
 use std::num::NonZeroU64;
 
-use super::counts::{Counts, DropReason};
-use super::printable::printable;
+use super::bytes::shown;
+
+/// Why a line is not in the answer although the target sent it. Comments, and metadata that the answer already holds,
+/// are no loss and not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// Prometheus would reject the line, and with it the whole scrape.
+    Malformed,
+    /// The line is longer than [`MAX_LINE`](super::MAX_LINE), or the family larger than
+    /// [`MAX_FAMILY`](super::MAX_FAMILY) where it is held whole.
+    TooLong,
+    /// A sample of an untyped family, and [`Untyped::Drop`](super::Untyped::Drop) is in force.
+    Untyped,
+    /// The target made up more family names than an answer has room for.
+    NoRoom,
+    /// A sample of a family that the [`Filter`](super::Filter) does not let through.
+    Filtered,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Malformed,
+        Self::TooLong,
+        Self::Untyped,
+        Self::NoRoom,
+        Self::Filtered,
+    ];
+
+    /// The reason in a word, as in a label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
+            Self::Untyped => "untyped",
+            Self::NoRoom => "no_room",
+            Self::Filtered => "filtered",
+        }
+    }
+
+    /// Whether what is dropped for it is lost. Otherwise it is dropped because the operator said so.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        match self {
+            Self::Malformed | Self::TooLong | Self::NoRoom => true,
+            Self::Untyped | Self::Filtered => false,
+        }
+    }
+}
+
+/// What came of one target's lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Samples written to the answer.
+    pub samples: u64,
+    dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Counts {
+    /// The lines dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// The lines dropped for any reason.
+    #[must_use]
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// The lines dropped although nobody asked for it.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let reasons = DropReason::ALL.into_iter().filter(|reason| reason.is_loss());
+        reasons.map(|reason| self.dropped(reason)).sum()
+    }
+
+    /// How many lines were dropped for which reasons: `2 malformed, 1 untyped`, or `none`.
+    #[must_use]
+    pub fn dropped_in_words(&self) -> String {
+        let reasons = DropReason::ALL.into_iter().filter(|reason| self.dropped(*reason) > 0);
+        let words: Vec<String> = reasons
+            .map(|reason| format!("{} {}", self.dropped(reason), reason.as_str()))
+            .collect();
+        if words.is_empty() {
+            "none".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+}
 
 /// The bytes that an operator is shown of a line: the start of it tells what it is, and a log line must stay one.
 pub const MAX_QUOTED: usize = 200;
@@ -14,7 +106,7 @@ pub const MAX_QUOTED: usize = 200;
 ///
 /// In protobuf it is a message, or a metric of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offence {
+pub struct FirstDropped {
     /// The number of the line, or of the message, from 1.
     pub line: u64,
     /// The line without the blanks before it, of protobuf the family's name as far as it can be read: at most [`MAX_QUOTED`] bytes, with U+FFFD for
@@ -26,29 +118,30 @@ pub struct Offence {
 
 /// What came of one body so far, line by line or message by message.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Progress {
     counts: Counts,
     /// The number of the line or message at hand.
     number: u64,
-    first_offence: Option<Offence>,
+    first_dropped: Option<FirstDropped>,
     limit: u64,
     is_over_limit: bool,
 }
 
-impl Tally {
+impl Progress {
     pub(super) fn new(sample_limit: Option<NonZeroU64>) -> Self {
         Self {
             counts: Counts::default(),
             number: 0,
-            first_offence: None,
+            first_dropped: None,
             limit: sample_limit.map_or(u64::MAX, NonZeroU64::get),
             is_over_limit: false,
         }
     }
 
-    /// Turns to the next line or message.
-    pub(super) fn next(&mut self) {
-        self.number += 1;
+    /// Turns to the next line or message, or to the last of so many lines.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, lines: u64) {
+        self.number += lines;
     }
 
     /// What was written and dropped.
@@ -62,8 +155,8 @@ impl Tally {
     /// There may be losses and no such line: where lines are written as protobuf, two buckets of one bound are found only
     /// when their family ends, and so is a time at which nothing was created.
     #[must_use]
-    pub fn first_offence(&self) -> Option<&Offence> {
-        self.first_offence.as_ref()
+    pub fn first_dropped(&self) -> Option<&FirstDropped> {
+        self.first_dropped.as_ref()
     }
 
     /// Whether so many samples more may be written.
@@ -105,18 +198,18 @@ impl Tally {
 
     /// Counts parts of the line or message at hand as dropped.
     pub(super) fn drop_lines(&mut self, reason: DropReason, lines: u64, line: &[u8]) {
-        self.counts.drop_lines(reason, lines);
+        self.counts.dropped[reason as usize] += lines;
         if lines > 0 && reason.is_loss() {
-            self.note_offence(reason, line);
+            self.note_dropped(reason, line);
         }
     }
 
     /// Keeps the line at hand to show, if it is the first.
     #[cold]
-    pub(super) fn note_offence(&mut self, reason: DropReason, line: &[u8]) {
-        self.first_offence.get_or_insert_with(|| Offence {
+    pub(super) fn note_dropped(&mut self, reason: DropReason, line: &[u8]) {
+        self.first_dropped.get_or_insert_with(|| FirstDropped {
             line: self.number,
-            text: quote(line),
+            text: shown(line, MAX_QUOTED),
             reason,
         });
     }
@@ -124,7 +217,7 @@ impl Tally {
     /// Counts samples that were written, and are not any more, as dropped.
     pub(super) fn take_back(&mut self, reason: DropReason, samples: u64) {
         self.counts.samples -= samples;
-        self.counts.drop_lines(reason, samples);
+        self.counts.dropped[reason as usize] += samples;
     }
 
     /// Counts samples that were written as left out behind the limit.
@@ -133,39 +226,8 @@ impl Tally {
     }
 }
 
-impl Default for Tally {
+impl Default for Progress {
     fn default() -> Self {
         Self::new(None)
-    }
-}
-
-/// The beginning of a line, decoded.
-fn quote(line: &[u8]) -> String {
-    // Up to three bytes more, so that no character is cut that has a place. What is decoded is never shorter than what it
-    // was decoded from.
-    let mut text = printable(&String::from_utf8_lossy(&line[..line.len().min(MAX_QUOTED + 3)]));
-    let end = (0..=MAX_QUOTED.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    text.truncate(end.unwrap_or_default());
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_quoted_ends_between_two_characters() {
-        let line = |start: usize| format!("{}{}", "x".repeat(start), "ü€🔥".repeat(100));
-        for start in 0..16 {
-            let line = line(start);
-            let quoted = quote(line.as_bytes());
-            assert!(line.starts_with(&quoted), "{quoted}");
-            assert!((MAX_QUOTED - 3..=MAX_QUOTED).contains(&quoted.len()), "{quoted}");
-        }
-        assert_eq!(quote(b"short"), "short");
-        assert_eq!(quote(b"\xff\xe2\x82"), "\u{fffd}\u{fffd}");
-        assert_eq!(quote(&[0xff; 300]).len(), 198);
     }
 }

@@ -7,10 +7,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::encoding::{put_bucket, put_counter, put_histogram, put_quantile, put_summary};
-use super::family::{Kind, field, is_unit_of};
+use super::check::field as metric_field;
+use super::encode::{put_bucket, put_counter, put_histogram, put_quantile, put_summary};
+use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::wire::{put_bytes_field, put_varint, put_varint_field};
-use crate::exposition::output::Lost;
+use crate::exposition::engine::Lost;
+use crate::exposition::model::MetricType;
+use crate::exposition::room::{Held, Room};
 
 /// What an entry of the table of a family's metrics costs, and the head of their key's allocation, in bytes.
 const INDEX_ENTRY: usize = 64;
@@ -23,10 +26,10 @@ const KEPT_ENTRIES: usize = 1 << 10;
 
 /// A family.
 #[derive(Debug, Default)]
-pub(super) struct Building {
+pub(super) struct Assembly {
     /// The name under which it is written; empty if there is no family yet.
     name: Vec<u8>,
-    kind: Kind,
+    kind: MetricType,
     /// Its fields but for the metrics, encoded.
     head: Vec<u8>,
     has_help: bool,
@@ -46,6 +49,7 @@ pub(super) struct Building {
     samples: u64,
     /// It grew too large: its samples are dropped.
     is_too_large: bool,
+    held: Held,
 }
 
 /// A metric that further samples may belong to.
@@ -89,22 +93,30 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken;
 
-impl Building {
+impl Assembly {
+    /// No family yet, and what it may hold beyond a little.
+    pub(super) fn new(room: &Room) -> Self {
+        Self {
+            held: room.hold(),
+            ..Self::default()
+        }
+    }
+
     /// Whether it goes by this name and has this type.
-    pub(super) fn is(&self, name: &[u8], kind: Kind) -> bool {
+    pub(super) fn is(&self, name: &[u8], kind: MetricType) -> bool {
         self.name == name && self.kind == kind
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> MetricType {
         self.kind
     }
 
     /// Begins a family. The one before must have ended.
-    pub(super) fn begin(&mut self, name: &[u8], kind: Kind) {
+    pub(super) fn begin(&mut self, name: &[u8], kind: MetricType) {
         self.name.extend_from_slice(name);
         self.kind = kind;
         put_bytes_field(field::NAME, name, &mut self.head);
-        put_varint_field(field::TYPE, kind as u64, &mut self.head);
+        put_varint_field(field::TYPE, number_of(kind), &mut self.head);
     }
 
     pub(super) fn has_help(&self) -> bool {
@@ -167,8 +179,14 @@ impl Building {
         self.current
     }
 
+    /// Whether there is room for all of it.
+    pub(super) fn has_room(&mut self) -> bool {
+        let size = self.size();
+        size <= MAX_FAMILY && self.held.resize(size)
+    }
+
     /// About the bytes that it takes: never less than its message will have.
-    pub(super) fn size(&self) -> usize {
+    fn size(&self) -> usize {
         self.head.len() + self.metrics.len() + self.exemplars.len() + self.series_bytes
     }
 
@@ -184,8 +202,10 @@ impl Building {
             name,
             kind,
             is_too_large: true,
+            held: std::mem::take(&mut self.held),
             ..Self::default()
         };
+        self.held.force(0);
         samples
     }
 
@@ -218,7 +238,7 @@ impl Building {
             metric.clear();
             metric.extend_from_slice(&series.key);
             metric.extend_from_slice(added);
-            put_bytes_field(self.kind.value_field(), &value, &mut metric);
+            put_bytes_field(metric_field::value(self.kind), &value, &mut metric);
             put_bytes_field(field::METRIC, &metric, &mut self.metrics);
             // Its room is given back at once: the message takes as much.
             series.points = Vec::new();
@@ -244,7 +264,7 @@ impl Building {
 
     fn reset(&mut self) {
         self.name.clear();
-        self.kind = Kind::default();
+        self.kind = MetricType::default();
         self.head.clear();
         self.head.shrink_to(KEPT_CAPACITY);
         (self.has_help, self.has_unit) = (false, false);
@@ -259,6 +279,7 @@ impl Building {
         self.exemplars.shrink_to(KEPT_CAPACITY);
         self.samples = 0;
         self.is_too_large = false;
+        self.held.force(0);
     }
 }
 
@@ -313,13 +334,13 @@ impl Series {
         (points - self.points.len()) as u64
     }
 
-    fn encode_value(&self, kind: Kind, created: Option<f64>, exemplars: &[u8], out: &mut Vec<u8>) {
+    fn encode_value(&self, kind: MetricType, created: Option<f64>, exemplars: &[u8], out: &mut Vec<u8>) {
         match kind {
-            Kind::Counter => {
+            MetricType::Counter => {
                 let exemplar = &exemplars[self.exemplar.clone()];
                 put_counter(self.value.unwrap_or_default(), exemplar, created, out);
             }
-            Kind::Summary => {
+            MetricType::Summary => {
                 put_summary(self.count, self.sum, created, out);
                 for point in &self.points {
                     put_quantile(point.at, point.value, out);

@@ -1,26 +1,20 @@
 //! What a strict reader would say of an exposition.
 //!
-//! In: chunks of an answer. Out: [`Remark`]s. It is for `qpext check`, which has time and remembers every series, as far as
+//! In: chunks of an answer. Out: [`Finding`]s. It is for `qpext check`, which has time and remembers every series, as far as
 //! there is room.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash as _, Hasher as _};
 
-use super::chars::skip_blanks;
-use super::dialect::{Dialect, OpenMetrics, Text};
-use super::lines::{End, Lines, TooLong, text_of};
-use super::metadata::{Keyword, Line, Metadata, MetricType};
-use super::printable::printable;
-use super::sample::Scanner;
+use super::bytes::shown;
+use super::engine::{End, Events, Reader};
+use super::lines::{LineReader, OpenMetrics, PlainText};
+use super::model::{Convention, Fact, FamilyMessage, Metadata, Metric, MetricType, Number, Sample, Time};
+use super::progress::DropReason;
+use super::room::Room;
 
-/// A review of text.
-pub type ReviewText = Review<Text>;
-
-/// A review of OpenMetrics.
-pub type ReviewOpenMetrics = Review<OpenMetrics>;
-
-/// Remarks of one kind that are kept; the others are counted.
+/// Findings of one kind that are kept; the others are counted.
 const KEPT_OF_A_KIND: usize = 10;
 
 /// Bytes of a line that are shown.
@@ -32,7 +26,7 @@ const MAX_REMEMBERED: usize = 500_000;
 
 /// What is wrong, or odd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RemarkKind {
+pub enum FindingKind {
     /// Prometheus would not read the line, and reject the scrape.
     Unreadable,
     /// Two samples of one series: Prometheus keeps one, and says so.
@@ -52,7 +46,7 @@ pub enum RemarkKind {
     SplitFamily,
 }
 
-impl RemarkKind {
+impl FindingKind {
     /// Every kind.
     pub const ALL: [Self; 8] = [
         Self::Unreadable,
@@ -83,9 +77,9 @@ impl RemarkKind {
 
 /// Something that a strict reader would say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub struct Finding {
     /// What it is.
-    pub kind: RemarkKind,
+    pub kind: FindingKind,
     /// The line, from 1 on; of a histogram, its last.
     pub line: u64,
     /// An earlier line that it is about.
@@ -94,16 +88,22 @@ pub struct Remark {
     pub text: String,
 }
 
-/// Reads an exposition as a strict reader would.
+/// Reads an exposition in lines as a strict reader would.
 #[derive(Debug)]
-pub struct Review<D> {
-    lines: Lines,
-    reading: Reading<D>,
+pub struct Lint {
+    reader: LintReader,
+    reading: Reading,
 }
 
 #[derive(Debug)]
-struct Reading<D> {
-    scanner: Scanner<D>,
+enum LintReader {
+    Text(LineReader<PlainText>),
+    OpenMetrics(LineReader<OpenMetrics>),
+}
+
+#[derive(Debug)]
+struct Reading {
+    convention: Convention,
     line: u64,
     /// Where each series stands.
     series: HashMap<u128, u64>,
@@ -114,8 +114,8 @@ struct Reading<D> {
     histograms: HashMap<u128, Histogram>,
     /// Samples that nothing was remembered of.
     not_remembered: u64,
-    remarks: Vec<Remark>,
-    counts: HashMap<RemarkKind, u64>,
+    findings: Vec<Finding>,
+    counts: HashMap<FindingKind, u64>,
 }
 
 /// What came of a histogram's series so far.
@@ -138,26 +138,31 @@ struct Family {
     was_called_split: bool,
 }
 
-impl<D> Default for Review<D> {
-    fn default() -> Self {
+impl Lint {
+    /// A lint of text, or of OpenMetrics.
+    #[must_use]
+    pub fn new(is_open_metrics: bool) -> Self {
+        let room = Room::default();
+        let (reader, convention) = match is_open_metrics {
+            true => (LintReader::OpenMetrics(LineReader::new(&room)), Convention::OpenMetrics),
+            false => (LintReader::Text(LineReader::new(&room)), Convention::Text),
+        };
         Self {
-            lines: Lines::default(),
+            reader,
             reading: Reading {
-                scanner: Scanner::default(),
+                convention,
                 line: 0,
                 series: HashMap::new(),
                 families: HashMap::new(),
                 current: Vec::new(),
                 histograms: HashMap::new(),
                 not_remembered: 0,
-                remarks: Vec::new(),
+                findings: Vec::new(),
                 counts: HashMap::new(),
             },
         }
     }
-}
 
-impl<D: Dialect> Review<D> {
     /// The lines that were read.
     #[must_use]
     pub fn lines(&self) -> u64 {
@@ -166,8 +171,10 @@ impl<D: Dialect> Review<D> {
 
     /// Reads a chunk.
     pub fn push(&mut self, chunk: &[u8]) {
-        let Self { lines, reading } = self;
-        lines.push(chunk, |line| reading.line(line));
+        match &mut self.reader {
+            LintReader::Text(reader) => reader.push(chunk, &mut self.reading),
+            LintReader::OpenMetrics(reader) => reader.push(chunk, &mut self.reading),
+        }
     }
 
     /// The samples that there was no room to remember, so that nothing was said of them but whether they can be read.
@@ -176,84 +183,71 @@ impl<D: Dialect> Review<D> {
         self.reading.not_remembered
     }
 
-    /// Ends the exposition: the remarks, at most ten of a kind, in the order of their lines; and how many there are of
+    /// Ends the exposition: the findings, at most ten of a kind, in the order of their lines; and how many there are of
     /// each kind.
     #[must_use]
-    pub fn finish(mut self) -> (Vec<Remark>, HashMap<RemarkKind, u64>) {
-        let Self { lines, reading } = &mut self;
-        lines.finish(End::Whole, |line| reading.line(line));
+    pub fn finish(mut self) -> (Vec<Finding>, HashMap<FindingKind, u64>) {
+        let Self { reader, reading } = &mut self;
+        match reader {
+            LintReader::Text(reader) => reader.finish(End::Whole, reading),
+            LintReader::OpenMetrics(reader) => reader.finish(End::Whole, reading),
+        }
         for histogram in std::mem::take(&mut reading.histograms).into_values() {
             if histogram.last.0 != f64::INFINITY {
-                reading.remark_at(histogram.line, RemarkKind::NoInfBucket, None, &histogram.text);
+                reading.find_at(histogram.line, FindingKind::NoInfBucket, None, &histogram.text);
             }
         }
-        self.reading.remarks.sort_by_key(|remark| remark.line);
-        (self.reading.remarks, self.reading.counts)
+        self.reading.findings.sort_by_key(|finding| finding.line);
+        (self.reading.findings, self.reading.counts)
     }
 }
 
-impl<D: Dialect> Reading<D> {
-    fn line(&mut self, line: Result<&[u8], TooLong>) {
-        self.line += 1;
-        let Ok(line) = line else {
-            return self.remark(RemarkKind::Unreadable, None, b"");
-        };
-        let line = text_of(line);
-        let line = if D::IS_OPEN_METRICS {
-            line
-        } else {
-            &line[skip_blanks(line, 0)..]
-        };
-        match D::line(line) {
-            Line::Comment | Line::Eof => {}
-            Line::MalformedMetadata => self.remark(RemarkKind::Unreadable, None, line),
-            Line::Metadata(metadata) => self.metadata(metadata, line),
-            Line::Sample => self.sample(line),
-        }
+impl Events for Reading {
+    fn advance(&mut self, lines: u64) {
+        self.line += lines;
     }
 
-    fn metadata(&mut self, metadata: Metadata, line: &[u8]) {
+    fn comment(&mut self, _: &[u8]) {}
+
+    fn metadata(&mut self, metadata: &Metadata<'_>, line: &[u8]) {
         let at = self.line;
         if !self.has_room() {
             return;
         }
-        let family = self.families.entry(metadata.name.of(line).to_vec()).or_default();
+        let family = self.families.entry(metadata.name.plain().into_owned()).or_default();
         let last_sample = family.last_sample;
-        let earlier = match metadata.keyword {
-            Keyword::Help => family.help.replace(at),
-            Keyword::Type(kind) => family.kind.replace((kind, at)).map(|(_, earlier)| earlier),
-            Keyword::Unit => None,
+        let earlier = match metadata.fact {
+            Fact::Help(_) => family.help.replace(at),
+            Fact::Type(kind) => family.kind.replace((kind, at)).map(|(_, earlier)| earlier),
+            Fact::Unit(_) => None,
         };
+        let is_open_metrics = self.convention == Convention::OpenMetrics;
         if earlier.is_some() {
-            self.remark(RemarkKind::SecondMetadata, earlier, line);
-        } else if last_sample.is_some() && (D::IS_OPEN_METRICS || matches!(metadata.keyword, Keyword::Type(_))) {
-            self.remark(RemarkKind::LateMetadata, last_sample, line);
+            self.find(FindingKind::SecondMetadata, earlier, line);
+        } else if last_sample.is_some() && (is_open_metrics || matches!(metadata.fact, Fact::Type(_))) {
+            self.find(FindingKind::LateMetadata, last_sample, line);
         }
     }
 
-    fn sample(&mut self, line: &[u8]) {
-        let Ok(sample) = self.scanner.scan(line) else {
-            return self.remark(RemarkKind::Unreadable, None, line);
-        };
+    fn sample(&mut self, sample: &Sample<'_>) {
         if !self.has_room() {
             self.not_remembered += 1;
             return;
         }
-        let name = sample.name.of(line);
-        let labels = self.scanner.labels().iter();
-        let labels = labels.map(|label| (label.name(line), label.value(line)));
+        let name = sample.name.plain();
+        let labels = sample.labels.iter().map(|(name, value)| (name.plain(), value.plain()));
         // To Prometheus an empty label is none.
-        let mut labels: Vec<(&[u8], &[u8])> = labels.filter(|(_, value)| !value.is_empty()).collect();
+        let labels: Vec<_> = labels.filter(|(_, value)| !value.is_empty()).collect();
+        let mut labels: Vec<(&[u8], &[u8])> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
         labels.sort_unstable();
-        let (family, kind) = self.family_of(name);
-        let series_end = match sample.labels {
-            super::sample::Labels::Absent => sample.name.end,
-            super::sample::Labels::Braces { close, .. } => close + 1,
-        };
-        let series = &line[..series_end];
+        let (family, kind) = self.family_of(&name);
+        let series = &sample.line[..sample.series_end];
         // A sample with a time of its own is another one of its series.
-        let time = sample.numbers.timestamp.map_or(&b""[..], |time| time.of(line));
-        let earlier = match self.series.entry(hash(name, &labels, time)) {
+        let time = match sample.time {
+            Some(Time::Milliseconds(token) | Time::Seconds(token)) => token,
+            _ => b"",
+        };
+        let earlier = match self.series.entry(hash(&name, &labels, time)) {
             Entry::Vacant(entry) => {
                 entry.insert(self.line);
                 None
@@ -261,17 +255,17 @@ impl<D: Dialect> Reading<D> {
             Entry::Occupied(entry) => Some(*entry.get()),
         };
         if earlier.is_some() {
-            self.remark(RemarkKind::DuplicateSeries, earlier, series);
+            self.find(FindingKind::DuplicateSeries, earlier, series);
         }
         self.place(&family);
-        if let (Some(kind), Some(value)) = (kind, number(sample.numbers.value.of(line))) {
+        if let (Some(kind), Some(value)) = (kind, sample.value.float()) {
             let suffix = name.strip_prefix(&*family).unwrap_or_default();
             if is_bad_value(kind, suffix, value) {
-                self.remark(RemarkKind::BadValue, None, line);
+                self.find(FindingKind::BadValue, None, sample.text());
             }
             if kind == MetricType::Histogram {
                 let bound = labels.iter().find(|(name, _)| *name == b"le");
-                let bound = bound.and_then(|(_, bound)| number(bound));
+                let bound = bound.and_then(|(_, bound)| Number::Token(bound).float());
                 labels.retain(|(name, _)| *name != b"le");
                 let key = hash(&family, &labels, time);
                 self.histogram(key, suffix, (bound, value), series);
@@ -279,6 +273,22 @@ impl<D: Dialect> Reading<D> {
         }
     }
 
+    fn family(&mut self, _: &FamilyMessage<'_>) -> bool {
+        false
+    }
+
+    fn metric(&mut self, _: &Metric<'_>) -> bool {
+        false
+    }
+
+    fn family_end(&mut self, _: &FamilyMessage<'_>) {}
+
+    fn unreadable(&mut self, _: DropReason, text: &[u8]) {
+        self.find(FindingKind::Unreadable, None, text);
+    }
+}
+
+impl Reading {
     /// Notes where a sample of this family stands.
     fn place(&mut self, family: &[u8]) {
         let is_new_place = self.current != family;
@@ -287,7 +297,7 @@ impl<D: Dialect> Reading<D> {
         let before = known.last_sample.replace(at);
         let is_split = is_new_place && before.is_some();
         if is_split && !std::mem::replace(&mut known.was_called_split, true) {
-            self.remark(RemarkKind::SplitFamily, before, family);
+            self.find(FindingKind::SplitFamily, before, family);
         }
         if is_new_place {
             self.current = family.to_vec();
@@ -319,7 +329,7 @@ impl<D: Dialect> Reading<D> {
         };
         let known = self.histograms.get_mut(&key);
         if is_bad && known.is_some_and(|histogram| !std::mem::replace(&mut histogram.was_told, true)) {
-            self.remark(RemarkKind::BadBuckets, None, series);
+            self.find(FindingKind::BadBuckets, None, series);
         }
     }
 
@@ -337,25 +347,25 @@ impl<D: Dialect> Reading<D> {
         let parent = memchr::memrchr(b'_', name).and_then(|underscore| {
             let (parent, suffix) = name.split_at(underscore);
             let kind = kind_of(parent)?;
-            D::has_part(kind, suffix).then(|| (parent.to_vec(), Some(kind)))
+            kind.part(suffix, self.convention)
+                .map(|_| (parent.to_vec(), Some(kind)))
         });
         parent.unwrap_or_else(|| (name.to_vec(), None))
     }
 
-    fn remark(&mut self, kind: RemarkKind, earlier: Option<u64>, text: &[u8]) {
-        self.remark_at(self.line, kind, earlier, text);
+    fn find(&mut self, kind: FindingKind, earlier: Option<u64>, text: &[u8]) {
+        self.find_at(self.line, kind, earlier, text);
     }
 
-    fn remark_at(&mut self, line: u64, kind: RemarkKind, earlier: Option<u64>, text: &[u8]) {
+    fn find_at(&mut self, line: u64, kind: FindingKind, earlier: Option<u64>, text: &[u8]) {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         if *count <= KEPT_OF_A_KIND as u64 {
-            let text = printable(&String::from_utf8_lossy(&text[..text.len().min(SHOWN)]));
-            self.remarks.push(Remark {
+            self.findings.push(Finding {
                 kind,
                 line,
                 earlier,
-                text,
+                text: shown(text, SHOWN),
             });
         }
     }
@@ -367,11 +377,6 @@ impl Histogram {
         let (bound, value) = self.last;
         bound != f64::INFINITY || self.count.is_none_or(|count| count == value)
     }
-}
-
-/// A value or a bound, in any of the ways in which Prometheus reads it.
-fn number(text: &[u8]) -> Option<f64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Whether a family of this type cannot have this value under its name with this ending.
@@ -402,50 +407,50 @@ fn hash(name: &[u8], labels: &[(&[u8], &[u8])], time: &[u8]) -> u128 {
 mod tests {
     use super::*;
 
-    fn review(text: &str) -> Vec<(RemarkKind, u64, Option<u64>, String)> {
-        let mut review = ReviewText::default();
-        review.push(text.as_bytes());
-        let (remarks, _) = review.finish();
-        remarks
+    fn findings(text: &str) -> Vec<(FindingKind, u64, Option<u64>, String)> {
+        let mut lint = Lint::new(false);
+        lint.push(text.as_bytes());
+        let (findings, _) = lint.finish();
+        findings
             .into_iter()
-            .map(|remark| (remark.kind, remark.line, remark.earlier, remark.text))
+            .map(|finding| (finding.kind, finding.line, finding.earlier, finding.text))
             .collect()
     }
 
     fn one(
-        kind: RemarkKind,
+        kind: FindingKind,
         line: u64,
         earlier: Option<u64>,
         text: &str,
-    ) -> Vec<(RemarkKind, u64, Option<u64>, String)> {
+    ) -> Vec<(FindingKind, u64, Option<u64>, String)> {
         vec![(kind, line, earlier, text.to_owned())]
     }
 
     #[test]
-    fn a_tidy_exposition_has_no_remarks() {
+    fn a_tidy_exposition_has_no_findings() {
         let tidy = "# HELP h H.\n# TYPE h histogram\nh_bucket{a=\"b\",le=\"1\"} 1\nh_bucket{a=\"b\",le=\"+Inf\"} 1\nh_sum{a=\"b\"} 1\n\
                     h_count{a=\"b\"} 1\n# TYPE x gauge\nx{a=\"b\"} 1\nx{a=\"c\"} 1\nx{b=\"a\"} 1\nx 1 1000\nx 1 2000\n";
-        assert_eq!(review(tidy), []);
+        assert_eq!(findings(tidy), []);
     }
 
     #[test]
     fn one_series_twice_is_told_whatever_the_order_of_its_labels() {
         let text = "x{a=\"1\",b=\"2\"} 1\nx{b=\"2\", a=\"1\"} 3\n";
         assert_eq!(
-            review(text),
-            one(RemarkKind::DuplicateSeries, 2, Some(1), "x{b=\"2\", a=\"1\"}")
+            findings(text),
+            one(FindingKind::DuplicateSeries, 2, Some(1), "x{b=\"2\", a=\"1\"}")
         );
     }
 
     #[test]
     fn a_line_that_prometheus_does_not_read_is_told() {
         assert_eq!(
-            review("x 1\nx{a=\"} 1\n"),
-            one(RemarkKind::Unreadable, 2, None, "x{a=\"} 1")
+            findings("x 1\nx{a=\"} 1\n"),
+            one(FindingKind::Unreadable, 2, None, "x{a=\"} 1")
         );
         assert_eq!(
-            review("# TYPE x lorem\n"),
-            one(RemarkKind::Unreadable, 1, None, "# TYPE x lorem")
+            findings("# TYPE x lorem\n"),
+            one(FindingKind::Unreadable, 1, None, "# TYPE x lorem")
         );
     }
 
@@ -453,12 +458,12 @@ mod tests {
     fn metadata_twice_or_late_is_told() {
         let text = "# TYPE x gauge\nx 1\n# TYPE x counter\n";
         assert_eq!(
-            review(text),
-            one(RemarkKind::SecondMetadata, 3, Some(1), "# TYPE x counter")
+            findings(text),
+            one(FindingKind::SecondMetadata, 3, Some(1), "# TYPE x counter")
         );
         assert_eq!(
-            review("x 1\n# TYPE x counter\n"),
-            one(RemarkKind::LateMetadata, 2, Some(1), "# TYPE x counter")
+            findings("x 1\n# TYPE x counter\n"),
+            one(FindingKind::LateMetadata, 2, Some(1), "# TYPE x counter")
         );
     }
 
@@ -466,30 +471,30 @@ mod tests {
     fn a_histogram_without_its_last_bucket_is_told() {
         let text = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2\"} 1\n";
         assert_eq!(
-            review(text),
-            one(RemarkKind::NoInfBucket, 3, None, "h_bucket{le=\"1\"}")
+            findings(text),
+            one(FindingKind::NoInfBucket, 3, None, "h_bucket{le=\"1\"}")
         );
     }
 
     #[test]
     fn a_family_in_two_places_is_told_once() {
         let text = "x{a=\"1\"} 1\ny 1\nx{a=\"2\"} 1\ny{a=\"1\"} 1\nx{a=\"3\"} 1\n";
-        let split = |line, earlier, name: &str| (RemarkKind::SplitFamily, line, Some(earlier), name.to_owned());
-        assert_eq!(review(text), [split(3, 1, "x"), split(4, 2, "y")]);
+        let split = |line, earlier, name: &str| (FindingKind::SplitFamily, line, Some(earlier), name.to_owned());
+        assert_eq!(findings(text), [split(3, 1, "x"), split(4, 2, "y")]);
     }
 
     #[test]
     fn ten_of_a_kind_are_kept_and_all_are_counted() {
-        let mut review = ReviewText::default();
-        review.push("x 1\n".repeat(100).as_bytes());
-        let (remarks, counts) = review.finish();
-        assert_eq!((remarks.len(), counts[&RemarkKind::DuplicateSeries]), (10, 99));
+        let mut lint = Lint::new(false);
+        lint.push("x 1\n".repeat(100).as_bytes());
+        let (findings, counts) = lint.finish();
+        assert_eq!((findings.len(), counts[&FindingKind::DuplicateSeries]), (10, 99));
     }
 
     #[test]
     fn an_empty_label_is_none() {
         let text = "x{a=\"\"} 1\nx 2\n";
-        assert_eq!(review(text), one(RemarkKind::DuplicateSeries, 2, Some(1), "x"));
+        assert_eq!(findings(text), one(FindingKind::DuplicateSeries, 2, Some(1), "x"));
     }
 
     #[test]
@@ -500,33 +505,33 @@ mod tests {
             format!("# TYPE h histogram\n{lines}")
         };
         let (one_up, inf) = ("le=\"1.0\"", "le=\"+Inf\"");
-        let told = |line, text: &str| one(RemarkKind::BadBuckets, line, None, text);
+        let told = |line, text: &str| one(FindingKind::BadBuckets, line, None, text);
         let falling = buckets(&[(one_up, 5), (inf, 3)]);
-        assert_eq!(review(&falling), told(3, "h_bucket{le=\"+Inf\"}"));
+        assert_eq!(findings(&falling), told(3, "h_bucket{le=\"+Inf\"}"));
         let turned = buckets(&[("le=\"2\"", 1), (one_up, 1), (inf, 1)]);
-        assert_eq!(review(&turned), told(3, "h_bucket{le=\"1.0\"}"));
+        assert_eq!(findings(&turned), told(3, "h_bucket{le=\"1.0\"}"));
         let without_bound = buckets(&[("le=\"x\"", 1), (inf, 1)]);
-        assert_eq!(review(&without_bound), told(2, "h_bucket{le=\"x\"}"));
+        assert_eq!(findings(&without_bound), told(2, "h_bucket{le=\"x\"}"));
         let other_count = buckets(&[(one_up, 1), (inf, 1)]) + "h_sum 2\nh_count 3\n";
-        assert_eq!(review(&other_count), told(5, "h_count"));
+        assert_eq!(findings(&other_count), told(5, "h_count"));
         let sound = buckets(&[
             (one_up, 1),
             ("le=\"Inf\"", 1),
             ("a=\"b\",le=\"0\"", 0),
             ("a=\"b\",le=\"inf\"", 7),
         ]);
-        assert_eq!(review(&(sound + "h_count 1\nh_count{a=\"b\"} 7\n")), []);
+        assert_eq!(findings(&(sound + "h_count 1\nh_count{a=\"b\"} 7\n")), []);
         let at_two_times = "h_bucket{le=\"+Inf\"} 5 1000\nh_bucket{le=\"+Inf\"} 5 2000\n";
-        assert_eq!(review(&format!("# TYPE h histogram\n{at_two_times}")), []);
+        assert_eq!(findings(&format!("# TYPE h histogram\n{at_two_times}")), []);
     }
 
     #[test]
     fn values_that_a_type_cannot_have_are_told() {
         assert_eq!(
-            review("# TYPE x counter\nx -1\n"),
-            one(RemarkKind::BadValue, 2, None, "x -1")
+            findings("# TYPE x counter\nx -1\n"),
+            one(FindingKind::BadValue, 2, None, "x -1")
         );
-        assert_eq!(review("# TYPE x gauge\nx -1\n# TYPE y counter\ny NaN\n"), []);
+        assert_eq!(findings("# TYPE x gauge\nx -1\n# TYPE y counter\ny NaN\n"), []);
     }
 
     #[test]
@@ -534,30 +539,30 @@ mod tests {
         for (text, kind, line) in [
             (
                 "# TYPE x gauge\nx 1\n# HELP x Late.\n# EOF\n",
-                RemarkKind::LateMetadata,
+                FindingKind::LateMetadata,
                 3,
             ),
-            ("# TYPE x counter\nx_total -1\n# EOF\n", RemarkKind::BadValue, 2),
+            ("# TYPE x counter\nx_total -1\n# EOF\n", FindingKind::BadValue, 2),
             (
                 "# TYPE x counter\nx_total 1\nx_created -1\n# EOF\n",
-                RemarkKind::BadValue,
+                FindingKind::BadValue,
                 0,
             ),
-            ("# TYPE x stateset\nx{x=\"a\"} 7\n# EOF\n", RemarkKind::BadValue, 2),
+            ("# TYPE x stateset\nx{x=\"a\"} 7\n# EOF\n", FindingKind::BadValue, 2),
             (
                 "# TYPE x stateset\nx{x=\"a\"} 0\nx{x=\"b\"} 1\n# EOF\n",
-                RemarkKind::BadValue,
+                FindingKind::BadValue,
                 0,
             ),
-            ("# TYPE x info\nx_info{a=\"b\"} 2\n# EOF\n", RemarkKind::BadValue, 2),
+            ("# TYPE x info\nx_info{a=\"b\"} 2\n# EOF\n", FindingKind::BadValue, 2),
         ] {
-            let mut review = ReviewOpenMetrics::default();
-            review.push(text.as_bytes());
-            let found: Vec<_> = review
+            let mut lint = Lint::new(true);
+            lint.push(text.as_bytes());
+            let found: Vec<_> = lint
                 .finish()
                 .0
                 .iter()
-                .map(|remark| (remark.kind, remark.line))
+                .map(|finding| (finding.kind, finding.line))
                 .collect();
             let expected = (line > 0).then_some((kind, line));
             assert_eq!(found, Vec::from_iter(expected), "{text}");
@@ -566,13 +571,13 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_is_counted() {
-        let mut review = ReviewText::default();
+        let mut lint = Lint::new(false);
         for index in 0..MAX_REMEMBERED + 100 {
-            review.push(format!("x{{a=\"{index}\"}} 1\n").as_bytes());
+            lint.push(format!("x{{a=\"{index}\"}} 1\n").as_bytes());
         }
         // One of those that are remembered is the family.
-        assert_eq!(review.not_remembered(), 101);
-        review.push(b"x{ 1\n");
-        assert_eq!(review.finish().1, HashMap::from([(RemarkKind::Unreadable, 1)]));
+        assert_eq!(lint.not_remembered(), 101);
+        lint.push(b"x{ 1\n");
+        assert_eq!(lint.finish().1, HashMap::from([(FindingKind::Unreadable, 1)]));
     }
 }

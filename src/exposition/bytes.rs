@@ -1,0 +1,264 @@
+//! Bytes: which one may stand where, where a run of them ends, and how a person may be shown them.
+//!
+//! The classes are those of Prometheus's lexer (`model/textparse/promlex.l`). A name outside of the old character set is
+//! written for a scraper that reads only that by `UnderscoreEscaping` of prometheus/common (`model/metric.go`), except that a
+//! label's colon is escaped, too: there it is kept, and old readers reject it.
+
+use std::ops::Range;
+
+const NAME_START: u8 = 1;
+const NAME: u8 = 2;
+const LABEL_START: u8 = 4;
+const LABEL: u8 = 8;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => NAME_START | NAME | LABEL_START | LABEL,
+            b':' => NAME_START | NAME,
+            b'0'..=b'9' => NAME | LABEL,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// A blank: Prometheus knows the space and the tab.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// The index of the first byte from `start` on that is no blank.
+pub(super) fn skip_blanks(line: &[u8], start: usize) -> usize {
+    let mut at = start;
+    // Both blanks are among the lowest bytes, and most often there is none: one comparison settles that.
+    while line.get(at).is_some_and(|byte| *byte <= b' ' && is_blank(*byte)) {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the metric name that starts at `start`, or `None` if none does.
+pub(super) fn metric_name_end(line: &[u8], start: usize) -> Option<usize> {
+    name_end(line, start, NAME_START, NAME)
+}
+
+/// The end of the label name that starts at `start`, or `None` if none does.
+pub(super) fn label_name_end(line: &[u8], start: usize) -> Option<usize> {
+    name_end(line, start, LABEL_START, LABEL)
+}
+
+fn name_end(line: &[u8], start: usize, first: u8, rest: u8) -> Option<usize> {
+    let name = line.get(start..)?;
+    if CLASSES[*name.first()? as usize] & first == 0 {
+        return None;
+    }
+    let length = name
+        .iter()
+        .position(|byte| CLASSES[*byte as usize] & rest == 0)
+        .unwrap_or(name.len());
+    Some(start + length)
+}
+
+/// Whether a metric's name is in the old character set.
+pub(super) fn is_old_metric_name(name: &[u8]) -> bool {
+    metric_name_end(name, 0) == Some(name.len())
+}
+
+/// Whether a label's name is in the old character set.
+pub(super) fn is_old_label_name(name: &[u8]) -> bool {
+    label_name_end(name, 0) == Some(name.len())
+}
+
+/// Appends a name with an underscore for each character that is not in the old set, which `is_old` knows.
+pub(super) fn escape_name(name: &[u8], is_old: fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+    for (index, character) in String::from_utf8_lossy(name).char_indices() {
+        // A digit is none that a name may start with.
+        let is_kept = match u8::try_from(character) {
+            Ok(byte) => is_old(&[byte]) || (index > 0 && byte.is_ascii_digit()),
+            Err(_) => false,
+        };
+        out.push(if is_kept { character as u8 } else { b'_' });
+    }
+}
+
+/// Where something starts and ends in its line or message, neither of which is ever longer than this holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
+    /// The last `length` bytes before `end`.
+    pub(super) fn before(end: usize, length: usize) -> Self {
+        Self::new(end - length, end)
+    }
+
+    /// What stands there.
+    #[inline(always)]
+    pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.range()]
+    }
+
+    pub(super) fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Where it ends.
+    pub(super) fn end(self) -> usize {
+        self.end as usize
+    }
+}
+
+/// Eight bytes, the first of them lowest.
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("the chunk has eight bytes"))
+}
+
+/// How many bytes two lines have in common from their beginning. Eight bytes a step.
+pub(super) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    let mut length = 0;
+    for (one, other) in one.chunks_exact(8).zip(other.chunks_exact(8)) {
+        let difference = word(one) ^ word(other);
+        if difference != 0 {
+            return length + difference.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    let rest = one[length..].iter().zip(&other[length..]);
+    length + rest.take_while(|(one, other)| one == other).count()
+}
+
+/// The index of the first quote or backslash from `start` on (the line's length if there is none), and whether all
+/// bytes before it are ASCII. Eight bytes a step: this is where most of a body's bytes are looked at.
+#[inline(always)]
+pub(super) fn plain_run_end(line: &[u8], start: usize) -> (usize, bool) {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
+    /// Sets the high bit of each zero byte; a bit above the lowest one set may be false, the lowest never is.
+    const fn zero_bytes(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word & HIGHS
+    }
+
+    let rest = &line[start..];
+    let mut non_ascii = 0;
+    let mut words = rest.chunks_exact(8);
+    for (index, chunk) in words.by_ref().enumerate() {
+        let word = word(chunk);
+        let found = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
+        if found != 0 {
+            let before = found.trailing_zeros() / 8;
+            // The bytes below the one found: none for 0, so the mask never shifts by 64.
+            let mask = (1u64 << (before * 8)) - 1;
+            non_ascii |= word & HIGHS & mask;
+            return (start + index * 8 + before as usize, non_ascii == 0);
+        }
+        non_ascii |= word & HIGHS;
+    }
+    let tail = words.remainder();
+    let length = tail
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\'))
+        .unwrap_or(tail.len());
+    let ascii = non_ascii == 0 && tail[..length].is_ascii();
+    (line.len() - tail.len() + length, ascii)
+}
+
+/// Whether these bytes are UTF-8, which they nearly always are because they are ASCII.
+#[inline(always)]
+pub(super) fn is_utf8(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
+}
+
+/// A text without what a terminal or a reader would take for orders: control characters, and those that turn the direction
+/// of what follows, are written as `\u{…}`.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_direction(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// The beginning of a target's bytes, at most `length` of them and cut between two characters, as a person may be shown it.
+pub(super) fn shown(bytes: &[u8], length: usize) -> String {
+    // Up to three bytes more, so that no character is cut that has a place. What is decoded is never shorter than what it
+    // was decoded from.
+    let mut text = printable(&String::from_utf8_lossy(&bytes[..bytes.len().min(length + 3)]));
+    let end = (0..=length.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or_default());
+    text
+}
+
+/// Characters that are not seen and change how others are.
+fn is_direction(character: char) -> bool {
+    matches!(
+        character,
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gives_orders_is_written_out() {
+        assert_eq!(printable("path=\"/ü\" 1"), "path=\"/ü\" 1");
+        assert_eq!(printable("\u{1b}[31m\u{9b}1m\u{7f}\t"), r"\u{1b}[31m\u{9b}1m\u{7f}\t");
+        assert_eq!(printable("a\u{202e}b\u{2066}c\u{feff}"), r"a\u{202e}b\u{2066}c\u{feff}");
+    }
+
+    #[test]
+    fn what_is_shown_ends_between_two_characters() {
+        let line = |start: usize| format!("{}{}", "x".repeat(start), "ü€🔥".repeat(100));
+        for start in 0..16 {
+            let line = line(start);
+            let text = shown(line.as_bytes(), 200);
+            assert!(line.starts_with(&text), "{text}");
+            assert!((197..=200).contains(&text.len()), "{text}");
+        }
+        assert_eq!(shown(b"short", 200), "short");
+        assert_eq!(shown(b"\xff\xe2\x82", 200), "\u{fffd}\u{fffd}");
+        assert_eq!(shown(&[0xff; 300], 200).len(), 198);
+    }
+
+    #[test]
+    fn every_character_outside_the_old_set_becomes_an_underscore() {
+        let escape = |name: &str, is_old| {
+            let mut out = Vec::new();
+            escape_name(name.as_bytes(), is_old, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for (name, metric, label) in [
+            ("http.server.duration", "http_server_duration", "http_server_duration"),
+            ("vllm:running", "vllm:running", "vllm_running"),
+            ("0day9", "_day9", "_day9"),
+            ("größe 🔥", "gr__e__", "gr__e__"),
+            ("\u{ff}", "_", "_"),
+        ] {
+            assert_eq!(escape(name, is_old_metric_name), metric);
+            assert_eq!(escape(name, is_old_label_name), label);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What Prometheus's text format and OpenMetrics differ in, line by line.
+
+use super::number::{is_canonical_value, is_milliseconds, is_plain_value, is_seconds, is_value};
+use crate::exposition::bytes::{Span, is_blank, skip_blanks};
+use crate::exposition::model::{Convention, Time};
+
+/// A line format.
+pub(in super::super) trait Dialect: std::fmt::Debug + Default + Send + 'static {
+    /// What its types and samples are called.
+    const CONVENTION: Convention;
+    /// Blanks may stand between the parts of a line, and the comma between two labels may be missing.
+    const IS_LENIENT: bool;
+
+    /// What follows the labels: a value, perhaps a timestamp, and in OpenMetrics perhaps an exemplar.
+    /// `None` if Prometheus would not read it.
+    fn numbers(line: &[u8], at: usize) -> Option<Numbers>;
+
+    /// A timestamp, as it stands in the line.
+    fn time(token: &[u8]) -> Time<'_>;
+}
+
+/// Where the value stands, and what follows it.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Numbers {
+    pub value: Span,
+    pub time: Option<Span>,
+    /// Where an exemplar begins, with the blank before it.
+    pub exemplar: Option<usize>,
+    /// They stand there as they would be written.
+    pub are_canonical: bool,
+}
+
+/// Prometheus's text format.
+#[derive(Debug, Default)]
+pub(in super::super) struct PlainText;
+
+/// OpenMetrics.
+#[derive(Debug, Default)]
+pub(in super::super) struct OpenMetrics;
+
+impl Dialect for PlainText {
+    const CONVENTION: Convention = Convention::Text;
+    const IS_LENIENT: bool = true;
+
+    #[inline(always)]
+    fn numbers(line: &[u8], at: usize) -> Option<Numbers> {
+        let start = skip_blanks(line, at);
+        let is_apart = start == at + 1 && line[at] == b' ';
+        let mut numbers = Numbers {
+            value: Span::new(start, line.len()),
+            time: None,
+            exemplar: None,
+            are_canonical: is_apart,
+        };
+        if is_plain_value(&line[start..]) {
+            return Some(numbers);
+        }
+        let end = token_end(line, start);
+        numbers.value = Span::new(start, end);
+        let token = &line[start..end];
+        if !is_value(token) {
+            return None;
+        }
+        numbers.are_canonical &= is_canonical_value(token);
+        let start = skip_blanks(line, end);
+        let time_end = token_end(line, start);
+        if start == time_end {
+            numbers.are_canonical &= end == line.len();
+            return Some(numbers);
+        }
+        if !is_milliseconds(&line[start..time_end]) || skip_blanks(line, time_end) != line.len() {
+            return None;
+        }
+        numbers.time = Some(Span::new(start, time_end));
+        numbers.are_canonical &= start == end + 1 && line[end] == b' ' && time_end == line.len();
+        Some(numbers)
+    }
+
+    fn time(token: &[u8]) -> Time<'_> {
+        Time::Milliseconds(token)
+    }
+}
+
+impl Dialect for OpenMetrics {
+    const CONVENTION: Convention = Convention::OpenMetrics;
+    const IS_LENIENT: bool = false;
+
+    #[inline(always)]
+    fn numbers(line: &[u8], at: usize) -> Option<Numbers> {
+        let value = number(line, at)?;
+        let mut numbers = Numbers {
+            value,
+            time: None,
+            exemplar: None,
+            are_canonical: is_canonical_value(value.of(line)),
+        };
+        let mut at = value.end();
+        if at < line.len() && !line[at..].starts_with(EXEMPLAR) {
+            let time = number(line, at).filter(|time| is_seconds(time.of(line)))?;
+            numbers.time = Some(time);
+            at = time.end();
+        }
+        if line[at..].starts_with(EXEMPLAR) {
+            numbers.exemplar = Some(at);
+        } else if at != line.len() {
+            return None;
+        }
+        Some(numbers)
+    }
+
+    fn time(token: &[u8]) -> Time<'_> {
+        Time::Seconds(token)
+    }
+}
+
+/// What begins an exemplar.
+pub(super) const EXEMPLAR: &[u8] = b" # {";
+
+/// Where the value and the timestamp of an exemplar stand, which end the line; `at` is behind its labels.
+pub(super) fn exemplar_numbers(line: &[u8], at: usize) -> Option<(Span, Option<Span>)> {
+    let value = number(line, at)?;
+    if value.end() == line.len() {
+        return Some((value, None));
+    }
+    let time = number(line, value.end()).filter(|time| time.end() == line.len() && is_seconds(time.of(line)))?;
+    Some((value, Some(time)))
+}
+
+/// Where a number stands, behind one space at `at`.
+#[inline(always)]
+fn number(line: &[u8], at: usize) -> Option<Span> {
+    if line.get(at) != Some(&b' ') {
+        return None;
+    }
+    let start = at + 1;
+    let rest = &line[start..];
+    let end = start + rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+    let token = &line[start..end];
+    (is_plain_value(token) || is_value(token)).then_some(Span::new(start, end))
+}
+
+/// The end of the bytes from `start` on that are no blanks.
+fn token_end(line: &[u8], start: usize) -> usize {
+    let rest = &line[start..];
+    start + rest.iter().position(|byte| is_blank(*byte)).unwrap_or(rest.len())
+}

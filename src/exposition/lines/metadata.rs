@@ -1,0 +1,119 @@
+//! What a line is, and the kinds of metadata lines in full.
+//!
+//! In: a line without its newline and, in text, without leading blanks. Out: a [`Line`].
+
+use super::dialect::Dialect;
+use super::scan::is_quoted_name;
+use crate::exposition::bytes::{is_blank, is_utf8, metric_name_end, skip_blanks};
+use crate::exposition::model::{Convention, Fact, Metadata, MetricType, Text, is_unit_of};
+
+/// What a line is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Line<'a> {
+    /// Nothing, or a comment that is no metadata.
+    Comment,
+    /// `# HELP name text`, `# TYPE name type` or `# UNIT name unit`
+    Metadata(Metadata<'a>),
+    /// A metadata line that Prometheus, or a strict reader, rejects.
+    Malformed,
+    /// A metadata line that ends between the quotes of a name.
+    Open,
+    /// `# EOF`, the end of an OpenMetrics body.
+    Eof,
+    /// Neither blank nor a comment: a sample, if [`Scanner`](super::scan::Scanner) agrees.
+    Sample,
+}
+
+impl<'a> Line<'a> {
+    /// Tells what a line is. Samples are left unchecked.
+    #[inline(always)]
+    pub(super) fn of<D: Dialect>(line: &'a [u8]) -> Self {
+        match line.first() {
+            None => Self::Comment,
+            Some(b'#') if D::IS_LENIENT => Self::of_text_comment(line),
+            Some(b'#') => Self::of_open_metrics_comment(line),
+            Some(_) => Self::Sample,
+        }
+    }
+
+    fn of_text_comment(line: &'a [u8]) -> Self {
+        let keyword = skip_blanks(line, 1);
+        // `#HELP` is a comment, and so are `# HELPFUL` and a bare `# HELP`: Prometheus wants blanks around the word.
+        let Some((word, rest)) = line[keyword..].split_at_checked(4).filter(|_| keyword > 1) else {
+            return Self::Comment;
+        };
+        let start = skip_blanks(rest, 0);
+        if start == 0 || !matches!(word, b"HELP" | b"TYPE") {
+            return Self::Comment;
+        }
+        let (name, text) = match name_and_text(&rest[start..]) {
+            Ok(found) => found,
+            Err(line) => return line,
+        };
+        if word == b"HELP" {
+            return Self::metadata(name, is_utf8(text).then_some(Fact::Help(Text::Help(text))));
+        }
+        let kind = MetricType::from_word(text, Convention::Text);
+        Self::metadata(name, kind.map(Fact::Type))
+    }
+
+    fn of_open_metrics_comment(line: &'a [u8]) -> Self {
+        if line == b"# EOF" {
+            return Self::Eof;
+        }
+        let Some((word @ (b"# HELP " | b"# TYPE " | b"# UNIT "), rest)) = line.split_at_checked(7) else {
+            return Self::Comment;
+        };
+        let (name, text) = match name_and_text(rest) {
+            Ok(found) => found,
+            Err(line) => return line,
+        };
+        if rest.len() == text.len() || rest[rest.len() - text.len() - 1] != b' ' {
+            // A blank must follow the name, and a tab is none.
+            return Self::Malformed;
+        }
+        let fact = match word {
+            b"# HELP " => is_utf8(text).then_some(Fact::Help(Text::Quoted(text))),
+            b"# TYPE " => MetricType::from_word(text, Convention::OpenMetrics).map(Fact::Type),
+            _ => is_unit_of(name.bytes(), text).then_some(Fact::Unit(text)),
+        };
+        Self::metadata(name, fact)
+    }
+
+    fn metadata(name: Text<'a>, fact: Option<Fact<'a>>) -> Self {
+        fact.map_or(Self::Malformed, |fact| Self::Metadata(Metadata { name, fact }))
+    }
+}
+
+/// Reads the name at the beginning, and the text behind it and a blank. Prometheus would end a name at any byte that it cannot
+/// hold and lose that byte; strict readers reject such a line, and so does this.
+fn name_and_text<'a>(rest: &'a [u8]) -> Result<(Text<'a>, &'a [u8]), Line<'a>> {
+    let (name, behind) = if rest.first() == Some(&b'"') {
+        let end = closing_quote(rest).ok_or(Line::Open)?;
+        let name = &rest[1..end];
+        if !is_quoted_name(name) {
+            return Err(Line::Malformed);
+        }
+        (Text::Quoted(name), &rest[end + 1..])
+    } else {
+        let end = metric_name_end(rest, 0).ok_or(Line::Malformed)?;
+        (Text::Plain(&rest[..end]), &rest[end..])
+    };
+    match behind.first() {
+        None => Ok((name, behind)),
+        Some(byte) if is_blank(*byte) => Ok((name, &behind[1..])),
+        Some(_) => Err(Line::Malformed),
+    }
+}
+
+/// The index of the quote that closes the one at the beginning.
+fn closing_quote(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', &text[at.min(text.len())..])?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+    }
+}

@@ -1,0 +1,21 @@
+//! The formats in lines: Prometheus's text and OpenMetrics.
+//!
+//! The path of a line: `read` puts it together, `metadata` and `scan` tell what it says, `dialect` and `number` what the two
+//! formats differ in. The way back: `write` spells it, or copies what stands there as it would be spelt; `verbatim` is for a body
+//! whose lines stay where they are.
+
+mod dialect;
+mod metadata;
+mod number;
+mod read;
+mod scan;
+mod verbatim;
+mod write;
+
+pub use read::MAX_LINE;
+
+pub(super) use dialect::{OpenMetrics, PlainText};
+pub(super) use number::{is_value, put_token};
+pub(super) use read::LineReader;
+pub(super) use verbatim::Verbatim;
+pub(super) use write::LineWriter;

@@ -1,0 +1,387 @@
+//! Chunks of a body in lines in, what each line tells out.
+//!
+//! A line that lies within a chunk is lent from it; one that is cut across chunks is put together in a buffer of at most
+//! [`MAX_LINE`] bytes. A longer line is skipped to its end and reported once.
+//!
+//! A line that ends between quotes goes on in the next one, as Prometheus has it in text. In OpenMetrics it is none that may be,
+//! but there, too, what stands between quotes is nobody's sample, type or end. If no labels follow the quote that closes, it
+//! was the line that was broken, and reading goes on behind it alone.
+
+use memchr::memchr;
+
+use super::dialect::Dialect;
+use super::metadata::Line;
+use super::scan::{Extent, Fault, Scanner};
+use crate::exposition::bytes::{common_prefix, skip_blanks};
+use crate::exposition::engine::{End, Events, Reader};
+use crate::exposition::model::Convention;
+use crate::exposition::progress::DropReason;
+use crate::exposition::room::{Held, Room};
+
+/// The longest line that is read, in bytes, without its newline. Prometheus itself has no limit; a line this long is no
+/// sample, and holding it would cost the memory of the whole sidecar.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// Room that is given back after an unusually long line, in bytes.
+const KEPT_CAPACITY: usize = 64 << 10;
+
+/// Bytes of a line that has become too long that are handed on: more than anybody is shown of it.
+const KEPT_START: usize = 1 << 10;
+
+/// Reads a body in lines.
+#[derive(Debug)]
+pub(in super::super) struct LineReader<D> {
+    /// The start of a line whose end has not come.
+    partial: Vec<u8>,
+    held: Held,
+    state: State,
+    scanner: Scanner<D>,
+    /// The end mark came.
+    has_ended: bool,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// A line, or the rest of the one that is held.
+    Line,
+    /// The rest of a line that is skipped.
+    Skipped,
+    /// Something between the quotes with which the last line ended; its bytes so far are scanned.
+    Quoted(Quoted),
+    /// The rest of the line in which such quotes end.
+    Unquoted(Quoted),
+    /// Something between quotes of a line that is skipped.
+    SkippedQuoted(Quoted),
+}
+
+/// What is known of a line that goes on behind its newline.
+#[derive(Debug, Clone, Copy)]
+struct Quoted {
+    /// Its bytes that are scanned.
+    scanned: usize,
+    /// The last byte was a backslash that escapes the next.
+    is_escaped: bool,
+}
+
+impl Quoted {
+    /// Goes on through a piece of what is quoted: the index behind the end of the quotes, if they end there. A newline behind a
+    /// backslash ends them, too: nothing may be quoted so.
+    fn end_in(&mut self, piece: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < piece.len() {
+            if std::mem::take(&mut self.is_escaped) {
+                if piece[at] == b'\n' {
+                    return Some(at);
+                }
+                at += 1;
+                continue;
+            }
+            at += memchr::memchr2(b'"', b'\\', &piece[at..])?;
+            if piece[at] == b'"' {
+                return Some(at + 1);
+            }
+            self.is_escaped = true;
+            at += 1;
+        }
+        None
+    }
+}
+
+impl<D: Dialect> Reader for LineReader<D> {
+    const CONVENTION: Convention = D::CONVENTION;
+
+    fn new(room: &Room) -> Self {
+        Self {
+            partial: Vec::new(),
+            held: room.hold(),
+            state: State::Line,
+            scanner: Scanner::default(),
+            has_ended: false,
+        }
+    }
+
+    fn push(&mut self, mut chunk: &[u8], to: &mut impl Events) {
+        while !chunk.is_empty() {
+            chunk = match self.state {
+                State::Line if self.partial.is_empty() => self.lines(chunk, to),
+                State::Line | State::Unquoted(_) => self.rest_of_line(chunk, to),
+                State::Quoted(quoted) => self.quoted(quoted, chunk, to),
+                State::Skipped => match memchr(b'\n', chunk) {
+                    None => return,
+                    Some(newline) => {
+                        self.state = State::Line;
+                        &chunk[newline + 1..]
+                    }
+                },
+                State::SkippedQuoted(mut quoted) => {
+                    let end = quoted.end_in(chunk);
+                    to.advance(newlines(&chunk[..end.unwrap_or(chunk.len())]));
+                    self.state = end.map_or(State::SkippedQuoted(quoted), |_| State::Skipped);
+                    &chunk[end.unwrap_or(chunk.len())..]
+                }
+            };
+        }
+    }
+
+    fn finish(&mut self, end: End, to: &mut impl Events) {
+        // In OpenMetrics only the last line of all may lack its newline, and it tells by itself that it is whole.
+        let is_open_metrics = D::CONVENTION == Convention::OpenMetrics;
+        while end == End::Whole && matches!(self.state, State::Quoted(_) | State::Unquoted(_)) {
+            // Whatever was quoted would have ended: it was the line that was broken.
+            self.drop_first_line(to);
+        }
+        if end == End::Whole || is_open_metrics {
+            let is_whole = !is_open_metrics || self.partial == b"# EOF";
+            if matches!(self.state, State::Line) && is_whole && !self.partial.is_empty() {
+                self.partial.push(b'\n');
+                to.advance(1);
+                self.partial_line(to);
+            }
+        }
+        self.state = State::Line;
+        self.held.clear(&mut self.partial, 0);
+    }
+
+    fn is_whole(&self) -> bool {
+        D::CONVENTION != Convention::OpenMetrics || self.has_ended
+    }
+}
+
+impl<D: Dialect> LineReader<D> {
+    /// Reads the lines that are whole with this chunk, and holds the rest; up to one that goes on behind its newline. Returns what
+    /// is left.
+    fn lines<'a>(&mut self, mut chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
+        let mut before: &[u8] = &[];
+        while let Some(newline) = memchr(b'\n', chunk) {
+            let (line, rest) = chunk.split_at(newline + 1);
+            to.advance(1);
+            match self.line(line, before, to) {
+                Ok(sample) => before = sample.unwrap_or(before),
+                Err(Fault::Open) => {
+                    self.hold_quoted(line, to);
+                    return rest;
+                }
+                Err(_) => before = &[],
+            }
+            chunk = rest;
+        }
+        if !chunk.is_empty() {
+            self.hold(chunk, to);
+        }
+        &[]
+    }
+
+    /// Reads a line, unless it goes on behind its newline. Returns it if the next one may be compared with it.
+    #[inline(always)]
+    fn line<'a>(&mut self, line: &'a [u8], before: &[u8], to: &mut impl Events) -> Result<Option<&'a [u8]>, Fault> {
+        if line.len() > MAX_LINE + 1 {
+            to.unreadable(DropReason::TooLong, line);
+            return Ok(None);
+        }
+        if self.has_ended {
+            return Ok(self.line_behind_the_end(line, to));
+        }
+        let whole = line;
+        let line = if D::IS_LENIENT {
+            &line[skip_blanks(line, 0)..]
+        } else {
+            line
+        };
+        let text = &line[..line.len() - 1];
+        match Line::of::<D>(text) {
+            Line::Sample => {
+                let common = common_prefix(before, line);
+                match self.scanner.scan(line, common, Extent::Line) {
+                    Ok(sample) => to.sample(&sample),
+                    Err(Fault::Open) => return Err(Fault::Open),
+                    Err(fault) => {
+                        to.unreadable(DropReason::Malformed, text);
+                        return Err(fault);
+                    }
+                }
+                return Ok(Some(line));
+            }
+            Line::Comment => to.comment(whole),
+            Line::Metadata(metadata) => to.metadata(&metadata, text),
+            Line::Open => return Err(Fault::Open),
+            Line::Malformed => to.unreadable(DropReason::Malformed, text),
+            Line::Eof => self.has_ended = true,
+        }
+        Ok(None)
+    }
+
+    #[cold]
+    fn line_behind_the_end<'a>(&mut self, line: &[u8], to: &mut impl Events) -> Option<&'a [u8]> {
+        if line != b"\n" {
+            to.unreadable(DropReason::Malformed, &line[..line.len() - 1]);
+        }
+        None
+    }
+
+    /// Holds a line that goes on behind its newline.
+    #[cold]
+    fn hold_quoted(&mut self, line: &[u8], to: &mut impl Events) {
+        let line = if D::IS_LENIENT {
+            &line[skip_blanks(line, 0)..]
+        } else {
+            line
+        };
+        self.state = State::Quoted(Quoted {
+            scanned: line.len() - 1,
+            is_escaped: false,
+        });
+        self.hold(line, to);
+    }
+
+    /// Reads the rest of the line that is held; returns what is left of the chunk.
+    fn rest_of_line<'a>(&mut self, chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
+        let Some(newline) = memchr(b'\n', chunk) else {
+            self.hold(chunk, to);
+            return &[];
+        };
+        let (end_of_line, rest) = chunk.split_at(newline + 1);
+        let state = self.state;
+        match state {
+            _ if !self.hold(end_of_line, to) => self.state = State::Line,
+            State::Unquoted(quoted) => self.joined(quoted, to),
+            _ => {
+                to.advance(1);
+                self.partial_line(to);
+            }
+        }
+        rest
+    }
+
+    /// Reads the line that is held and whole.
+    fn partial_line(&mut self, to: &mut impl Events) {
+        let line = std::mem::take(&mut self.partial);
+        let is_open = self.line(&line, &[], to) == Err(Fault::Open);
+        self.partial = line;
+        if is_open {
+            let blanks = if D::IS_LENIENT {
+                skip_blanks(&self.partial, 0)
+            } else {
+                0
+            };
+            self.partial.drain(..blanks);
+            self.state = State::Quoted(Quoted {
+                scanned: self.partial.len() - 1,
+                is_escaped: false,
+            });
+        } else {
+            self.held.clear(&mut self.partial, KEPT_CAPACITY);
+        }
+    }
+
+    /// Goes on between quotes; returns what is left of the chunk.
+    #[cold]
+    fn quoted<'a>(&mut self, mut quoted: Quoted, chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
+        let end = quoted.end_in(chunk);
+        self.state = match end {
+            None => State::Quoted(quoted),
+            Some(_) => State::Unquoted(quoted),
+        };
+        let (piece, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
+        self.hold(piece, to);
+        rest
+    }
+
+    /// Reads the line that is held, whole, and put together of several.
+    #[cold]
+    fn joined(&mut self, quoted: Quoted, to: &mut impl Events) {
+        let line = std::mem::take(&mut self.partial);
+        let text = &line[..line.len() - 1];
+        let is_metadata = line[0] == b'#';
+        let read = if is_metadata {
+            match Line::of::<D>(text) {
+                // OpenMetrics has no newline in a name.
+                Line::Metadata(metadata) if D::IS_LENIENT => {
+                    to.metadata(&metadata, text);
+                    Ok(())
+                }
+                Line::Metadata(_) => Err(Fault::BehindLabels),
+                Line::Open => Err(Fault::Open),
+                _ => Err(Fault::Malformed),
+            }
+        } else {
+            let sample = self.scanner.scan(&line, quoted.scanned, Extent::Joined);
+            sample.map(|sample| to.sample(&sample))
+        };
+        if read == Err(Fault::BehindLabels) {
+            to.unreadable(DropReason::Malformed, text);
+        }
+        let scanned = text.len();
+        let newlines = newlines(text);
+        self.partial = line;
+        match read {
+            Ok(()) | Err(Fault::BehindLabels) => {
+                to.advance(newlines);
+                self.state = State::Line;
+                self.held.clear(&mut self.partial, KEPT_CAPACITY);
+            }
+            Err(Fault::Open) => {
+                self.state = State::Quoted(Quoted {
+                    scanned,
+                    is_escaped: false,
+                });
+            }
+            Err(Fault::Malformed) => self.drop_first_line(to),
+        }
+    }
+
+    /// Drops the first of the lines that are held, which went on for no good, and reads the others for themselves.
+    ///
+    /// What is read again is read again once at most: between the quotes of one line there are none with which another could
+    /// begin to be quoted.
+    #[cold]
+    fn drop_first_line(&mut self, to: &mut impl Events) {
+        let held = std::mem::take(&mut self.partial);
+        let newline = memchr(b'\n', &held).expect("it is held because it goes on behind its newline");
+        match self.scanner.scan(&held[..=newline], 0, Extent::Alone) {
+            // What went on was its exemplar.
+            Ok(sample) => to.sample(&sample),
+            Err(_) => to.unreadable(DropReason::Malformed, &held[..newline]),
+        }
+        self.state = State::Line;
+        self.push(&held[newline + 1..], to);
+        if self.partial.is_empty() {
+            self.partial = held;
+            self.held.clear(&mut self.partial, KEPT_CAPACITY);
+        }
+    }
+
+    /// Keeps a piece of a line, unless the line becomes too long, which is reported at once. Says whether it was kept.
+    fn hold(&mut self, piece: &[u8], to: &mut impl Events) -> bool {
+        let newline = usize::from(piece.ends_with(b"\n"));
+        let is_too_long = self.partial.len() + piece.len() - newline > MAX_LINE;
+        if !is_too_long && self.held.extend(&mut self.partial, piece) {
+            return true;
+        }
+        let reason = if is_too_long {
+            DropReason::TooLong
+        } else {
+            DropReason::NoRoom
+        };
+        let mut start = self.partial[..self.partial.len().min(KEPT_START)].to_vec();
+        start.extend_from_slice(&piece[..piece.len().min(KEPT_START)]);
+        let is_first = matches!(self.state, State::Line);
+        to.advance(u64::from(is_first));
+        to.unreadable(reason, &start);
+        (self.state, _) = match self.state {
+            // What is quoted has no newline that ends the line.
+            State::Quoted(quoted) => (
+                State::SkippedQuoted(quoted),
+                to.advance(newlines(&self.partial) + newlines(piece)),
+            ),
+            State::Unquoted(_) => (State::Skipped, to.advance(newlines(&self.partial))),
+            _ => (State::Skipped, ()),
+        };
+        self.held.clear(&mut self.partial, KEPT_CAPACITY);
+        false
+    }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}

@@ -1,0 +1,404 @@
+//! One sample line: is it one that Prometheus reads, and where do its parts stand?
+//!
+//! In: a line with its newline and, in text, without leading blanks. Out: a [`Sample`], whose parts are lent from the line, or
+//! a [`Fault`]. Nothing is copied or unescaped. It is noted whether the parts stand there as they would be written: what does
+//! goes out as it came.
+//!
+//! The grammar is Prometheus's own, as its lexers and parsers have it (`model/textparse/promlex.l`, `promparse.go`,
+//! `openmetricslex.l` and `openmetricsparse.go` of release 2.42, the oldest in wide use, with the quoted names of 3.x),
+//! not that of the formats' descriptions: for example the comma between two labels may be missing in text, and no blank
+//! is needed between the labels and the value. What the two formats differ in is in [`Dialect`].
+
+use std::marker::PhantomData;
+
+use super::dialect::{Dialect, EXEMPLAR, exemplar_numbers};
+use super::number::is_canonical_value;
+use crate::exposition::bytes::{
+    Span, is_old_metric_name, is_utf8, label_name_end, metric_name_end, plain_run_end, skip_blanks,
+};
+use crate::exposition::labels::{NameKind, Pairs};
+use crate::exposition::model::{Exemplar, Number, Sample, Text};
+
+/// Why a line is no sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Fault {
+    /// It does not begin as one.
+    Malformed,
+    /// Its labels end, and they, or what follows them, are none that Prometheus takes.
+    BehindLabels,
+    /// It ends between quotes.
+    Open,
+}
+
+/// How far a line goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Extent {
+    /// To its newline, or on behind it if that stands between quotes.
+    Line,
+    /// On behind newlines that stand between quotes.
+    Joined,
+    /// To its newline, wherever that stands.
+    Alone,
+}
+
+/// Scans sample lines.
+///
+/// A sample mostly begins as the one before it did: the buckets of a histogram differ in their last label alone. So the
+/// scanner keeps where the labels of the last line stand, and scans the next from the last one that both have in common.
+#[derive(Debug, Default)]
+pub(in super::super) struct Scanner<D> {
+    labels: Set,
+    exemplar: Set,
+    /// Where the exemplar begins; 0 if there is none.
+    exemplar_start: usize,
+    /// Where the metric's name ends that stands before the labels; 0 if there is none.
+    name_end: usize,
+    dialect: PhantomData<D>,
+}
+
+/// Labels between braces.
+#[derive(Debug, Default)]
+struct Set {
+    pairs: Pairs,
+    /// The metric's name among them, quoted.
+    metric: Option<Span>,
+    /// That name does not stand there as it would be written.
+    is_metric_misspelt: bool,
+}
+
+/// Where labels end.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// The last label, or the name.
+    last: usize,
+    /// The closing brace.
+    close: usize,
+    /// All of them stand there as they would be written.
+    is_canonical: bool,
+}
+
+impl<D: Dialect> Scanner<D> {
+    /// Scans a line that begins with `common` bytes of the one scanned before, in which there was no fault, or which ended
+    /// between quotes behind them.
+    #[inline(always)]
+    pub(in super::super) fn scan<'a>(
+        &'a mut self,
+        line: &'a [u8],
+        common: usize,
+        extent: Extent,
+    ) -> Result<Sample<'a>, Fault> {
+        if common == 0 {
+            self.forget();
+        } else {
+            self.labels.keep_within(common);
+            if common <= self.exemplar_start {
+                self.exemplar_start = 0;
+                self.exemplar.forget();
+            } else {
+                self.exemplar.keep_within(common);
+            }
+        }
+        let text = &line[..line.len() - 1];
+        let known_name_end = std::mem::take(&mut self.name_end);
+        let (mut at, mut is_canonical) = (0, true);
+        if text.first() != Some(&b'{') {
+            self.name_end = if known_name_end > 0 && common > known_name_end {
+                known_name_end
+            } else {
+                metric_name_end(text, 0).ok_or(Fault::Malformed)?
+            };
+            at = self.skip_blanks(text, self.name_end);
+            is_canonical = at == self.name_end;
+        }
+        let mut head_end = self.name_end;
+        if text.get(at) == Some(&b'{') {
+            let end = self.labels.scan::<D>(text, at + 1, self.name_end == 0)?;
+            is_canonical &= end.is_canonical;
+            (head_end, at) = (end.last, end.close + 1);
+        } else {
+            // Blanks may stand before the value.
+            (at, is_canonical) = (self.name_end, true);
+        }
+        self.finish(line, known_name_end, common, (head_end, at), is_canonical, extent)
+    }
+
+    /// Reads what follows the labels.
+    #[inline(always)]
+    fn finish<'a>(
+        &'a mut self,
+        line: &'a [u8],
+        known_name_end: usize,
+        common: usize,
+        (head_end, at): (usize, usize),
+        is_canonical: bool,
+        extent: Extent,
+    ) -> Result<Sample<'a>, Fault> {
+        let is_joined = extent == Extent::Joined;
+        let text = &line[..line.len() - 1];
+        let name = match (self.name_end, self.labels.metric) {
+            (0, None) => return Err(Fault::BehindLabels),
+            (0, Some(metric)) => Text::Quoted(metric.of(text)),
+            (end, _) => Text::Plain(&text[..end]),
+        };
+        let numbers = D::numbers(text, at).ok_or(Fault::BehindLabels)?;
+        if !self.labels.pairs.are_sound(text) || (is_joined && !D::IS_LENIENT && text[..at].contains(&b'\n')) {
+            return Err(Fault::BehindLabels);
+        }
+        // Of a line that was begun before, nobody has been told.
+        let has_same_name =
+            !is_joined && self.name_end > 0 && self.name_end == known_name_end && common >= known_name_end;
+        let (exemplar, is_exemplar_canonical) = match numbers.exemplar {
+            None => (Exemplar::Absent, true),
+            Some(start) => {
+                self.exemplar_start = start;
+                self.exemplar.exemplar::<D>(text, start, extent)?
+            }
+        };
+        Ok(Sample {
+            name,
+            has_same_name,
+            labels: self.labels.pairs.labels(text, true),
+            value: Number::Token(numbers.value.of(text)),
+            time: numbers.time.map(|time| D::time(time.of(text))),
+            exemplar,
+            line,
+            series_end: at,
+            head: (is_canonical && !is_joined).then(|| &text[..head_end]),
+            tail: (numbers.are_canonical && is_exemplar_canonical).then(|| &line[at..]),
+        })
+    }
+
+    #[inline(always)]
+    fn skip_blanks(&self, line: &[u8], at: usize) -> usize {
+        if D::IS_LENIENT { skip_blanks(line, at) } else { at }
+    }
+
+    /// Forgets the line last read: the next one is scanned from its beginning.
+    fn forget(&mut self) {
+        self.labels.forget();
+        self.exemplar.forget();
+        self.exemplar_start = 0;
+        self.name_end = 0;
+    }
+}
+
+impl Set {
+    fn forget(&mut self) {
+        self.pairs.clear();
+        self.metric = None;
+        self.is_metric_misspelt = false;
+    }
+
+    /// Scans the exemplar that starts at `start`, to the end of the line; says whether it stands there as it would be written.
+    fn exemplar<'a, D: Dialect>(
+        &'a mut self,
+        text: &'a [u8],
+        start: usize,
+        extent: Extent,
+    ) -> Result<(Exemplar<'a>, bool), Fault> {
+        let labels_start = start + EXEMPLAR.len();
+        let end = match self.scan::<D>(text, labels_start, false) {
+            Ok(end) => end,
+            Err(Fault::Open) if extent != Extent::Alone => return Err(Fault::Open),
+            Err(Fault::Malformed) if extent == Extent::Joined => return Err(Fault::Malformed),
+            Err(_) => return Ok((Exemplar::Malformed, false)),
+        };
+        // Prometheus reads a comma before the brace from 3.0 on only. At a NUL, which its lexer passes over in a sample's label
+        // value, it stops here.
+        let within = &text[start..end.close];
+        let is_odd = within.ends_with(b",") || within.iter().any(|byte| matches!(byte, 0 | b'\n'));
+        let Some((value, time)) =
+            exemplar_numbers(text, end.close + 1).filter(|_| !is_odd && self.pairs.are_sound(text))
+        else {
+            return Ok((Exemplar::Malformed, false));
+        };
+        let value = value.of(text);
+        let exemplar = Exemplar::Found {
+            labels: self.pairs.labels(text, true),
+            value: Number::Token(value),
+            time: time.map(|time| D::time(time.of(text))),
+        };
+        let is_canonical = (end.is_canonical || end.close == labels_start) && is_canonical_value(value);
+        Ok((exemplar, is_canonical))
+    }
+
+    fn keep_within(&mut self, end: usize) {
+        self.pairs.keep_within(end);
+        if self.metric.is_some_and(|metric| metric.end() >= end) {
+            (self.metric, self.is_metric_misspelt) = (None, false);
+        }
+    }
+
+    /// Scans the labels that are not known, from `start` behind the opening brace on. The metric's name may stand among them
+    /// if `has_metric`, quoted and without a value.
+    #[inline(always)]
+    fn scan<D: Dialect>(&mut self, line: &[u8], start: usize, has_metric: bool) -> Result<End, Fault> {
+        let mut last = start;
+        let (mut at, mut is_plain) = match self.pairs.last_end().max(self.metric.map(Span::end)) {
+            Some(end) => {
+                last = end + 1;
+                behind_label::<D>(line, last)?
+            }
+            None if D::IS_LENIENT => {
+                let at = skip_blanks(line, start);
+                (at, at == start)
+            }
+            None => (start, true),
+        };
+        while line.get(at) != Some(&b'}') {
+            let (name, value_start) = match self.pairs.known_in_line(line, at) {
+                Some(name) => (name, name.span.end() + 2),
+                None => {
+                    let (span, kind) = label_name(line, at)?;
+                    let outer_end = span.end() + usize::from(kind == NameKind::Quoted);
+                    if kind == NameKind::Quoted && is_alone::<D>(line, outer_end) {
+                        if !has_metric || self.metric.is_some() {
+                            return Err(Fault::Malformed);
+                        }
+                        self.metric = Some(span);
+                        last = outer_end;
+                        let is_first = is_plain && self.pairs.len() == 0;
+                        (at, is_plain) = behind_label::<D>(line, last)?;
+                        self.is_metric_misspelt = !is_first || is_old_metric_name(span.of(line));
+                        self.pairs.mark_unless(is_quoted_name(span.of(line)));
+                        continue;
+                    }
+                    let name = self.pairs.name(line, span, kind);
+                    self.pairs
+                        .mark_unless(kind == NameKind::Old || is_quoted_name(span.of(line)));
+                    is_plain &= kind == NameKind::Old || name.is_odd;
+                    let value_start = value_start::<D>(line, outer_end)?;
+                    is_plain &= value_start == outer_end + 2;
+                    (name, value_start)
+                }
+            };
+            let value = quoted_end(line, value_start)?;
+            self.pairs.mark_unless(value.is_utf8);
+            let span = Span::new(value_start, value.end);
+            self.pairs.push(line, name, span, !(is_plain && value.is_plain));
+            last = value.end + 1;
+            (at, is_plain) = behind_label::<D>(line, last)?;
+        }
+        let is_empty = last == start;
+        Ok(End {
+            last,
+            close: at,
+            is_canonical: at == last && !is_empty && !self.pairs.is_misspelt() && !self.is_metric_misspelt,
+        })
+    }
+}
+
+/// The label's name that starts at `at`, quoted or not.
+#[inline(always)]
+fn label_name(line: &[u8], at: usize) -> Result<(Span, NameKind), Fault> {
+    if line.get(at) == Some(&b'"') {
+        let end = quoted_end(line, at + 1)?.end;
+        return Ok((Span::new(at + 1, end), NameKind::Quoted));
+    }
+    let end = label_name_end(line, at).ok_or(Fault::Malformed)?;
+    Ok((Span::new(at, end), NameKind::Old))
+}
+
+/// Whether this may stand between quotes as a name. It must not be empty, and only the escapes that Prometheus knows may stand
+/// in it: so one name is always written in one way. At NUL, which it passes over in a label's value, its lexer stops.
+pub(super) fn is_quoted_name(name: &[u8]) -> bool {
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        let is_readable = match byte {
+            0 => false,
+            b'\\' => matches!(bytes.next(), Some(b'\\' | b'"' | b'n')),
+            _ => true,
+        };
+        if !is_readable {
+            return false;
+        }
+    }
+    !name.is_empty() && is_utf8(name)
+}
+
+/// Whether what ends here, a quoted name between braces, has no value, and so is the metric's.
+fn is_alone<D: Dialect>(line: &[u8], end: usize) -> bool {
+    let next = if D::IS_LENIENT { skip_blanks(line, end) } else { end };
+    matches!(line.get(next), Some(b',' | b'}'))
+}
+
+/// Behind a label's name: the index behind the quote that opens its value.
+#[inline(always)]
+fn value_start<D: Dialect>(line: &[u8], name_end: usize) -> Result<usize, Fault> {
+    if line[name_end..].starts_with(b"=\"") {
+        return Ok(name_end + 2);
+    }
+    if !D::IS_LENIENT {
+        return Err(Fault::Malformed);
+    }
+    let equals = skip_blanks(line, name_end);
+    if line.get(equals) != Some(&b'=') {
+        return Err(Fault::Malformed);
+    }
+    let quote = skip_blanks(line, equals + 1);
+    if line.get(quote) != Some(&b'"') {
+        return Err(Fault::Malformed);
+    }
+    Ok(quote + 1)
+}
+
+/// Behind a label: the index of the next label or brace, and whether it is reached as it would be written.
+#[inline(always)]
+fn behind_label<D: Dialect>(line: &[u8], label_end: usize) -> Result<(usize, bool), Fault> {
+    match line.get(label_end) {
+        Some(b'}') => return Ok((label_end, true)),
+        Some(b',') if !line.get(label_end + 1).is_some_and(|byte| matches!(byte, b' ' | b'\t')) => {
+            return Ok((label_end + 1, true));
+        }
+        _ if !D::IS_LENIENT => return Err(Fault::Malformed),
+        _ => {}
+    }
+    let at = skip_blanks(line, label_end);
+    let at = if line.get(at) == Some(&b',') {
+        skip_blanks(line, at + 1)
+    } else {
+        at
+    };
+    Ok((at, false))
+}
+
+/// What stands between quotes.
+struct Quoted {
+    /// The index of the closing quote.
+    end: usize,
+    /// Its escapes are those that every reader knows.
+    is_plain: bool,
+    is_utf8: bool,
+}
+
+/// Finds the quote that closes what starts at `start`.
+#[inline(always)]
+fn quoted_end(line: &[u8], start: usize) -> Result<Quoted, Fault> {
+    let mut at = start;
+    let mut is_ascii = true;
+    let mut is_plain = true;
+    loop {
+        let (stop, is_run_ascii) = plain_run_end(line, at);
+        is_ascii &= is_run_ascii;
+        match line.get(stop) {
+            Some(b'"') => {
+                return Ok(Quoted {
+                    end: stop,
+                    is_plain,
+                    is_utf8: is_ascii || is_utf8(&line[start..stop]),
+                });
+            }
+            None => return Err(Fault::Open),
+            // Any byte may follow a backslash but NUL and a newline, at which Prometheus's lexer stops; one that it does not
+            // know, it keeps with its backslash.
+            Some(_) => match line.get(stop + 1) {
+                None | Some(0 | b'\n') => return Err(Fault::Malformed),
+                Some(byte) => {
+                    is_plain &= matches!(byte, b'\\' | b'"' | b'n');
+                    is_ascii &= byte.is_ascii();
+                    at = stop + 2;
+                }
+            },
+        }
+    }
+}

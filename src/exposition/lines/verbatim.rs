@@ -1,0 +1,82 @@
+//! A body of text whose lines stay where they are: samples get no labels, metadata goes out as often as it comes, comments stay.
+//!
+//! All of it is read and checked like any other body. What is spelt as it would be written goes out byte for byte; what is not
+//! is spelt so, or left out alone.
+
+use super::dialect::PlainText;
+use super::write::LineWriter;
+use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
+use crate::exposition::families::Families;
+use crate::exposition::format::Escaping;
+use crate::exposition::labels::LabelSet;
+use crate::exposition::model::{Convention, Fact, Family, Metric, Sample};
+use crate::exposition::progress::DropReason;
+use crate::exposition::rules::Rules;
+
+/// Writes each line of a text body where it stands.
+#[derive(Debug)]
+pub(in super::super) struct Verbatim {
+    lines: LineWriter<PlainText>,
+    /// What the rest of the body is written with.
+    late: Option<LineWriter<PlainText>>,
+}
+
+impl Writer for Verbatim {
+    const CONVENTION: Convention = Convention::Text;
+    const IS_VERBATIM: bool = true;
+    type Late = LineWriter<PlainText>;
+
+    fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self {
+        let rules = Rules {
+            labels: LabelSet::default().into(),
+            ..rules.clone()
+        };
+        let lines = || LineWriter::new(&rules, escaping, copies);
+        Self {
+            lines: lines(),
+            late: Some(lines()),
+        }
+    }
+
+    fn late(&mut self) -> Option<LineWriter<PlainText>> {
+        self.late.take()
+    }
+
+    fn comment(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(line);
+    }
+
+    fn put_key(&self, family: &Family<'_>, key: &mut Vec<u8>) {
+        self.lines.put_key(family, key);
+    }
+
+    fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
+        // This body is trusted: what there is no room for passes without a note.
+        let mut unknown = Default::default();
+        let known = families.entry(told.key).unwrap_or(&mut unknown);
+        for fact in told.facts.into_iter().flatten() {
+            self.lines.put_fact(told, fact, out);
+            match fact {
+                Fact::Help(_) => known.has_help = true,
+                Fact::Type(_) => known.has_type = true,
+                Fact::Unit(_) => {}
+            }
+        }
+        Ok(Slot {
+            part: told.family.part,
+            waits_in: None,
+        })
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason> {
+        self.lines.sample(sample, slot, out)
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
+        self.lines.metric(metric, out)
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
+        self.lines.finish(out)
+    }
+}

@@ -1,0 +1,463 @@
+//! Samples and metrics as lines of text or OpenMetrics.
+//!
+//! Each part of a line is copied where it stands as it would be spelt, and spelt where it does not, or where labels are
+//! added, renamed or escaped.
+
+use std::marker::PhantomData;
+
+use super::dialect::Dialect;
+use crate::exposition::bytes::{escape_name, is_old_label_name, is_old_metric_name};
+use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
+use crate::exposition::families::Families;
+use crate::exposition::format::Escaping;
+use crate::exposition::labels::{Names, Resolver};
+use crate::exposition::model::{
+    Convention, Exemplar, Fact, Family, Metric, Number, Part, Sample, Text, Time, is_unit_of, put_float, put_integer,
+};
+use crate::exposition::progress::DropReason;
+use crate::exposition::protobuf::{MAX_FAMILY, for_each_point};
+use crate::exposition::room::Held;
+use crate::exposition::rules::Rules;
+
+/// Writes lines in the dialect `F`.
+#[derive(Debug)]
+pub(in super::super) struct LineWriter<F> {
+    resolver: Resolver,
+    /// Bytes go out as they came where they are what would be written.
+    copies: bool,
+    /// The labels that are added, with the brace behind them: behind others, and alone.
+    added_behind: Vec<u8>,
+    added_alone: Vec<u8>,
+    /// The family at hand: its name in the body, and here.
+    stem: Vec<u8>,
+    name: Vec<u8>,
+    /// Samples that are families of their own here, and parts of the family at hand in the body: they wait until that is over, so
+    /// that it stays in one piece.
+    waiting: [Vec<u8>; 3],
+    held: Held,
+    /// A metric's own labels, each with a comma behind it, and what ends its lines.
+    own: Vec<u8>,
+    end: Vec<u8>,
+    /// Bytes that the message at hand may still become.
+    room: usize,
+    dialect: PhantomData<F>,
+}
+
+/// Room that is kept for what is spelt of the next metric, in bytes.
+const KEPT_CAPACITY: usize = 64 << 10;
+
+impl<F: Dialect> Writer for LineWriter<F> {
+    const CONVENTION: Convention = F::CONVENTION;
+    type Late = Self;
+
+    fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self {
+        let added = rules.labels.to_string();
+        let with = |open: &str, close: &str| format!("{open}{added}{close}").into_bytes();
+        let (added_behind, added_alone) = match added.as_str() {
+            "" => (b"}".to_vec(), Vec::new()),
+            _ => (with(",", "}"), with("{", "}")),
+        };
+        Self {
+            resolver: Resolver::new(rules.labels.clone(), escaping),
+            copies,
+            added_behind,
+            added_alone,
+            stem: Vec::new(),
+            name: Vec::new(),
+            waiting: Default::default(),
+            held: rules.room.hold(),
+            own: Vec::new(),
+            end: Vec::new(),
+            room: 0,
+            dialect: PhantomData,
+        }
+    }
+
+    fn late(&mut self) -> Option<Self> {
+        None
+    }
+
+    fn put_key(&self, family: &Family<'_>, key: &mut Vec<u8>) {
+        put_metric_name(family.stem, self.resolver.escaping(), key);
+        key.extend_from_slice(family.suffix.as_bytes());
+    }
+
+    fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
+        let Told { family, key, .. } = *told;
+        check_name(key)?;
+        if self.stem != family.stem {
+            self.flush(out);
+            self.stem.clear();
+            self.stem.extend_from_slice(family.stem);
+        }
+        self.name.clear();
+        self.name.extend_from_slice(key);
+        self.room = MAX_FAMILY;
+        let slot = Slot {
+            part: family.part,
+            waits_in: family.is_apart.then_some(match family.part {
+                Part::Sum => 0,
+                Part::Count => 1,
+                _ => 2,
+            }),
+        };
+        // A part has no metadata of its own: strict readers take it for that of its family, a second time.
+        let is_part = families.is_part(key, F::CONVENTION);
+        let known = families.entry(key)?;
+        if is_part {
+            known.has_samples |= told.has_samples;
+            return Ok(slot);
+        }
+        let mut sink = slot
+            .waits_in
+            .map_or(Vec::new(), |at| std::mem::take(&mut self.waiting[usize::from(at)]));
+        let to = if slot.waits_in.is_some() { &mut sink } else { out };
+        let mut takes_type = || !known.has_samples && !std::mem::replace(&mut known.has_type, true);
+        for fact in told.facts.into_iter().flatten() {
+            let is_new = match fact {
+                Fact::Help(_) => !std::mem::replace(&mut known.has_help, true),
+                // Escaped, the name may no longer end in the unit.
+                Fact::Unit(unit) => {
+                    F::CONVENTION == Convention::OpenMetrics
+                        && is_unit_of(key, unit)
+                        && !std::mem::replace(&mut known.has_unit, true)
+                }
+                // Under another name, or as another type, it is written below.
+                Fact::Type(kind) => family.suffix.is_empty() && family.kind == Some(kind) && takes_type(),
+            };
+            if is_new {
+                self.put_fact(told, fact, to);
+            }
+        }
+        if let Some(kind) = family.kind
+            && takes_type()
+        {
+            self.put_fact(told, Fact::Type(kind), to);
+        }
+        known.has_samples |= told.has_samples;
+        if let Some(at) = slot.waits_in {
+            self.waiting[usize::from(at)] = sink;
+        }
+        Ok(slot)
+    }
+
+    #[inline(always)]
+    fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason> {
+        match slot.waits_in {
+            None => self.put_sample(sample, out),
+            Some(at) => self.wait(sample, usize::from(at)),
+        }
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
+        self.begin_metric(metric)?;
+        let start = out.len();
+        let mut written = 0;
+        let all = for_each_point(metric, |part, bound, number| {
+            self.put_point(metric, part, bound, number, out);
+            written += 1;
+            // What is written and taken back counts, too: a family must not have the work of many done for it.
+            if out.len() - start > self.room {
+                Err(DropReason::TooLong)
+            } else {
+                Ok(())
+            }
+        });
+        self.room = self.room.saturating_sub(out.len() - start);
+        all.map(|()| written)
+    }
+
+    fn cut(&mut self, _: Option<&Family<'_>>) -> u64 {
+        // Each line tells what it tells.
+        0
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
+        self.flush(out);
+        Lost::default()
+    }
+}
+
+impl<F: Dialect> LineWriter<F> {
+    /// Writes a line of metadata.
+    pub(super) fn put_fact(&self, told: &Told<'_>, fact: Fact<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(match fact {
+            Fact::Help(_) => b"# HELP ",
+            Fact::Type(_) => b"# TYPE ",
+            Fact::Unit(_) => b"# UNIT ",
+        });
+        put_name(told.key, is_old_metric_name, out);
+        out.push(b' ');
+        match fact {
+            Fact::Help(text) if F::CONVENTION == Convention::OpenMetrics => text.put_quoted(out),
+            Fact::Help(text) => text.put_help(out),
+            Fact::Type(kind) => out.extend_from_slice(told.family.kind.unwrap_or(kind).word(F::CONVENTION).as_bytes()),
+            Fact::Unit(unit) => out.extend_from_slice(unit),
+        }
+        out.push(b'\n');
+    }
+
+    /// Writes what waited: the family of which it was a part is over.
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        if self.waiting.iter().all(Vec::is_empty) {
+            return;
+        }
+        for waiting in &mut self.waiting {
+            out.extend_from_slice(waiting);
+            *waiting = Vec::new();
+        }
+        self.held.force(0);
+    }
+
+    /// Has a sample wait, as long as there is room.
+    fn wait(&mut self, sample: &Sample<'_>, at: usize) -> Result<Written, DropReason> {
+        let mut waiting = std::mem::take(&mut self.waiting[at]);
+        let before = waiting.len();
+        let mut written = self.put_sample(sample, &mut waiting);
+        let others: usize = self.waiting.iter().map(Vec::capacity).sum();
+        let in_all = waiting.capacity() + others;
+        if written.is_ok() && (in_all > 2 * MAX_FAMILY || !self.held.resize(in_all)) {
+            written = Err(DropReason::TooLong);
+        }
+        if written.is_err() {
+            waiting.truncate(before);
+        }
+        self.waiting[at] = waiting;
+        written
+    }
+
+    #[inline(always)]
+    fn put_sample(&mut self, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<Written, DropReason> {
+        let names = self
+            .resolver
+            .resolve(&sample.labels)
+            .map_err(|_| DropReason::Malformed)?;
+        let keeps_exemplar = self.keeps_exemplar(sample);
+        // Text has no time before 1970, nor one beyond what its integers hold.
+        let is_own_time = match sample.time {
+            None => true,
+            Some(Time::Milliseconds(_)) => F::CONVENTION == Convention::Text,
+            Some(Time::Seconds(_)) => F::CONVENTION == Convention::OpenMetrics,
+            Some(Time::Number(_)) => false,
+        };
+        let time = match sample.time {
+            Some(time) if !is_own_time => Some(self.time(time)?),
+            _ => None,
+        };
+        let is_own_name = matches!(sample.name, Text::Plain(_)) || self.resolver.escaping() == Escaping::AllowUtf8;
+        match sample.head {
+            Some(head) if names == Names::Own && is_own_name && self.copies => {
+                out.extend_from_slice(head);
+                let has_braces = sample.labels.len() > 0 || !matches!(sample.name, Text::Plain(_));
+                out.extend_from_slice(if has_braces {
+                    &self.added_behind
+                } else {
+                    &self.added_alone
+                });
+            }
+            _ => self.spell_head(sample, names, out),
+        }
+        let is_own_end = is_own_time && (matches!(sample.exemplar, Exemplar::Absent) || keeps_exemplar);
+        match sample.tail {
+            Some(tail) if is_own_end && self.copies => out.extend_from_slice(tail),
+            _ => self.spell_tail(sample, time, keeps_exemplar, out),
+        }
+        Ok(Written {
+            lost_exemplar: match sample.exemplar {
+                Exemplar::Absent => false,
+                Exemplar::Malformed => true,
+                // In text it goes, whoever reads it.
+                Exemplar::Found { .. } => F::CONVENTION == Convention::OpenMetrics && !keeps_exemplar,
+            },
+            lost: Lost::default(),
+        })
+    }
+
+    /// Whether this scraper reads the sample's exemplar.
+    fn keeps_exemplar(&self, sample: &Sample<'_>) -> bool {
+        match &sample.exemplar {
+            Exemplar::Found { labels, .. } if F::CONVENTION == Convention::OpenMetrics => {
+                self.resolver.escaping() == Escaping::AllowUtf8
+                    || (!labels.has_quoted_name() && may_have_exemplar(&sample.name.plain()))
+            }
+            _ => false,
+        }
+    }
+
+    /// A time that is not told as this dialect does, in milliseconds.
+    fn time(&self, time: Time<'_>) -> Result<i64, DropReason> {
+        let milliseconds = time.milliseconds().ok_or(DropReason::Malformed)?;
+        match milliseconds {
+            ..0 if F::CONVENTION == Convention::Text => Err(DropReason::Malformed),
+            milliseconds => Ok(milliseconds),
+        }
+    }
+
+    /// Spells a sample's name and labels, and the added ones.
+    fn spell_head(&self, sample: &Sample<'_>, names: Names, out: &mut Vec<u8>) {
+        let mut name = Vec::new();
+        put_metric_name(&sample.name.plain(), self.resolver.escaping(), &mut name);
+        let mut has_braces = false;
+        if is_old_metric_name(&name) {
+            out.extend_from_slice(&name);
+        } else {
+            out.push(b'{');
+            put_name(&name, is_old_metric_name, out);
+            has_braces = true;
+        }
+        for (name, value) in self.resolver.iter(&sample.labels, names) {
+            out.push(if has_braces { b',' } else { b'{' });
+            put_label(name, value, out);
+            has_braces = true;
+        }
+        out.extend_from_slice(if has_braces {
+            &self.added_behind
+        } else {
+            &self.added_alone
+        });
+    }
+
+    /// Spells what stands behind the labels.
+    fn spell_tail(&self, sample: &Sample<'_>, time: Option<i64>, keeps_exemplar: bool, out: &mut Vec<u8>) {
+        out.push(b' ');
+        sample.value.put(out);
+        match (time, sample.time) {
+            (Some(milliseconds), _) => put_time::<F>(milliseconds, out),
+            (None, Some(Time::Milliseconds(token) | Time::Seconds(token))) => {
+                out.push(b' ');
+                out.extend_from_slice(token);
+            }
+            _ => {}
+        }
+        if let Exemplar::Found { labels, value, time } = &sample.exemplar
+            && keeps_exemplar
+        {
+            out.extend_from_slice(b" # {");
+            for (index, (name, value)) in labels.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                put_label(name, value, out);
+            }
+            out.extend_from_slice(b"} ");
+            value.put(out);
+            if let Some(Time::Seconds(token)) = time {
+                out.push(b' ');
+                out.extend_from_slice(token);
+            }
+        }
+        out.push(b'\n');
+    }
+
+    /// Spells what all lines of a metric have in common.
+    fn begin_metric(&mut self, metric: &Metric<'_>) -> Result<(), DropReason> {
+        let names = self
+            .resolver
+            .resolve(&metric.labels)
+            .map_err(|_| DropReason::Malformed)?;
+        self.own.clear();
+        self.own.shrink_to(KEPT_CAPACITY);
+        for (name, value) in self.resolver.iter(&metric.labels, names) {
+            check_name(name.bytes())?;
+            put_label(name, value, &mut self.own);
+            self.own.push(b',');
+        }
+        self.end.clear();
+        if let Some(time) = metric.time {
+            let milliseconds = self.time(time)?;
+            put_time::<F>(milliseconds, &mut self.end);
+        }
+        self.end.push(b'\n');
+        Ok(())
+    }
+
+    /// Spells a line of a metric.
+    fn put_point(&self, metric: &Metric<'_>, part: Part, bound: Option<f64>, number: Number<'_>, out: &mut Vec<u8>) {
+        let suffix = metric
+            .family
+            .kind
+            .suffix(part, F::CONVENTION)
+            .unwrap_or_default()
+            .as_bytes();
+        let has_braces = !is_old_metric_name(&self.name);
+        if has_braces {
+            out.extend_from_slice(b"{\"");
+            Text::Plain(&self.name).put_quoted(out);
+            out.extend_from_slice(suffix);
+            out.extend_from_slice(b"\",");
+        } else {
+            out.extend_from_slice(&self.name);
+            out.extend_from_slice(suffix);
+            out.push(b'{');
+        }
+        out.extend_from_slice(&self.own);
+        if let Some(bound) = bound {
+            out.extend_from_slice(if part == Part::Bucket { b"le=\"" } else { b"quantile=\"" });
+            put_float(bound, out);
+            out.extend_from_slice(b"\",");
+        }
+        // Behind a brace there is no label, behind a comma there is one.
+        let is_alone = out.pop() == Some(b'{');
+        out.extend_from_slice(if is_alone {
+            &self.added_alone
+        } else {
+            &self.added_behind
+        });
+        out.push(b' ');
+        number.put(out);
+        out.extend_from_slice(&self.end);
+    }
+}
+
+/// Whether a Prometheus that reads no quoted names reads an exemplar at this name: up to 2.42 it rejects the scrape for
+/// one at any other (`validateNameForExemplar` in `openmetricsparse.go`).
+fn may_have_exemplar(name: &[u8]) -> bool {
+    let mut escaped = Vec::new();
+    put_metric_name(name, Escaping::Underscores, &mut escaped);
+    escaped.ends_with(b"_total") || escaped.ends_with(b"_bucket")
+}
+
+/// Appends a time, behind a blank.
+fn put_time<F: Dialect>(milliseconds: i64, out: &mut Vec<u8>) {
+    out.push(b' ');
+    match u64::try_from(milliseconds) {
+        Ok(milliseconds) if F::CONVENTION == Convention::Text => put_integer(milliseconds, out),
+        _ => put_float(milliseconds as f64 / 1000.0, out),
+    }
+}
+
+/// Appends a metric's name, decoded, for this scraper.
+fn put_metric_name(name: &[u8], escaping: Escaping, out: &mut Vec<u8>) {
+    if escaping == Escaping::AllowUtf8 || is_old_metric_name(name) {
+        out.extend_from_slice(name);
+    } else {
+        escape_name(name, is_old_metric_name, out);
+    }
+}
+
+/// Refuses a name at which Prometheus's lexer stops between quotes: one of a message may hold a NUL.
+fn check_name(name: &[u8]) -> Result<(), DropReason> {
+    if name.contains(&0) {
+        Err(DropReason::Malformed)
+    } else {
+        Ok(())
+    }
+}
+
+/// Appends a name, between quotes if it must.
+fn put_name(name: &[u8], is_old: fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+    if is_old(name) {
+        return out.extend_from_slice(name);
+    }
+    out.push(b'"');
+    Text::Plain(name).put_quoted(out);
+    out.push(b'"');
+}
+
+/// Appends a label.
+fn put_label(name: Text<'_>, value: Text<'_>, out: &mut Vec<u8>) {
+    put_name(&name.plain(), is_old_label_name, out);
+    out.extend_from_slice(b"=\"");
+    value.put_quoted(out);
+    out.push(b'"');
+}

@@ -1,0 +1,531 @@
+//! What an exposition is made of, whatever it is read from and written as: metric types and their parts, families, samples,
+//! metrics, and their texts and numbers.
+//!
+//! What the parts of a type are called, and as which family a format writes a sample, stands here and nowhere else.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+
+use super::bytes::Span;
+use super::labels::Labels;
+
+/// The type of a metric family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum MetricType {
+    /// A count that only rises.
+    Counter,
+    /// A number that rises and falls.
+    Gauge,
+    /// A distribution, in buckets.
+    Histogram,
+    /// A distribution that rises and falls, in buckets; text has no such type.
+    GaugeHistogram,
+    /// A distribution, in quantiles.
+    Summary,
+    /// Words about something; OpenMetrics only.
+    Info,
+    /// Which of some states hold; OpenMetrics only.
+    StateSet,
+    /// Nobody knows: `untyped` in text, `unknown` in OpenMetrics.
+    #[default]
+    Untyped,
+}
+
+/// Which types there are in a format, and what their samples are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Convention {
+    /// Prometheus's text.
+    Text,
+    /// OpenMetrics.
+    OpenMetrics,
+    /// `io.prometheus.client`.
+    Protobuf,
+}
+
+/// Which part of its family a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its value, or, where a quantile is told, one of its quantiles.
+    Value,
+    /// `_bucket`
+    Bucket,
+    /// `_sum`, `_gsum`
+    Sum,
+    /// `_count`, `_gcount`
+    Count,
+    /// `_created`
+    Created,
+}
+
+use Convention::{OpenMetrics, Protobuf, Text as PlainText};
+use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Untyped};
+
+impl MetricType {
+    /// The type that a `# TYPE` line names.
+    pub(super) fn from_word(word: &[u8], convention: Convention) -> Option<Self> {
+        let is_open_metrics = convention == OpenMetrics;
+        Some(match word {
+            b"counter" => Counter,
+            b"gauge" => Gauge,
+            b"histogram" => Histogram,
+            b"summary" => Summary,
+            b"untyped" if !is_open_metrics => Untyped,
+            b"unknown" if is_open_metrics => Untyped,
+            b"gaugehistogram" if is_open_metrics => GaugeHistogram,
+            b"info" if is_open_metrics => Info,
+            b"stateset" if is_open_metrics => StateSet,
+            _ => return None,
+        })
+    }
+
+    /// The word for it in a format: for the nearest type that the format has.
+    pub(super) fn word(self, convention: Convention) -> &'static str {
+        match (self, convention) {
+            (Counter, _) => "counter",
+            (Info, OpenMetrics) => "info",
+            (StateSet, OpenMetrics) => "stateset",
+            (Gauge | Info | StateSet, _) => "gauge",
+            (GaugeHistogram, OpenMetrics | Protobuf) => "gaugehistogram",
+            (Histogram | GaugeHistogram, _) => "histogram",
+            (Summary, _) => "summary",
+            (Untyped, PlainText) => "untyped",
+            (Untyped, _) => "unknown",
+        }
+    }
+
+    /// What the samples of a part are called in a format: what stands behind the family's name. `None` where the format has
+    /// no such samples in families of this type.
+    pub(super) fn suffix(self, part: Part, convention: Convention) -> Option<&'static str> {
+        let is_open_metrics = convention == OpenMetrics;
+        Some(match (self, part) {
+            (Counter, Part::Value) if is_open_metrics => "_total",
+            (Info, Part::Value) if is_open_metrics => "_info",
+            (Histogram | GaugeHistogram, Part::Bucket) => "_bucket",
+            (GaugeHistogram, Part::Sum) if is_open_metrics => "_gsum",
+            (GaugeHistogram, Part::Count) if is_open_metrics => "_gcount",
+            (Histogram | GaugeHistogram | Summary, Part::Sum) => "_sum",
+            (Histogram | GaugeHistogram | Summary, Part::Count) => "_count",
+            (Counter | Histogram | GaugeHistogram | Summary, Part::Created) if is_open_metrics => "_created",
+            (_, Part::Value) => "",
+            _ => return None,
+        })
+    }
+
+    /// Which part of a family of this type a sample is whose name has this ending; `None` if it is none.
+    pub(super) fn part(self, suffix: &[u8], convention: Convention) -> Option<Part> {
+        [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created]
+            .into_iter()
+            .find(|part| {
+                !suffix.is_empty()
+                    && self
+                        .suffix(*part, convention)
+                        .is_some_and(|own| own.as_bytes() == suffix)
+            })
+    }
+
+    /// Whether a family of this type has samples that go by other names than its own.
+    pub(super) fn has_parts(self, convention: Convention) -> bool {
+        match self {
+            Histogram | GaugeHistogram | Summary => true,
+            Counter | Info => convention == OpenMetrics,
+            Gauge | StateSet | Untyped => false,
+        }
+    }
+
+    /// Whether a metric of it is made of several numbers, in protobuf.
+    pub(super) fn is_composite(self) -> bool {
+        matches!(self, Histogram | GaugeHistogram | Summary)
+    }
+}
+
+/// A metric family, as a format writes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family<'a> {
+    /// Its name in the body, decoded.
+    pub stem: &'a [u8],
+    /// What is added to that where it is written.
+    pub suffix: &'static str,
+    /// Its type, if it has one.
+    pub kind: Option<MetricType>,
+    /// The target says so itself.
+    pub is_declared: bool,
+    /// Which part of it is at hand.
+    pub part: Part,
+    /// It is a part of another family in the body, whose samples it must not part.
+    pub is_apart: bool,
+}
+
+impl<'a> Family<'a> {
+    /// The family as which a sample goes out whose name is `stem` and `suffix`.
+    pub(super) fn of_sample(
+        (from, to): (Convention, Convention),
+        stem: &'a [u8],
+        suffix: &[u8],
+        kind: Option<MetricType>,
+    ) -> Self {
+        let mut family = Self::without_samples((from, to), stem, kind);
+        let part = kind.and_then(|kind| kind.part(suffix, from));
+        family.part = part.unwrap_or(Part::Value);
+        if from != OpenMetrics || to == OpenMetrics {
+            return family;
+        }
+        if suffix.is_empty() {
+            if !family.suffix.is_empty() {
+                // One that goes by its samples' name, against the rules, has its ending already. Any other sample that does
+                // not end as it should is none of the family's.
+                let has_ending = stem.ends_with(family.suffix.as_bytes());
+                family.kind = kind.filter(|_| has_ending || to == Protobuf);
+                family.suffix = "";
+            }
+        } else if to == PlainText
+            && let (Part::Created, suffix) | (_, suffix @ ("_gsum" | "_gcount")) = (
+                family.part,
+                kind.and_then(|kind| kind.suffix(family.part, from)).unwrap_or_default(),
+            )
+        {
+            // Text has no such parts: they are families of their own.
+            (family.suffix, family.kind, family.is_apart) = (suffix, Some(Gauge), true);
+        }
+        family
+    }
+
+    /// The family of this name and type.
+    pub(super) fn without_samples(
+        (from, to): (Convention, Convention),
+        stem: &'a [u8],
+        kind: Option<MetricType>,
+    ) -> Self {
+        // Outside of OpenMetrics these are known by the names of their samples.
+        let suffix = match kind {
+            Some(kind @ (Counter | Info)) if from == OpenMetrics && to != OpenMetrics => {
+                kind.suffix(Part::Value, from).unwrap_or_default()
+            }
+            _ => "",
+        };
+        Self {
+            stem,
+            suffix,
+            kind,
+            is_declared: true,
+            part: Part::Value,
+            is_apart: false,
+        }
+    }
+
+    /// Gives it a type that its target does not, in the words of the format that is written.
+    pub(super) fn sanitize(&mut self, kind: MetricType, to: Convention) {
+        self.kind = Some(match kind {
+            // The sample of an OpenMetrics counter must end in `_total`, and this one does not.
+            Counter if to == OpenMetrics => Gauge,
+            kind => kind,
+        });
+        self.is_declared = false;
+    }
+}
+
+/// A text, which knows its escapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Text<'a> {
+    /// As it is.
+    Plain(&'a [u8]),
+    /// As it stands between quotes: `\\`, `\"` and `\n` are escapes, and any other backslash is one.
+    Quoted(&'a [u8]),
+    /// As it stands in text behind `# HELP`: as between quotes, but for a quote, which has no escape.
+    Help(&'a [u8]),
+}
+
+impl<'a> Text<'a> {
+    /// The bytes as they came.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        let (Self::Plain(bytes) | Self::Quoted(bytes) | Self::Help(bytes)) = self;
+        bytes
+    }
+
+    /// It, decoded.
+    pub(super) fn plain(self) -> Cow<'a, [u8]> {
+        let bytes = self.bytes();
+        if matches!(self, Self::Plain(_)) || memchr::memchr(b'\\', bytes).is_none() {
+            return bytes.into();
+        }
+        let mut plain = Vec::with_capacity(bytes.len());
+        self.put_plain(&mut plain);
+        plain.into()
+    }
+
+    /// Appends it, decoded.
+    pub(super) fn put_plain(self, out: &mut Vec<u8>) {
+        let mut rest = self.bytes();
+        if matches!(self, Self::Plain(_)) {
+            return out.extend_from_slice(rest);
+        }
+        while let Some(backslash) = memchr::memchr(b'\\', rest) {
+            out.extend_from_slice(&rest[..backslash]);
+            let (plain, length) = match rest.get(backslash + 1) {
+                Some(b'n') => (b'\n', 2),
+                Some(b'\\') => (b'\\', 2),
+                Some(b'"') if matches!(self, Self::Quoted(_)) => (b'"', 2),
+                // Prometheus leaves others as they are.
+                _ => (b'\\', 1),
+            };
+            out.push(plain);
+            rest = &rest[backslash + length..];
+        }
+        out.extend_from_slice(rest);
+    }
+
+    /// Appends it as every reader has it between quotes, without those.
+    pub(super) fn put_quoted(self, out: &mut Vec<u8>) {
+        put_escaped(&self.plain(), true, out);
+    }
+
+    /// Appends it as it stands in text behind `# HELP`.
+    pub(super) fn put_help(self, out: &mut Vec<u8>) {
+        put_escaped(&self.plain(), false, out);
+    }
+}
+
+/// Appends a text with its backslashes and newlines escaped, and its quotes if they have to be.
+fn put_escaped(plain: &[u8], has_escaped_quotes: bool, out: &mut Vec<u8>) {
+    let mut rest = plain;
+    let next = |bytes: &[u8]| match has_escaped_quotes {
+        true => memchr::memchr3(b'\\', b'\n', b'"', bytes),
+        false => memchr::memchr2(b'\\', b'\n', bytes),
+    };
+    while let Some(special) = next(rest) {
+        out.extend_from_slice(&rest[..special]);
+        let escaped = if rest[special] == b'\n' { b'n' } else { rest[special] };
+        out.extend([b'\\', escaped]);
+        rest = &rest[special + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// A number, as it was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Number<'a> {
+    /// A token that Prometheus reads.
+    Token(&'a [u8]),
+    /// A float.
+    Float(f64),
+    /// A whole number, kept exact, though a reader may not keep it so.
+    Count(u64),
+}
+
+impl Number<'_> {
+    /// A count that may be a float: the float goes before if it is above zero (client_model's `metrics.proto`).
+    pub(super) fn count(whole: u64, float: f64) -> Self {
+        if float > 0.0 {
+            Self::Float(float)
+        } else {
+            Self::Count(whole)
+        }
+    }
+
+    /// The number, as far as a float holds it.
+    pub(super) fn float(self) -> Option<f64> {
+        match self {
+            Self::Token(token) => std::str::from_utf8(token).ok()?.parse().ok(),
+            Self::Float(value) => Some(value),
+            Self::Count(value) => Some(value as f64),
+        }
+    }
+
+    /// Appends it as every reader reads it.
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Token(token) => super::lines::put_token(token, out),
+            Self::Float(value) => put_float(value, out),
+            Self::Count(value) => put_integer(value, out),
+        }
+    }
+}
+
+/// A timestamp, as it was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Time<'a> {
+    /// A token of text: milliseconds since 1970.
+    Milliseconds(&'a [u8]),
+    /// A token of OpenMetrics: seconds since 1970.
+    Seconds(&'a [u8]),
+    /// Milliseconds since 1970.
+    Number(i64),
+}
+
+impl Time<'_> {
+    /// In milliseconds; `None` if they are too many. Parts of them are cut off, as Prometheus and the official Python client
+    /// do.
+    pub(super) fn milliseconds(self) -> Option<i64> {
+        match self {
+            Self::Milliseconds(token) => std::str::from_utf8(token).ok()?.parse().ok(),
+            Self::Seconds(token) => {
+                let milliseconds = Number::Token(token).float()? * 1000.0;
+                // Up to 2^63 exclusively, the largest that an `i64` holds.
+                (milliseconds.abs() < i64::MAX as f64).then_some(milliseconds as i64)
+            }
+            Self::Number(milliseconds) => Some(milliseconds),
+        }
+    }
+}
+
+/// A sample of a line.
+#[derive(Debug)]
+pub(super) struct Sample<'a> {
+    /// The metric's name.
+    pub name: Text<'a>,
+    /// It is that of the sample before.
+    pub has_same_name: bool,
+    pub labels: Labels<'a>,
+    pub value: Number<'a>,
+    pub time: Option<Time<'a>>,
+    pub exemplar: Exemplar<'a>,
+    /// The line, with its newline.
+    pub line: &'a [u8],
+    /// Where its name and its labels end in the line.
+    pub series_end: usize,
+    /// What stands in the line before the brace that closes its labels, or the name where there are none: if it stands there
+    /// as it would be written.
+    pub head: Option<&'a [u8]>,
+    /// What stands behind that brace or the name, the newline included: if it stands there as it would be written in the
+    /// format that it was read from.
+    pub tail: Option<&'a [u8]>,
+}
+
+impl<'a> Sample<'a> {
+    /// The line, without its newline.
+    pub(super) fn text(&self) -> &'a [u8] {
+        &self.line[..self.line.len() - 1]
+    }
+}
+
+/// The exemplar at the end of a line.
+#[derive(Debug)]
+pub(super) enum Exemplar<'a> {
+    Absent,
+    Found {
+        labels: Labels<'a>,
+        value: Number<'a>,
+        /// Seconds since 1970.
+        time: Option<Time<'a>>,
+    },
+    /// Something that begins as one and that Prometheus would not read.
+    Malformed,
+}
+
+/// A metadata line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Metadata<'a> {
+    /// The family's name.
+    pub name: Text<'a>,
+    pub fact: Fact<'a>,
+}
+
+/// What a metadata line tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fact<'a> {
+    Help(Text<'a>),
+    Type(MetricType),
+    Unit(&'a [u8]),
+}
+
+/// Whether a family of this name may have this unit: its name must end in it (`openmetricsparse.go`).
+pub(super) fn is_unit_of(name: &[u8], unit: &[u8]) -> bool {
+    unit.is_empty() || name.strip_suffix(unit).is_some_and(|stem| stem.ends_with(b"_"))
+}
+
+/// A `MetricFamily` message, and what it says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FamilyMessage<'a> {
+    pub message: &'a [u8],
+    pub name: &'a [u8],
+    pub help: Option<&'a [u8]>,
+    pub kind: MetricType,
+    pub unit: &'a [u8],
+    /// The number of its metrics.
+    pub metrics: u64,
+}
+
+/// A `Metric` message that Prometheus ingests.
+#[derive(Debug)]
+pub(super) struct Metric<'a> {
+    pub family: &'a FamilyMessage<'a>,
+    pub message: &'a [u8],
+    /// Where its field stands in its family's message, with its key and length.
+    pub place: Span,
+    pub labels: Labels<'a>,
+    /// The one that it has; 0 is none to Prometheus.
+    pub time: Option<Time<'a>>,
+}
+
+/// Powers of ten that are written without an exponent (`%e is used` in Go's `strconv/ftoa.go`).
+const PLAIN_POWERS: std::ops::RangeInclusive<i32> = -4..=5;
+
+const NO_ERROR: &str = "a buffer takes whatever is written";
+
+/// Appends a whole number.
+pub(super) fn put_integer(value: u64, out: &mut Vec<u8>) {
+    write!(out, "{value}").expect(NO_ERROR);
+}
+
+/// Appends a number with as few digits as tell it from every other, as Go's text writer has it (`writeFloat` in
+/// prometheus/common's `expfmt/text_create.go`), so that a series with a number among its labels (`le`, `quantile`) is the same
+/// one whichever format a target is asked for.
+pub(super) fn put_float(value: f64, out: &mut Vec<u8>) {
+    if value == 0.0 {
+        // Whatever its sign.
+        return out.push(b'0');
+    }
+    if !value.is_finite() {
+        let word: &[u8] = match value {
+            f64::INFINITY => b"+Inf",
+            f64::NEG_INFINITY => b"-Inf",
+            _ => b"NaN",
+        };
+        return out.extend_from_slice(word);
+    }
+    let start = out.len();
+    write!(out, "{value:e}").expect(NO_ERROR);
+    let mark = start + memchr::memchr(b'e', &out[start..]).expect("the format has an exponent");
+    let exponent = std::str::from_utf8(&out[mark + 1..])
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let exponent: i32 = exponent.expect("an exponent is a number of three digits at most");
+    if PLAIN_POWERS.contains(&exponent) {
+        out.truncate(start);
+        write!(out, "{value}").expect(NO_ERROR);
+    } else {
+        out.truncate(mark);
+        write!(out, "e{exponent:+03}").expect(NO_ERROR);
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::put_float;
+
+    #[test]
+    fn numbers_are_written_as_go_writes_them() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1.0, "1"),
+            (-1.0, "-1"),
+            (0.5, "0.5"),
+            (0.1, "0.1"),
+            (0.0001, "0.0001"),
+            (0.000012, "1.2e-05"),
+            (123456.0, "123456"),
+            (1_000_000.0, "1e+06"),
+            (19546112.0, "1.9546112e+07"),
+            (1.7e9 + 0.25, "1.70000000025e+09"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (5e-324, "5e-324"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (f64::NAN, "NaN"),
+            (-f64::NAN, "NaN"),
+        ] {
+            let mut out = Vec::new();
+            put_float(value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+}

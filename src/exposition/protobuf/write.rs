@@ -1,0 +1,506 @@
+//! Messages: metrics that came in one, and samples of lines put together to some.
+//!
+//! **Metrics of a message** get labels appended; all else goes as its bytes came, with what is unknown here. Only lengths, names
+//! and the type of an untyped family are ever written anew, and a unit that readers refuse is left out.
+//!
+//! **Samples of lines** become one `io.prometheus.client.MetricFamily` for each run of a family's samples.
+//! One family is held at a time, in pieces that are encoded
+//! already where nothing can be added to them: the metrics of gauges at once, those of histograms when their family is
+//! over, since a series' buckets may stand anywhere among its family's lines.
+//!
+//! Prometheus makes the same series of the messages as of the lines, but for what protobuf, or Prometheus's reader of it,
+//! has no place for:
+//!
+//! * The numbers in `le` and `quantile` are spelt as Prometheus spells them. A line of a histogram or a summary that has
+//!   none, or one that is no number, is dropped as malformed, and so is one with `le` that is no bucket.
+//! * A histogram always has a `_count`, a `_sum` and an infinite bucket, a summary a `_count` and a `_sum`: those that
+//!   are left out are 0, but for a histogram's `_count`, which is its last bucket's.
+//! * A count that is negative or NaN is dropped as malformed. A summary's is cut off at a whole number.
+//! * `_gsum` and `_gcount` of a gauge histogram become `_sum` and `_count`; states and information become gauges.
+//! * `_created` is no series but a field. It is dropped as malformed if it is no time in the years 1 to 9999, or if nothing
+//!   else has its labels.
+//! * Of two lines of a histogram, a summary or a counter of OpenMetrics for one value at one time, the second is dropped as
+//!   malformed. Prometheus takes none but the first either.
+//! * An exemplar is lost and counted where there is no place for it, which is anywhere but at a counter of OpenMetrics and
+//!   at a bucket. Its time is lost if it is not in the years 1 to 9999.
+//! * To Prometheus a timestamp of 0 is none.
+//! * A family whose lines do not stand together becomes several messages. Only the first has its help text and its unit,
+//!   and a histogram or a summary whose own lines do not stand together either is in each of them with what that one has.
+
+use std::borrow::Cow;
+
+use super::assemble::{Assembly, Place, Taken};
+use super::check::{COUNTER, GAUGE, check, field as metric_field};
+use super::encode::{EXEMPLAR_LABEL, METRIC_LABEL, is_time, put_exemplar, put_label, put_simple};
+use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
+use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
+use crate::exposition::bytes::{escape_name, is_old_metric_name};
+use crate::exposition::engine::{Facts, Lost, Slot, Told, Writer, Written};
+use crate::exposition::families::Families;
+use crate::exposition::format::Escaping;
+use crate::exposition::labels::{Labels, Names, Resolver};
+use crate::exposition::lines::is_value;
+use crate::exposition::model::{
+    Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Text, Time,
+};
+use crate::exposition::progress::DropReason;
+use crate::exposition::rules::Rules;
+
+/// Writes messages.
+#[derive(Debug)]
+pub(in super::super) struct MessageWriter {
+    resolver: Resolver,
+    /// The labels that are added, as they stand in a metric.
+    added: Vec<u8>,
+    /// The family that is put together of samples, and what these are read from.
+    family: Assembly,
+    from: Convention,
+    /// What was lost since it was last told.
+    lost: Lost,
+    /// What is written of the message at hand.
+    message: Message,
+    /// The labels of the sample at hand and its timestamp, encoded; or a metric that is written anew.
+    series: Vec<u8>,
+    /// The exemplar of the sample at hand, encoded; or a label that is written anew.
+    exemplar: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+/// What is written of a message.
+#[derive(Debug, Default)]
+struct Message {
+    /// Where its length goes.
+    length: Option<Pending>,
+    /// Its bytes that are written or left out by now.
+    copied: usize,
+    /// Another name than it came with.
+    name: Option<Vec<u8>>,
+    /// The type that an untyped one gets.
+    kind: Option<MetricType>,
+    drops_unit: bool,
+}
+
+/// Room that is kept for the next sample, in bytes.
+const KEPT_SCRATCH: usize = 64 << 10;
+
+impl Writer for MessageWriter {
+    const CONVENTION: Convention = Convention::Protobuf;
+    const WRITES_WHOLE_FAMILIES: bool = true;
+    type Late = Self;
+
+    fn new(rules: &Rules, escaping: Escaping, _: bool) -> Self {
+        let mut added = Vec::new();
+        for (name, value) in rules.labels.iter() {
+            put_label(METRIC_LABEL, name.as_bytes(), value.as_bytes(), &mut added);
+        }
+        Self {
+            resolver: Resolver::new(rules.labels.clone(), escaping),
+            added,
+            family: Assembly::new(&rules.room),
+            from: Convention::Text,
+            lost: Lost::default(),
+            message: Message::default(),
+            series: Vec::new(),
+            exemplar: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn late(&mut self) -> Option<Self> {
+        None
+    }
+
+    fn put_key(&self, family: &Family<'_>, key: &mut Vec<u8>) {
+        if self.resolver.escaping() == Escaping::AllowUtf8 || is_old_metric_name(family.stem) {
+            key.extend_from_slice(family.stem);
+        } else {
+            escape_name(family.stem, is_old_metric_name, key);
+        }
+        key.extend_from_slice(family.suffix.as_bytes());
+    }
+
+    fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
+        let known = families.entry(told.key)?;
+        known.has_samples |= told.has_samples;
+        known.has_type |= told.has_samples;
+        let kind = told.family.kind.unwrap_or(MetricType::Untyped);
+        let is_at_hand = self.is_at_hand(told.key, kind);
+        if told.has_samples && !is_at_hand {
+            self.end_family(out);
+            self.family.begin(told.key, kind);
+        }
+        self.from = told.from;
+        if told.has_samples || is_at_hand {
+            self.describe(told.facts);
+        }
+        Ok(Slot {
+            part: told.family.part,
+            waits_in: None,
+        })
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>, slot: Slot, _: &mut Vec<u8>) -> Result<Written, DropReason> {
+        if self.family.is_too_large() {
+            return Err(DropReason::TooLong);
+        }
+        let value = sample.value.float().ok_or(DropReason::Malformed)?;
+        let time = match sample.time {
+            Some(time) => Some(time.milliseconds().ok_or(DropReason::Malformed)?),
+            None => None,
+        };
+        // The time at which a counter was created comes in a line of its own, where there is one.
+        let kind = self.family.kind();
+        let is_put_together =
+            kind.is_composite() || (kind == MetricType::Counter && self.from == Convention::OpenMetrics);
+        let at = self.put_labels(&sample.labels, slot.part, is_put_together)?;
+        let place = match is_put_together {
+            true => Some(place_of(kind, slot.part, value, at).ok_or(DropReason::Malformed)?),
+            false => None,
+        };
+        let lost_exemplar = !self.put_exemplar(&sample.exemplar, place);
+        match place {
+            None => self.add_simple(value, time),
+            Some(place) => self.add_part(place, value, time)?,
+        }
+        if !self.family.has_room() {
+            self.lost.too_long += self.family.give_up();
+        }
+        Ok(Written {
+            lost_exemplar,
+            lost: std::mem::take(&mut self.lost),
+        })
+    }
+
+    fn message(
+        &mut self,
+        message: &FamilyMessage<'_>,
+        told: &Told<'_>,
+        families: &mut Families,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, DropReason> {
+        // Each message carries its own metadata, so nothing has to be known of the families before it; what is noted of
+        // them is only for whoever wants to hear that two targets disagree.
+        if let Ok(known) = families.entry(told.key) {
+            known.has_type = true;
+        }
+        let drops_unit = !is_unit_of(message.kind, told.key, message.unit);
+        let guess = message.message.len() + message.metrics as usize * (self.added.len() + 1);
+        self.message = Message {
+            length: Some(Pending::begin(guess, out)),
+            copied: 0,
+            name: (told.key != message.name).then(|| told.key.to_vec()),
+            kind: told.family.kind.filter(|kind| *kind != message.kind),
+            drops_unit,
+        };
+        Ok(drops_unit)
+    }
+
+    fn before_metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) {
+        let message = &mut self.message;
+        let (start, end) = (metric.place.range().start, metric.place.end());
+        message.put_own(&metric.family.message[message.copied..start], out);
+        message.copied = end;
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
+        let length = self.message.length.as_ref().map_or(0, |pending| pending.length(out));
+        let start = out.len();
+        let names = self
+            .resolver
+            .resolve(&metric.labels)
+            .map_err(|_| DropReason::Malformed)?;
+        let mut own = metric.message;
+        if names == Names::Given || self.message.kind.is_some() {
+            self.rewrite(metric, names)?;
+            own = &self.series;
+        }
+        put_bytes_head(field::METRIC, own.len() + self.added.len(), out);
+        out.extend_from_slice(own);
+        out.extend_from_slice(&self.added);
+        if length + out.len() - start > MAX_FAMILY {
+            return Err(DropReason::TooLong);
+        }
+        Ok(1)
+    }
+
+    fn message_end(&mut self, message: &FamilyMessage<'_>, out: &mut Vec<u8>) {
+        let Message { copied, .. } = self.message;
+        self.message.put_own(&message.message[copied..], out);
+        if let Some(length) = self.message.length.take() {
+            length.end(out);
+        }
+    }
+
+    fn cut(&mut self, beyond: Option<&Family<'_>>) -> u64 {
+        let is_at_hand = beyond.is_none_or(|family| {
+            let mut key = Vec::new();
+            self.put_key(family, &mut key);
+            self.is_at_hand(&key, family.kind.unwrap_or(MetricType::Untyped))
+        });
+        // One of them may lack a part.
+        if is_at_hand && self.family.kind().is_composite() {
+            self.family.give_up()
+        } else {
+            0
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
+        self.end_family(out);
+        std::mem::take(&mut self.lost)
+    }
+}
+
+impl Message {
+    /// Writes fields of the message but for its metrics, as they came or as they change.
+    fn put_own(&self, fields: &[u8], out: &mut Vec<u8>) {
+        let mut start = 0;
+        let mut rest = Fields::of(fields);
+        while let Some(Ok(Field { number, value })) = rest.next() {
+            let end = fields.len() - rest.remaining();
+            match (number, value) {
+                // One that is beyond the limit of samples.
+                (field::METRIC, Value::Bytes(_)) => {}
+                (field::NAME, Value::Bytes(name)) => {
+                    put_bytes_field(field::NAME, self.name.as_deref().unwrap_or(name), out);
+                }
+                (field::TYPE, Value::Varint(own)) => {
+                    put_varint_field(field::TYPE, self.kind.map_or(own, number_of), out);
+                }
+                (field::UNIT, _) if self.drops_unit => {}
+                _ => out.extend_from_slice(&fields[start..end]),
+            }
+            start = end;
+        }
+    }
+}
+
+impl MessageWriter {
+    /// Whether the family that is put together has this name and type.
+    fn is_at_hand(&self, key: &[u8], kind: MetricType) -> bool {
+        self.family.is(key, kind)
+    }
+
+    fn end_family(&mut self, out: &mut Vec<u8>) {
+        let lost = self.family.end(&self.added, out);
+        self.lost.malformed += lost.malformed;
+        self.lost.orphaned += lost.orphaned;
+    }
+
+    /// Gives the family what its metadata says of it.
+    fn describe(&mut self, facts: Facts<'_>) {
+        for fact in facts.into_iter().flatten() {
+            match fact {
+                // Asked before every run of samples of one name, and a help text may be long.
+                Fact::Help(text) if !self.family.has_help() => self.family.add_help(&text.plain()),
+                Fact::Unit(unit) => self.family.add_unit(unit),
+                Fact::Help(_) | Fact::Type(_) => {}
+            }
+        }
+    }
+
+    /// Writes a metric anew: its labels by the names that they were given, its untyped value as one of another type.
+    fn rewrite(&mut self, metric: &Metric<'_>, names: Names) -> Result<(), Malformed> {
+        let Self {
+            series: out,
+            exemplar: label,
+            ..
+        } = self;
+        out.clear();
+        out.shrink_to(KEPT_SCRATCH);
+        let mut labels = self.resolver.iter(&metric.labels, names);
+        let mut fields = Fields::of(metric.message);
+        let mut start = 0;
+        while let Some(field) = fields.next() {
+            let field = field?;
+            let end = metric.message.len() - fields.remaining();
+            match (field.number, field.value, self.message.kind) {
+                (metric_field::LABEL, Value::Bytes(pair), _) => {
+                    let (name, _) = labels.next().ok_or(Malformed)?;
+                    rename(pair, name.bytes(), label)?;
+                    put_bytes_field(metric_field::LABEL, label, out);
+                }
+                (metric_field::UNTYPED, Value::Bytes(value), Some(kind)) => {
+                    // What is unknown in an untyped value may be known in another.
+                    check(value, if kind == MetricType::Counter { COUNTER } else { GAUGE })?;
+                    put_bytes_field(metric_field::value(kind), value, out);
+                }
+                // What was not the value before must not become a part of it.
+                (number, _, Some(kind)) if number == metric_field::value(kind) => {}
+                _ => out.extend_from_slice(&metric.message[start..end]),
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Encodes a sample's labels, but for the one that tells the bucket or the quantile: that one's number is returned.
+    fn put_labels(
+        &mut self,
+        labels: &Labels<'_>,
+        part: Part,
+        is_put_together: bool,
+    ) -> Result<Option<f64>, DropReason> {
+        self.series.clear();
+        self.series.shrink_to(KEPT_SCRATCH);
+        let kind = self.family.kind();
+        let names = self.resolver.resolve(labels).map_err(|_| DropReason::Malformed)?;
+        let mut at = None;
+        let mut before = Cow::default();
+        let mut is_sorted = true;
+        for (name, value) in self.resolver.iter(labels, names) {
+            let name = name.plain();
+            if tells_point(kind, part, &name)? {
+                let number = Some(value.bytes()).filter(|value| is_value(value));
+                let number = number.and_then(|value| Number::Token(value).float());
+                at = Some(number.ok_or(DropReason::Malformed)?);
+                continue;
+            }
+            is_sorted &= before <= name;
+            put_encoded(METRIC_LABEL, &name, value, &mut self.series);
+            before = name;
+        }
+        if !is_sorted && is_put_together {
+            // The parts of one metric need not have its labels in one order.
+            sort_labels(&mut self.series, &mut self.scratch);
+        }
+        Ok(at)
+    }
+
+    /// Encodes a sample's exemplar, if it has one. Says whether nothing was lost: there may be no place for it.
+    fn put_exemplar(&mut self, exemplar: &Exemplar<'_>, place: Option<Place>) -> bool {
+        self.exemplar.clear();
+        self.exemplar.shrink_to(KEPT_SCRATCH);
+        let Exemplar::Found { labels, value, time } = exemplar else {
+            return matches!(exemplar, Exemplar::Absent);
+        };
+        let has_place = match place {
+            Some(Place::Value) => true,
+            Some(Place::Point(_)) => self.family.kind() != MetricType::Summary,
+            _ => false,
+        };
+        let (true, Some(value)) = (has_place, value.float()) else {
+            return false;
+        };
+        let Ok(names) = self.resolver.resolve_alone(labels) else {
+            return false;
+        };
+        for (name, value) in self.resolver.iter(labels, names) {
+            put_encoded(EXEMPLAR_LABEL, &name.plain(), value, &mut self.exemplar);
+        }
+        let seconds = match time {
+            Some(Time::Seconds(token)) => Number::Token(token).float(),
+            _ => None,
+        };
+        put_exemplar(value, seconds, &mut self.exemplar);
+        true
+    }
+
+    /// Adds a metric that has but a value.
+    fn add_simple(&mut self, value: f64, milliseconds: Option<i64>) {
+        self.series.extend_from_slice(&self.added);
+        put_simple(metric_field::value(self.family.kind()), value, &mut self.series);
+        put_timestamp(milliseconds, &mut self.series);
+        self.family.add_metric(&self.series);
+    }
+
+    /// Adds a sample that is a part of a metric.
+    fn add_part(&mut self, place: Place, value: f64, milliseconds: Option<i64>) -> Result<(), DropReason> {
+        let labels = self.series.len();
+        if !matches!(place, Place::Created) {
+            put_timestamp(milliseconds, &mut self.series);
+        }
+        let key = (self.series.as_slice(), labels);
+        let put = self
+            .family
+            .add_sample(key, self.added.len(), place, value, &self.exemplar);
+        put.map_err(|Taken| DropReason::Malformed)
+    }
+}
+
+/// Writes a `LabelPair` with another name.
+fn rename(pair: &[u8], name: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    out.clear();
+    out.shrink_to(KEPT_SCRATCH);
+    put_bytes_field(1, name, out);
+    let mut fields = Fields::of(pair);
+    let mut start = 0;
+    while let Some(field) = fields.next() {
+        let end = pair.len() - fields.remaining();
+        if field?.number != 1 {
+            out.extend_from_slice(&pair[start..end]);
+        }
+        start = end;
+    }
+    Ok(())
+}
+
+/// Whether a label of this name tells which bucket or quantile the sample is.
+///
+/// # Errors
+///
+/// Prometheus gives a label of this name to buckets, and so the metric must not have it.
+fn tells_point(kind: MetricType, part: Part, name: &[u8]) -> Result<bool, DropReason> {
+    match kind {
+        MetricType::Histogram | MetricType::GaugeHistogram if name == b"le" => match part {
+            Part::Bucket => Ok(true),
+            _ => Err(DropReason::Malformed),
+        },
+        MetricType::Summary => Ok(part == Part::Value && name == b"quantile"),
+        _ => Ok(false),
+    }
+}
+
+/// The place of a sample in a metric of this type, if there is one and the value may stand there.
+fn place_of(kind: MetricType, part: Part, value: f64, at: Option<f64>) -> Option<Place> {
+    // Neither a negative number nor NaN is a count of anything.
+    let is_count = value >= 0.0;
+    match part {
+        Part::Created => is_time(value).then_some(Place::Created),
+        Part::Value if kind == MetricType::Counter => Some(Place::Value),
+        // Only a summary's has one.
+        Part::Value => at.map(Place::Point),
+        Part::Bucket => at.filter(|at| is_count && !at.is_nan()).map(Place::Point),
+        Part::Sum => Some(Place::Sum),
+        Part::Count => is_count.then_some(Place::Count),
+    }
+}
+
+fn put_timestamp(milliseconds: Option<i64>, out: &mut Vec<u8>) {
+    if let Some(milliseconds) = milliseconds {
+        put_varint_field(metric_field::TIMESTAMP_MS, milliseconds as u64, out);
+    }
+}
+
+/// Appends a label pair, decoded.
+fn put_encoded(field: u32, name: &[u8], value: Text<'_>, out: &mut Vec<u8>) {
+    put_label(field, name, &value.plain(), out);
+}
+
+/// Sorts encoded labels by their names.
+fn sort_labels(labels: &mut Vec<u8>, scratch: &mut Vec<u8>) {
+    scratch.clear();
+    scratch.shrink_to(KEPT_SCRATCH);
+    std::mem::swap(labels, scratch);
+    let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
+    let mut fields = Fields::of(scratch);
+    while let Some(pair) = next_bytes(&mut fields) {
+        // The name is a label's first field.
+        pairs.push((next_bytes(&mut Fields::of(pair)).unwrap_or_default(), pair));
+    }
+    pairs.sort_unstable();
+    for (_, pair) in pairs {
+        put_bytes_field(METRIC_LABEL, pair, labels);
+    }
+}
+
+/// The next of fields that all have bytes.
+fn next_bytes<'a>(fields: &mut Fields<'a>) -> Option<&'a [u8]> {
+    match fields.next() {
+        Some(Ok(Field {
+            value: Value::Bytes(bytes),
+            ..
+        })) => Some(bytes),
+        _ => None,
+    }
+}

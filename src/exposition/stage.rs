@@ -1,0 +1,575 @@
+//! What becomes of what is read: which family a sample belongs to, what the rules say of it, whether there is room for it, and
+//! what is counted. Here, once, whatever is read and whatever is written.
+//!
+//! In: [`Events`] of a reader. Out: the same to a [`Writer`], under the names by which it writes families.
+//!
+//! To whoever changes this: a sample may be written only when all of it has been checked, because one line that
+//! Prometheus cannot read costs the whole scrape. The tables of cases in `tests/suite/engine` hold the rules, one line each; add
+//! yours there.
+
+use std::sync::Arc;
+
+use super::engine::{Events, Facts, Lost, Slot, Told, Writer};
+use super::families::{Families, Full, Known};
+use super::filter::Filter;
+use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
+use super::progress::{DropReason, Progress};
+use super::rules::{Rules, Untyped, UntypedAction};
+
+/// What becomes of one body.
+#[derive(Debug)]
+pub(super) struct Stage<W> {
+    from: Convention,
+    writer: W,
+    untyped: Untyped,
+    filter: Option<Arc<Filter>>,
+    progress: Progress,
+    recent: RecentNames,
+    pending: PendingMetadata,
+    /// The message at hand.
+    message: Message,
+    /// The name under which the family at hand is written.
+    key: Vec<u8>,
+}
+
+/// What becomes of the samples of a name.
+type Settled = Result<Slot, DropReason>;
+
+/// What becomes of the samples of the names that came last.
+///
+/// Most samples have the name of the one before; in a histogram with many series, the name of one a few lines before.
+#[derive(Debug, Default)]
+struct RecentNames {
+    entries: [(Vec<u8>, Option<Settled>); Self::KEPT],
+    /// The entry of the sample before.
+    current: usize,
+}
+
+impl RecentNames {
+    /// A histogram's `_bucket`, `_sum` and `_count`, and `_created`.
+    const KEPT: usize = 4;
+
+    /// What was settled for this name, if it is among those kept. `is_same` says that it is the name of the sample before.
+    #[inline(always)]
+    fn of(&mut self, name: &[u8], is_same: bool) -> Option<Settled> {
+        if !is_same {
+            self.current = self.entries.iter().position(|(kept, _)| kept == name)?;
+        }
+        self.entries[self.current].1
+    }
+
+    /// Keeps what is settled for a name in the place of the one that was added first.
+    fn add(&mut self, name: &[u8], settled: Settled) {
+        self.entries.rotate_right(1);
+        self.current = 0;
+        let (kept, kept_settled) = &mut self.entries[0];
+        kept.clear();
+        kept.extend_from_slice(name);
+        *kept_settled = Some(settled);
+    }
+
+    /// Forgets all of it: metadata came, and may tell anew what becomes of a name.
+    fn forget(&mut self) {
+        for (name, settled) in &mut self.entries {
+            name.clear();
+            *settled = None;
+        }
+    }
+}
+
+/// The metadata of one family, held until its first sample tells under which name it is to be written, or until it is
+/// another family's turn.
+#[derive(Debug, Default)]
+struct PendingMetadata {
+    /// The family's name, decoded.
+    name: Vec<u8>,
+    facts: Vec<PendingFact>,
+}
+
+#[derive(Debug)]
+enum PendingFact {
+    /// `is_quoted` says that a quote has an escape in it.
+    Help {
+        text: Vec<u8>,
+        is_quoted: bool,
+    },
+    Type(MetricType),
+    Unit(Vec<u8>),
+}
+
+impl PendingMetadata {
+    fn is_of(&self, name: &[u8]) -> bool {
+        self.name == name
+    }
+
+    fn add(&mut self, fact: Fact<'_>) {
+        use PendingFact::{Help, Type, Unit};
+        let is_there = |held: &PendingFact| {
+            matches!(
+                (held, fact),
+                (Help { .. }, Fact::Help(_)) | (Type(_), Fact::Type(_)) | (Unit(_), Fact::Unit(_))
+            )
+        };
+        if !self.facts.iter().any(is_there) {
+            self.facts.push(match fact {
+                Fact::Help(text) => Help {
+                    text: text.bytes().to_vec(),
+                    is_quoted: matches!(text, Text::Quoted(_)),
+                },
+                Fact::Type(kind) => Type(kind),
+                Fact::Unit(unit) => Unit(unit.to_vec()),
+            });
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        let mut facts = self.facts.iter().map(|fact| match fact {
+            PendingFact::Help { text, is_quoted: true } => Fact::Help(Text::Quoted(text)),
+            PendingFact::Help { text, .. } => Fact::Help(Text::Help(text)),
+            PendingFact::Type(kind) => Fact::Type(*kind),
+            PendingFact::Unit(unit) => Fact::Unit(unit),
+        });
+        [facts.next(), facts.next(), facts.next()]
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.facts.clear();
+    }
+}
+
+/// What is to be taken back if nothing of a message is written.
+#[derive(Debug, Default)]
+struct Message {
+    kind: Option<MetricType>,
+    is_declared: bool,
+    /// The length of the output before it, and the samples.
+    out: usize,
+    samples: u64,
+    /// What was known of its family.
+    before: Option<Known>,
+}
+
+/// A body's stage with what all bodies of an answer share, and where it is written.
+pub(super) struct Writing<'a, W> {
+    stage: &'a mut Stage<W>,
+    families: &'a mut Families,
+    out: &'a mut Vec<u8>,
+}
+
+impl<W: Writer> Stage<W> {
+    pub(super) fn new(from: Convention, writer: W, rules: &Rules) -> Self {
+        Self {
+            from,
+            writer,
+            untyped: rules.untyped,
+            filter: rules.filter.clone(),
+            progress: Progress::new(rules.sample_limit),
+            recent: RecentNames::default(),
+            pending: PendingMetadata::default(),
+            message: Message::default(),
+            key: Vec::new(),
+        }
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) fn writing<'a>(&'a mut self, families: &'a mut Families, out: &'a mut Vec<u8>) -> Writing<'a, W> {
+        Writing {
+            stage: self,
+            families,
+            out,
+        }
+    }
+
+    /// The stage for the rest of the body, if that has another writer.
+    pub(super) fn late(&mut self) -> Option<Stage<W::Late>> {
+        let writer = self.writer.late()?;
+        Some(Stage {
+            from: self.from,
+            writer,
+            untyped: self.untyped,
+            filter: self.filter.take(),
+            progress: std::mem::take(&mut self.progress),
+            // They were settled for the writer before.
+            recent: RecentNames::default(),
+            pending: std::mem::take(&mut self.pending),
+            message: std::mem::take(&mut self.message),
+            key: Vec::new(),
+        })
+    }
+
+    /// Both ends of the way from what is read to what is written.
+    fn way(&self) -> (Convention, Convention) {
+        (self.from, W::CONVENTION)
+    }
+
+    /// Whether the filter lets a family through that goes by this name in text.
+    fn keeps(&self, family: &Family<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| match family.suffix {
+            "" => filter.keeps(family.stem),
+            suffix => filter.keeps(&[family.stem, suffix.as_bytes()].concat()),
+        })
+    }
+
+    /// Whether the filter lets a family through of which nothing but the metadata is known.
+    fn keeps_bare(&self, name: &[u8], kind: Option<MetricType>) -> bool {
+        self.keeps(&Family::without_samples((self.from, Convention::Text), name, kind))
+    }
+}
+
+impl<W: Writer> Events for Writing<'_, W> {
+    #[inline(always)]
+    fn advance(&mut self, lines: u64) {
+        if !self.stage.progress.is_over_limit() {
+            self.stage.progress.advance(lines);
+        }
+    }
+
+    fn comment(&mut self, line: &[u8]) {
+        if !self.stage.progress.is_over_limit() {
+            self.stage.writer.comment(line, self.out);
+        }
+    }
+
+    fn metadata(&mut self, metadata: &Metadata<'_>, line: &[u8]) {
+        if self.stage.progress.is_over_limit() {
+            return;
+        }
+        let told = match W::IS_VERBATIM {
+            true => self.metadata_in_place(metadata),
+            false => self.hold(metadata),
+        };
+        if let Err(Full) = told {
+            self.stage.progress.drop_line(DropReason::NoRoom, line);
+        }
+    }
+
+    #[inline(always)]
+    fn sample(&mut self, sample: &Sample<'_>) {
+        if self.stage.progress.is_over_limit() {
+            return;
+        }
+        let settled = match self.stage.recent.of(sample.name.bytes(), sample.has_same_name) {
+            Some(settled) => settled,
+            None => match self.first_sample(sample) {
+                Some(settled) => settled,
+                None => return,
+            },
+        };
+        let slot = match settled {
+            Ok(slot) => slot,
+            Err(reason) => return self.drop_sample(reason, sample),
+        };
+        let stage = &mut *self.stage;
+        if !stage.progress.has_room_for(1) {
+            return self.cut(None);
+        }
+        match stage.writer.sample(sample, slot, self.out) {
+            Ok(written) => {
+                stage.progress.add(1);
+                if written.lost_exemplar {
+                    self.drop_sample(DropReason::Malformed, sample);
+                }
+                if written.lost.is_some() {
+                    self.take_back(written.lost, Some(sample));
+                }
+            }
+            Err(reason) => self.drop_sample(reason, sample),
+        }
+    }
+
+    fn family(&mut self, family: &FamilyMessage<'_>) -> bool {
+        !self.stage.progress.is_over_limit() && self.begin_message(family)
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>) -> bool {
+        let stage = &mut *self.stage;
+        stage.writer.before_metric(metric, self.out);
+        let start = self.out.len();
+        match stage.writer.metric(metric, self.out) {
+            Ok(samples) if stage.progress.has_room_for(samples) => stage.progress.add(samples),
+            Ok(_) => {
+                self.out.truncate(start);
+                stage.progress.exceed_limit();
+                return false;
+            }
+            Err(reason) => {
+                self.out.truncate(start);
+                stage.progress.drop_line(reason, metric.family.name);
+            }
+        }
+        true
+    }
+
+    fn family_end(&mut self, family: &FamilyMessage<'_>) {
+        let stage = &mut *self.stage;
+        let message = &stage.message;
+        // A family without any metric is nothing to a reader, unless it came so.
+        if family.metrics == 0 || stage.progress.counts().samples > message.samples {
+            stage.writer.message_end(family, self.out);
+            if let Some(kind) = message.kind {
+                self.families
+                    .settle_type(&stage.key, kind, message.is_declared, W::CONVENTION);
+            }
+        } else {
+            self.out.truncate(message.out);
+            self.families.restore(&stage.key, message.before);
+        }
+    }
+
+    fn unreadable(&mut self, reason: DropReason, text: &[u8]) {
+        if !self.stage.progress.is_over_limit() {
+            self.stage.progress.drop_line(reason, text);
+        }
+    }
+}
+
+impl<W: Writer> Writing<'_, W> {
+    /// Ends the body.
+    pub(super) fn finish(&mut self) {
+        self.flush_pending();
+        let lost = self.stage.writer.finish(self.out);
+        self.take_back(lost, None);
+    }
+
+    #[cold]
+    fn drop_sample(&mut self, reason: DropReason, sample: &Sample<'_>) {
+        self.stage.progress.drop_line(reason, sample.text());
+    }
+
+    /// Counts what is lost after it was counted as written.
+    #[cold]
+    fn take_back(&mut self, lost: Lost, sample: Option<&Sample<'_>>) {
+        let progress = &mut self.stage.progress;
+        if let (1.., Some(sample)) = (lost.too_long, sample) {
+            progress.note_dropped(DropReason::TooLong, sample.text());
+        }
+        progress.take_back(DropReason::Malformed, lost.malformed);
+        progress.take_back(DropReason::TooLong, lost.too_long);
+        if progress.is_over_limit() {
+            // What they belong to was to come.
+            progress.leave_out(lost.orphaned);
+        } else if self.stage.filter.is_some() {
+            // What they belong to went there.
+            progress.take_back(DropReason::Filtered, lost.orphaned);
+        } else {
+            progress.take_back(DropReason::Malformed, lost.orphaned);
+        }
+    }
+
+    /// Settles what becomes of the samples of this name and tells of their family, unless they have no room.
+    #[inline(never)]
+    fn first_sample(&mut self, sample: &Sample<'_>) -> Option<Settled> {
+        let name = sample.name.plain();
+        let family = self.family_of(&name);
+        if let Ok(family) = &family
+            && !self.stage.progress.has_room_for(1)
+        {
+            self.cut(Some(family));
+            return None;
+        }
+        let settled = family.and_then(|family| self.tell(&family));
+        self.stage.recent.add(sample.name.bytes(), settled);
+        Some(settled)
+    }
+
+    /// Ends the output in front of a sample that has no room, of this family or of the one told last.
+    #[cold]
+    fn cut(&mut self, beyond: Option<&Family<'_>>) {
+        let stage = &mut *self.stage;
+        stage.progress.exceed_limit();
+        stage.pending.clear();
+        let left_out = stage.writer.cut(beyond);
+        stage.progress.leave_out(left_out);
+    }
+
+    /// The family as which the samples of this name are written, or why they are dropped.
+    fn family_of<'a>(&mut self, name: &'a [u8]) -> Result<Family<'a>, DropReason> {
+        let stage = &mut *self.stage;
+        let (stem, suffix, declared) = self.families.family_of(name, stage.from);
+        if stage.filter.is_some() {
+            let in_text = Family::of_sample((stage.from, Convention::Text), stem, suffix, declared);
+            if !stage.keeps(&in_text) {
+                // Its metadata stays held: a sample by another name may be kept.
+                self.families.note_filtered(stem);
+                return Err(DropReason::Filtered);
+            }
+        }
+        let mut family = Family::of_sample(stage.way(), stem, suffix, declared);
+        if matches!(declared, None | Some(MetricType::Untyped)) {
+            match stage.untyped.action(name) {
+                UntypedAction::Keep => {}
+                UntypedAction::Convert(kind) => family.sanitize(kind, W::CONVENTION),
+                UntypedAction::Drop => {
+                    if stage.pending.is_of(stem) {
+                        stage.pending.clear();
+                    }
+                    self.families.note_samples(stem);
+                    return Err(DropReason::Untyped);
+                }
+            }
+        }
+        Ok(family)
+    }
+
+    /// Has what is known of the family written of a sample that is to be written.
+    fn tell(&mut self, family: &Family<'_>) -> Settled {
+        let is_pending = self.stage.pending.is_of(family.stem);
+        if !is_pending {
+            self.flush_pending();
+        }
+        if W::WRITES_WHOLE_FAMILIES {
+            // What was settled for another family holds for its own message only.
+            self.stage.recent.forget();
+        }
+        let pending = std::mem::take(&mut self.stage.pending);
+        let facts = if is_pending { pending.facts() } else { Facts::default() };
+        let slot = self.write_family(family, facts, true);
+        self.stage.pending = pending;
+        if slot.is_ok() {
+            self.families.note_samples(family.stem);
+        }
+        slot
+    }
+
+    fn write_family(&mut self, family: &Family<'_>, facts: Facts<'_>, has_samples: bool) -> Settled {
+        let stage = &mut *self.stage;
+        stage.key.clear();
+        stage.writer.put_key(family, &mut stage.key);
+        let told = Told {
+            family: *family,
+            key: &stage.key,
+            facts,
+            has_samples,
+            from: stage.from,
+        };
+        let slot = stage.writer.family(&told, self.families, self.out)?;
+        // A message without metrics says nothing to anybody, so that one is not written.
+        if let Some(kind) = family.kind.filter(|_| has_samples || !W::WRITES_WHOLE_FAMILIES) {
+            self.families
+                .settle_type(&stage.key, kind, family.is_declared, W::CONVENTION);
+        }
+        Ok(slot)
+    }
+
+    /// Holds a line of metadata until there is a sample of its family, or of another one.
+    fn hold(&mut self, metadata: &Metadata<'_>) -> Result<(), Full> {
+        let name = &*metadata.name.plain();
+        if self.families.is_declared_part(name, self.stage.from) {
+            // Its samples belong to another family already.
+            return Ok(());
+        }
+        if !self.stage.pending.is_of(name) {
+            self.flush_pending();
+            if self.stage.filter.is_none() {
+                self.families.entry(name)?;
+            }
+            self.stage.pending.name.extend_from_slice(name);
+        }
+        if let Fact::Type(kind) = metadata.fact {
+            if self.families.declared(name).is_some() || self.families.sampled_by_target(name) {
+                return Ok(());
+            }
+            // What the filter drops takes room only where samples by other names are known by it.
+            if kind.has_parts(self.stage.from) || self.stage.keeps_bare(name, Some(kind)) {
+                self.families.declare(name, kind)?;
+            }
+            // It may tell anew which samples belong to which family.
+            self.stage.recent.forget();
+        }
+        self.stage.pending.add(metadata.fact);
+        Ok(())
+    }
+
+    /// Writes a line of metadata where it stands. One that there is no room for to be known passes all the same.
+    fn metadata_in_place(&mut self, metadata: &Metadata<'_>) -> Result<(), Full> {
+        let name = &*metadata.name.plain();
+        let mut kind = None;
+        if let Fact::Type(declared) = metadata.fact {
+            kind = Some(declared);
+            self.stage.recent.forget();
+            let _ = self.families.declare(name, declared);
+        }
+        let family = Family::without_samples(self.stage.way(), name, kind);
+        let _ = self.write_family(&family, [Some(metadata.fact), None, None], false);
+        Ok(())
+    }
+
+    /// Writes the metadata that no sample asked for.
+    fn flush_pending(&mut self) {
+        if self.stage.pending.name.is_empty() {
+            return;
+        }
+        let mut pending = std::mem::take(&mut self.stage.pending);
+        let declared = self.families.declared(&pending.name);
+        let action = match declared {
+            Some(MetricType::Untyped) => self.stage.untyped.action(&pending.name),
+            _ => UntypedAction::Keep,
+        };
+        let is_kept = self.stage.filter.is_none()
+            || (!self.families.is_filtered(&pending.name) && self.stage.keeps_bare(&pending.name, declared));
+        if is_kept && action != UntypedAction::Drop {
+            let mut family = Family::without_samples(self.stage.way(), &pending.name, declared);
+            if let UntypedAction::Convert(kind) = action {
+                family.sanitize(kind, W::CONVENTION);
+            }
+            // Without room for its name there is nothing to write it with.
+            let _ = self.write_family(&family, pending.facts(), false);
+        }
+        pending.clear();
+        self.stage.pending = pending;
+    }
+
+    /// Begins a message, unless it is dropped.
+    fn begin_message(&mut self, message: &FamilyMessage<'_>) -> bool {
+        let stage = &mut *self.stage;
+        let mut family = Family::without_samples(stage.way(), message.name, Some(message.kind));
+        stage.key.clear();
+        stage.writer.put_key(&family, &mut stage.key);
+        let mut dropped = (!stage.keeps(&family)).then_some(DropReason::Filtered);
+        if dropped.is_none() && message.kind == MetricType::Untyped {
+            match stage.untyped.action(&stage.key) {
+                UntypedAction::Keep => {}
+                UntypedAction::Convert(kind) => family.sanitize(kind, W::CONVENTION),
+                UntypedAction::Drop => dropped = Some(DropReason::Untyped),
+            }
+        }
+        let now = &mut stage.message;
+        (now.kind, now.is_declared) = (family.kind, family.is_declared);
+        (now.out, now.samples) = (self.out.len(), stage.progress.counts().samples);
+        now.before = self.families.known(&stage.key);
+        if dropped.is_none() {
+            let unit = (!message.unit.is_empty()).then_some(message.unit);
+            let told = Told {
+                family,
+                key: &stage.key,
+                facts: [
+                    message.help.map(Text::Plain).map(Fact::Help),
+                    None,
+                    unit.map(Fact::Unit),
+                ],
+                has_samples: true,
+                from: stage.from,
+            };
+            let begun = stage.writer.message(message, &told, self.families, self.out);
+            match begun {
+                Ok(true) => stage.progress.drop_line(DropReason::Malformed, message.name),
+                Ok(false) => {}
+                Err(reason) => dropped = Some(reason),
+            }
+        }
+        if let Some(reason) = dropped {
+            stage.progress.drop_lines(reason, message.metrics, message.name);
+        }
+        dropped.is_none()
+    }
+}
+
+impl From<Full> for DropReason {
+    fn from(_: Full) -> Self {
+        Self::NoRoom
+    }
+}
