@@ -34,10 +34,10 @@ pub enum Command {
     },
     /// Run a program, and serve beside it, as in KServe's image of the queue-proxy.
     ///
-    /// The program is started first and gets every signal that is sent to this process; nothing that the metrics do reaches
-    /// it. Ends as the program does: with its status, with 128 and the number of the signal that ended it, with 127 if there
-    /// is no such program, or with 126 if it cannot be run. Where AGGREGATE_PROMETHEUS_METRICS_PORT is not set, only the
-    /// program runs.
+    /// The program is started first and gets the signals 1 to 31 that are sent to this process; nothing that the metrics do
+    /// reaches it. Ends as the program does: with its status, with 128 and the number of the signal that ended it (128 alone
+    /// for a real-time signal), with 127 if there is no such program, or with 126 if it cannot be run. Where
+    /// AGGREGATE_PROMETHEUS_METRICS_PORT is not set, only the program runs.
     Run {
         /// The program and its arguments.
         #[arg(required = true, last = true, value_name = "PROGRAM")]

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -59,7 +60,7 @@ impl WatchedFile {
         // Opening a pipe would wait for whoever writes to it, and so would looking first: it may be put there in between.
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .custom_flags(O_NONBLOCK | O_NOCTTY)
             .open(&self.path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no file"));

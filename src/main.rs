@@ -76,7 +76,7 @@ fn run_program(program: &[OsString]) -> ExitCode {
     match ended {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            run::complain(&error.to_string());
+            run::say(&error.to_string());
             ExitCode::from(error.status())
         }
     }

@@ -26,22 +26,23 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
-use nix::sys::signal::{SigSet, Signal as Named};
-use nix::unistd::{getpgid, write};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, getpgid, write};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use signals::{Received, Signals, Terminal, stop};
+use signals::{HeldSignals, Received, Terminal, stop};
 
 /// The program was found, and cannot be run (as shells have it).
 const NOT_EXECUTABLE: u8 = 126;
 /// There is no such program.
 const NOT_FOUND: u8 = 127;
-/// What is added to the number of the signal that ended the program.
-const SIGNALLED: i32 = 128;
+/// What is added to the number of the signal that ended the program; alone where that is a real-time signal, whose number
+/// nix does not tell.
+const SIGNALLED: u8 = 128;
 
 /// How long scrapes may go on once the program is gone: enough for one that is being answered, and nothing to the kubelet.
 const LAST_SCRAPES: Duration = Duration::from_secs(1);
@@ -87,17 +88,17 @@ impl CommandLine<'_> {
     }
 
     /// Runs the program to its end, with `metrics` beside it: its exit status, or 128 and the number of the signal that
-    /// ended it.
+    /// ended it (128 alone, if that is a real-time one).
     ///
     /// # Errors
     ///
     /// It cannot be started.
     pub fn run(self, metrics: impl FnOnce(Stop) + Send + 'static) -> Result<u8, StartError> {
         // What this process would need beside it, the program can do without.
-        let signals = match Signals::hold() {
+        let signals = match HeldSignals::hold() {
             Ok(signals) => signals,
             Err(error) => {
-                complain(&format!("no metrics are served: cannot listen to signals: {error}"));
+                say(&format!("no metrics are served: cannot listen to signals: {error}"));
                 return Err(self.exec());
             }
         };
@@ -105,7 +106,7 @@ impl CommandLine<'_> {
             Ok(program) => Ok(supervise(program, &signals, metrics)),
             Err(error) if is_programs_own(&error.cause) => Err(error),
             Err(StartError { cause, .. }) => {
-                complain(&format!(
+                say(&format!(
                     "no metrics are served: cannot start a program beside them: {cause}"
                 ));
                 signals.release();
@@ -114,18 +115,18 @@ impl CommandLine<'_> {
         }
     }
 
-    fn start(self, signals: &Signals) -> Result<Pid, StartError> {
+    fn start(self, signals: &HeldSignals) -> Result<Pid, StartError> {
         let start = || -> io::Result<Pid> {
             let mut how = PosixSpawnAttr::init()?;
             let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
             how.set_sigmask(&signals.before)?;
             // The standard library has this process ignore it.
             let mut ignored_here = SigSet::empty();
-            ignored_here.add(Named::SIGPIPE);
+            ignored_here.add(Signal::SIGPIPE);
             how.set_sigdefault(&ignored_here)?;
             if signals.terminal == Terminal::No {
                 // In a group of its own: what somebody sends to this process's comes to it once, from here.
-                how.set_pgroup(nix::unistd::Pid::from_raw(0))?;
+                how.set_pgroup(Pid::from_raw(0))?;
                 flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
             }
             how.set_flags(flags)?;
@@ -135,8 +136,7 @@ impl CommandLine<'_> {
             let environment = env::vars_os().map(|(name, value)| to_c(&[name, value].join(OsStr::new("="))));
             let environment = environment.collect::<Result<Vec<_>, _>>()?;
             let files = PosixSpawnFileActions::init()?;
-            let pid = posix_spawnp(&arguments[0], &files, &how, &arguments, &environment)?;
-            Ok(Pid::from_raw(pid.as_raw()).expect("the kernel gives numbers that it takes"))
+            Ok(posix_spawnp(&arguments[0], &files, &how, &arguments, &environment)?)
         };
         start().map_err(|cause| self.failed(cause))
     }
@@ -171,7 +171,7 @@ fn is_programs_own(cause: &io::Error) -> bool {
 
 /// Says something where there is no log yet, or none any more. Where standard error is closed, or full, nobody is there to be
 /// told: nothing is waited for.
-pub fn complain(what: &str) {
+pub fn say(what: &str) {
     let error = io::stderr();
     let mut room = [PollFd::new(error.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut room, PollTimeout::ZERO) == Ok(1) {
@@ -184,26 +184,26 @@ pub fn complain(what: &str) {
 }
 
 /// Waits for the program's end, while metrics are served on a thread of their own; says how it did.
-fn supervise(program: Pid, signals: &Signals, metrics: impl FnOnce(Stop) + Send + 'static) -> u8 {
+fn supervise(program: Pid, signals: &HeldSignals, metrics: impl FnOnce(Stop) + Send + 'static) -> u8 {
     let (stop_metrics, stopped) = watch::channel(());
     let (ended, has_ended) = mpsc::channel::<()>();
     let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         // The log is what else may fail, where there is no room for its thread.
         if catch_unwind(AssertUnwindSafe(|| metrics(Stop(stopped)))).is_err() {
-            complain("no metrics are served: they ended with a panic");
+            say("no metrics are served: they ended with a panic");
         }
         drop(ended);
     });
     if let Err(error) = thread {
-        complain(&format!("no metrics are served: cannot start a thread: {error}"));
+        say(&format!("no metrics are served: cannot start a thread: {error}"));
     }
     let status = loop {
         let received = signals.next();
-        match bury(program) {
-            Some(Change::Ended(status)) => break status,
+        match reap(program) {
+            Some(ProgramEvent::Ended(status)) => break status,
             // The other part of the job: where the program goes on in spite of what was to stop it, so does this process.
-            Some(Change::Stopped(signal)) if signals.terminal != Terminal::No => stop(signal),
-            Some(Change::Stopped(_)) | None => {}
+            Some(ProgramEvent::Stopped(signal)) if signals.terminal != Terminal::No => stop(signal),
+            Some(ProgramEvent::Stopped(_)) | None => {}
         }
         let signal = match received {
             Received::ForProgram(signal) => signal,
@@ -211,7 +211,7 @@ fn supervise(program: Pid, signals: &Signals, metrics: impl FnOnce(Stop) + Send 
             Received::ForGroup(_) | Received::Nothing => continue,
         };
         // It may have ended just now.
-        let _ = kill_process(program, signal);
+        let _ = kill(program, signal);
     };
     drop(stop_metrics);
     // Ended or not, it is over.
@@ -220,7 +220,6 @@ fn supervise(program: Pid, signals: &Signals, metrics: impl FnOnce(Stop) + Send 
 }
 
 fn is_of_this_group(program: Pid) -> bool {
-    let program = nix::unistd::Pid::from_raw(program.as_raw_pid());
     getpgid(Some(program)) == getpgid(None)
 }
 
@@ -235,29 +234,38 @@ pub fn runtime() -> io::Result<Runtime> {
 
 /// What has become of the program.
 #[derive(Debug, Clone, Copy)]
-enum Change {
-    /// With this status.
+enum ProgramEvent {
+    /// It ended, with this status.
     Ended(u8),
-    /// By this signal.
+    /// This signal stopped it.
     Stopped(Signal),
 }
 
 /// Takes leave of every child that has ended, the program's orphans included; says what has become of the program, if that is
 /// new.
-fn bury(program: Pid) -> Option<Change> {
-    let mut found = None;
-    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
-        if pid != program {
-            continue;
+fn reap(program: Pid) -> Option<ProgramEvent> {
+    let mut stopped = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+            // Eight bits are all that the kernel keeps of it.
+            Ok(WaitStatus::Exited(pid, status)) if pid == program => return Some(ProgramEvent::Ended(status as u8)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
+                return Some(ProgramEvent::Ended(SIGNALLED + signal as u8));
+            }
+            Ok(WaitStatus::Stopped(pid, signal)) if pid == program => stopped = Some(ProgramEvent::Stopped(signal)),
+            // A real-time signal ended a child, and nix has taken leave of it without a word of which.
+            Err(Errno::EINVAL) if !is_child(program) => return Some(ProgramEvent::Ended(SIGNALLED)),
+            Ok(WaitStatus::StillAlive) => return stopped,
+            Ok(_) | Err(Errno::EINVAL) => {}
+            Err(_) => return stopped,
         }
-        let stopped = status.stopping_signal().and_then(Signal::from_named_raw);
-        let ended = status
-            .exit_status()
-            .or_else(|| status.terminating_signal().map(|signal| SIGNALLED + signal));
-        let ended = ended.and_then(|status| u8::try_from(status).ok());
-        found = ended.map(Change::Ended).or(stopped.map(Change::Stopped)).or(found);
     }
-    found
+}
+
+/// Whether nobody has taken leave of the program yet.
+fn is_child(program: Pid) -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(program), look) != Err(Errno::ECHILD)
 }
 
 /// Says when it is time to stop.

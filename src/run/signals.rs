@@ -4,6 +4,8 @@
 //! were sent, and what was ignored before the start is still ignored in the program. Two are not, and are at their default
 //! there: SIGPIPE, which the standard library ignores here before anything else runs, and SIGCHLD, which cannot be ignored
 //! by who asks for a child's status.
+//!
+//! Real-time signals are held back, too, and go to nobody: nix has names for signals 1 to 31 only.
 
 use std::fs::File;
 use std::io;
@@ -11,11 +13,9 @@ use std::process;
 use std::sync::Arc;
 
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal as Named, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{getpid, getsid};
-use rustix::process::Signal;
-use rustix_libc_wrappers::process::SignalExt as _;
 
 /// A signal that came, and whom it concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,24 +24,24 @@ pub(super) enum Received {
     ForProgram(Signal),
     /// Everybody in this process's group: a terminal has sent it to each of them.
     ForGroup(Signal),
-    /// Nobody: it says that a child has ended or stopped, or this process caused it itself.
+    /// Nobody: it says that a child has ended or stopped, this process caused it itself, or it has no name.
     Nothing,
 }
 
 /// What a terminal sends to a group, or has a group sent.
 const OF_TERMINAL: [Signal; 8] = [
-    Signal::HUP,
-    Signal::INT,
-    Signal::QUIT,
-    Signal::CONT,
-    Signal::TSTP,
-    Signal::TTIN,
-    Signal::TTOU,
-    Signal::WINCH,
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGWINCH,
 ];
 
 /// What a terminal that is gone sends to who leads its session, and to nobody else (credentials(7)).
-const OF_HANG_UP: [Signal; 2] = [Signal::HUP, Signal::CONT];
+const OF_HANG_UP: [Signal; 2] = [Signal::SIGHUP, Signal::SIGCONT];
 
 /// The terminal that sends signals to this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +65,14 @@ impl Terminal {
 }
 
 /// The signals that are held back.
-pub(super) struct Signals {
+pub(super) struct HeldSignals {
     held: SignalFd,
     /// Those that were held back before.
     pub(super) before: SigSet,
     pub(super) terminal: Terminal,
 }
 
-impl Signals {
+impl HeldSignals {
     /// Holds all of them back from now on, in this thread and in those that it starts.
     pub(super) fn hold() -> io::Result<Self> {
         // First, as it needs a file that is closed again: where there is one left, there is one for what follows.
@@ -88,7 +88,7 @@ impl Signals {
     pub(super) fn next(&self) -> Received {
         let info = self.held.read_signal().ok().flatten();
         let received = info.and_then(|info| {
-            let signal = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_raw)?;
+            let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
             let sender = Sender::of(info.ssi_code, info.ssi_pid);
             Some(Received::new(signal, sender, self.terminal))
         });
@@ -99,7 +99,7 @@ impl Signals {
     /// but for the one by which this process is told that its last words were too many for a file.
     pub(super) fn release(self) {
         let mut own = SigSet::empty();
-        own.add(Named::SIGXFSZ);
+        own.add(Signal::SIGXFSZ);
         if let Ok(own) = SignalFd::with_flags(&own, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) {
             let _ = own.read_signal();
         }
@@ -132,7 +132,7 @@ impl Sender {
 impl Received {
     fn new(signal: Signal, sender: Sender, terminal: Terminal) -> Self {
         // The program has limits of its own, and children.
-        let is_of_process = [Signal::XCPU, Signal::XFSZ, Signal::CHILD].contains(&signal);
+        let is_of_process = [Signal::SIGXCPU, Signal::SIGXFSZ, Signal::SIGCHLD].contains(&signal);
         let is_for_group = match terminal {
             Terminal::No => false,
             Terminal::Yes => OF_TERMINAL.contains(&signal),
@@ -152,9 +152,8 @@ impl Received {
 /// nobody could have it go on.
 pub(super) fn stop(signal: Signal) {
     let signal = match signal {
-        Signal::TTIN => Named::SIGTTIN,
-        Signal::TTOU => Named::SIGTTOU,
-        _ => Named::SIGTSTP,
+        Signal::SIGTTIN | Signal::SIGTTOU => signal,
+        _ => Signal::SIGTSTP,
     };
     let mut alone = SigSet::empty();
     alone.add(signal);
@@ -173,22 +172,28 @@ mod tests {
         use Received::{ForGroup, ForProgram, Nothing};
         use Sender::{Kernel, Own, Process};
         use Terminal::{Led, No, Yes};
-        for signal in [Signal::TERM, Signal::INT, Signal::TSTP, Signal::XCPU, Signal::PIPE] {
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGTSTP,
+            Signal::SIGXCPU,
+            Signal::SIGPIPE,
+        ] {
             for terminal in [No, Yes, Led] {
                 assert_eq!(Received::new(signal, Process, terminal), ForProgram(signal));
             }
         }
         for (signal, terminal, received) in [
-            (Signal::INT, No, ForProgram(Signal::INT)),
-            (Signal::INT, Yes, ForGroup(Signal::INT)),
-            (Signal::INT, Led, ForGroup(Signal::INT)),
-            (Signal::HUP, Yes, ForGroup(Signal::HUP)),
-            (Signal::HUP, Led, ForProgram(Signal::HUP)),
-            (Signal::TSTP, Led, ForGroup(Signal::TSTP)),
+            (Signal::SIGINT, No, ForProgram(Signal::SIGINT)),
+            (Signal::SIGINT, Yes, ForGroup(Signal::SIGINT)),
+            (Signal::SIGINT, Led, ForGroup(Signal::SIGINT)),
+            (Signal::SIGHUP, Yes, ForGroup(Signal::SIGHUP)),
+            (Signal::SIGHUP, Led, ForProgram(Signal::SIGHUP)),
+            (Signal::SIGTSTP, Led, ForGroup(Signal::SIGTSTP)),
             // A timer that was set before the start.
-            (Signal::ALARM, Yes, ForProgram(Signal::ALARM)),
-            (Signal::XCPU, No, Nothing),
-            (Signal::CHILD, No, Nothing),
+            (Signal::SIGALRM, Yes, ForProgram(Signal::SIGALRM)),
+            (Signal::SIGXCPU, No, Nothing),
+            (Signal::SIGCHLD, No, Nothing),
         ] {
             assert_eq!(
                 Received::new(signal, Kernel, terminal),
@@ -196,7 +201,7 @@ mod tests {
                 "{signal:?} {terminal:?}"
             );
         }
-        for signal in [Signal::PIPE, Signal::XFSZ] {
+        for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
             assert_eq!(Received::new(signal, Own, No), Nothing);
         }
     }
