@@ -17,11 +17,16 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::config::ConfigError;
 use crate::lock::lock;
 
 /// The longest file that is read, in bytes: several times all the certificates of a system.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// What is wrong with a file of a secret that may just be being written.
+pub(crate) const IS_EMPTY: &str = "is empty";
+
+/// What is wrong with a secret that is to be sent, or shown.
+pub(crate) const IS_NO_HEADER: &str = "holds bytes that no header may have";
 
 /// How long what a [`Watched`] read is taken for what is there: whoever connects over and over must not have us read over
 /// and over.
@@ -33,16 +38,16 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// which the file is replaced can hide a change. These files are small and in memory mostly (a Kubernetes volume of
 /// secrets is a tmpfs), so that reading them takes less time than handing that over to another thread.
 pub(crate) struct WatchedFile {
-    name: &'static str,
+    option: &'static str,
     path: PathBuf,
     content: Vec<u8>,
 }
 
 impl WatchedFile {
     /// The file that this option or variable names.
-    pub(crate) fn new(name: &'static str, path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(option: &'static str, path: impl Into<PathBuf>) -> Self {
         Self {
-            name,
+            option,
             path: path.into(),
             content: Vec::new(),
         }
@@ -78,17 +83,16 @@ impl WatchedFile {
         &self.content
     }
 
-    /// What is wrong with the file that a target's option names.
-    pub(crate) fn error(&self, problem: impl fmt::Display) -> FileError {
-        FileError(format!("{} {:?}: {problem}", self.name, self.path))
+    /// The option or variable that names it.
+    pub(crate) fn option(&self) -> &'static str {
+        self.option
     }
 
-    /// What the file that a variable names should have been.
-    pub(crate) fn refuse(&self, expected: impl Into<String>) -> ConfigError {
-        ConfigError {
-            variable: self.name.into(),
-            value: Some(self.path.display().to_string()),
-            expected: expected.into(),
+    /// What is wrong with it.
+    pub(crate) fn error(&self, problem: impl fmt::Display) -> FileError {
+        FileError {
+            path: Some(self.path.clone()),
+            ..FileError::without_path(self.option, problem)
         }
     }
 }
@@ -96,56 +100,65 @@ impl WatchedFile {
 impl fmt::Debug for WatchedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WatchedFile")
-            .field("name", &self.name)
+            .field("option", &self.option)
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
 }
 
 /// Reads files until one cannot be read, and says whether a content is another.
-pub(crate) fn read_all<'a, E>(
-    files: impl IntoIterator<Item = &'a mut WatchedFile>,
-    error: impl Fn(&WatchedFile, io::Error) -> E,
-) -> Result<bool, E> {
+pub(crate) fn read_all<'a>(files: impl IntoIterator<Item = &'a mut WatchedFile>) -> Result<bool, FileError> {
     let mut has_changed = false;
     for file in files {
-        has_changed |= file.read().map_err(|cause| error(file, cause))?;
+        has_changed |= file.read().map_err(|cause| file.error(cause))?;
     }
     Ok(has_changed)
 }
 
-/// Why a target's file cannot be used: it names the option and the path, and nothing of the content.
+/// Why a file cannot be used. Of what it holds this says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct FileError(String);
+#[error("{option} {}{problem}", path.as_ref().map(|path| format!("{path:?}: ")).unwrap_or_default())]
+pub(crate) struct FileError {
+    /// The option or variable that names it, or should.
+    pub(crate) option: &'static str,
+    /// Where it is, if it is anywhere.
+    pub(crate) path: Option<PathBuf>,
+    /// What is wrong with it, as in "is empty".
+    pub(crate) problem: String,
+}
 
 impl FileError {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+    /// What is wrong where no file is to blame by itself.
+    pub(crate) fn without_path(option: &'static str, problem: impl fmt::Display) -> Self {
+        Self {
+            option,
+            path: None,
+            problem: problem.to_string(),
+        }
     }
 }
 
 /// What was made of files when they last could be used.
 #[derive(Debug)]
-pub(crate) struct LastGood<T, E> {
+pub(crate) struct LastGood<T> {
     value: Option<T>,
     /// Why the files cannot be used any more.
-    problem: Option<E>,
+    problem: Option<FileError>,
 }
 
 /// What is to be told of files that were good before.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum News<E> {
+pub(crate) enum FileNews {
     /// They hold something else, of which the value was made anew.
     Changed,
     /// They cannot be used any more, or they are others or there is another reason than before; the value is still the
     /// one made before.
-    Worse(E),
+    Worse(FileError),
     /// They can be used again.
     Better,
 }
 
-impl<T, E> Default for LastGood<T, E> {
+impl<T> Default for LastGood<T> {
     fn default() -> Self {
         Self {
             value: None,
@@ -154,9 +167,9 @@ impl<T, E> Default for LastGood<T, E> {
     }
 }
 
-impl<T, E: Clone + PartialEq> LastGood<T, E> {
+impl<T> LastGood<T> {
     /// Why the value is not of what the files hold now, if so it is.
-    pub(crate) fn problem(&self) -> Option<&E> {
+    pub(crate) fn problem(&self) -> Option<&FileError> {
         self.problem.as_ref()
     }
 
@@ -167,9 +180,9 @@ impl<T, E: Clone + PartialEq> LastGood<T, E> {
     /// The files cannot be used, and never could be.
     pub(crate) fn refresh(
         &mut self,
-        read: Result<bool, E>,
-        make: impl FnOnce() -> Result<T, E>,
-    ) -> Result<(&T, Option<News<E>>), E> {
+        read: Result<bool, FileError>,
+        make: impl FnOnce() -> Result<T, FileError>,
+    ) -> Result<(&T, Option<FileNews>), FileError> {
         let has_changed = matches!(read, Ok(true));
         let is_current = matches!(read, Ok(false)) && self.problem.is_none();
         let (value, news) = match self.value.take() {
@@ -177,14 +190,14 @@ impl<T, E: Clone + PartialEq> LastGood<T, E> {
             before => match (read.and_then(|_| make()), before) {
                 (Ok(made), None) => (made, None),
                 (Ok(made), Some(_)) => {
-                    let news = self.problem.take().map_or(News::Changed, |_| News::Better);
+                    let news = self.problem.take().map_or(FileNews::Changed, |_| FileNews::Better);
                     (made, Some(news))
                 }
                 (Err(problem), None) => return Err(problem),
                 (Err(problem), Some(before)) => {
                     let is_news = has_changed || self.problem.as_ref() != Some(&problem);
                     self.problem = Some(problem.clone());
-                    (before, is_news.then_some(News::Worse(problem)))
+                    (before, is_news.then_some(FileNews::Worse(problem)))
                 }
             },
         };
@@ -196,26 +209,26 @@ impl<T, E: Clone + PartialEq> LastGood<T, E> {
 /// asks may do so at any rate.
 pub(crate) struct Watched<T, const N: usize> {
     make: Make<T, N>,
-    state: Mutex<State<T, N>>,
+    state: Mutex<WatchedState<T, N>>,
 }
 
 /// Makes something of files as they were last read.
-type Make<T, const N: usize> = fn(&[WatchedFile; N]) -> Result<T, ConfigError>;
+type Make<T, const N: usize> = fn(&[WatchedFile; N]) -> Result<T, FileError>;
 
-struct State<T, const N: usize> {
+struct WatchedState<T, const N: usize> {
     files: [WatchedFile; N],
     looked: Instant,
-    last_good: LastGood<Arc<T>, ConfigError>,
+    last_good: LastGood<Arc<T>>,
     good: Arc<T>,
 }
 
 impl<T, const N: usize> Watched<T, N> {
     /// Reads the files for the first time, when they must be good.
-    pub(crate) fn open(mut files: [WatchedFile; N], make: Make<T, N>) -> Result<Self, ConfigError> {
+    pub(crate) fn open(mut files: [WatchedFile; N], make: Make<T, N>) -> Result<Self, FileError> {
         let looked = Instant::now();
         let mut last_good = LastGood::default();
         let (good, _) = refresh(&mut last_good, &mut files, make)?;
-        let state = State {
+        let state = WatchedState {
             files,
             looked,
             last_good,
@@ -239,25 +252,25 @@ impl<T, const N: usize> Watched<T, N> {
     }
 
     /// Why that is not what the files hold now, if so it is.
-    pub(crate) fn problem(&self) -> Option<ConfigError> {
+    pub(crate) fn problem(&self) -> Option<FileError> {
         lock(&self.state).last_good.problem().cloned()
     }
 }
 
-impl<T, const N: usize> State<T, N> {
+impl<T, const N: usize> WatchedState<T, N> {
     fn refresh(&mut self, make: Make<T, N>) {
         let news = match refresh(&mut self.last_good, &mut self.files, make) {
             Ok((good, news)) => {
                 self.good = good;
                 news
             }
-            Err(problem) => Some(News::Worse(problem)),
+            Err(problem) => Some(FileNews::Worse(problem)),
         };
         match news {
             None => {}
-            Some(News::Worse(error)) => warn!(%error, "files changed, and what they held before stays in use"),
-            Some(News::Changed | News::Better) => {
-                let names = self.files.each_ref().map(|file| file.name).join(",");
+            Some(FileNews::Worse(error)) => warn!(%error, "files changed, and what they held before stays in use"),
+            Some(FileNews::Changed | FileNews::Better) => {
+                let names = self.files.each_ref().map(WatchedFile::option).join(",");
                 info!(files = names, "files changed, and are in use");
             }
         }
@@ -265,13 +278,11 @@ impl<T, const N: usize> State<T, N> {
 }
 
 fn refresh<T, const N: usize>(
-    last_good: &mut LastGood<Arc<T>, ConfigError>,
+    last_good: &mut LastGood<Arc<T>>,
     files: &mut [WatchedFile; N],
     make: Make<T, N>,
-) -> Result<(Arc<T>, Option<News<ConfigError>>), ConfigError> {
-    let read = read_all(&mut *files, |file, error| {
-        file.refuse(format!("a file that can be read: {error}"))
-    });
+) -> Result<(Arc<T>, Option<FileNews>), FileError> {
+    let read = read_all(&mut *files);
     let (good, news) = last_good.refresh(read, || make(files).map(Arc::new))?;
     Ok((Arc::clone(good), news))
 }
@@ -292,23 +303,21 @@ mod tests {
 
     use super::*;
 
-    type Held = LastGood<u32, FileError>;
-
     fn bad(why: &str) -> FileError {
-        FileError::new(why)
+        FileError::without_path("token_file", why)
     }
 
     #[test]
     fn a_value_is_made_anew_only_when_its_files_changed() {
-        let mut held = Held::default();
+        let mut held = LastGood::default();
         assert_eq!(held.refresh(Ok(true), || Ok(1)), Ok((&1, None)));
         assert_eq!(held.refresh(Ok(false), || Ok(2)), Ok((&1, None)));
-        assert_eq!(held.refresh(Ok(true), || Ok(3)), Ok((&3, Some(News::Changed))));
+        assert_eq!(held.refresh(Ok(true), || Ok(3)), Ok((&3, Some(FileNews::Changed))));
     }
 
     #[test]
     fn without_a_value_every_problem_is_an_error_and_every_refresh_another_try() {
-        let mut held = Held::default();
+        let mut held = LastGood::default();
         assert_eq!(held.refresh(Err(bad("gone")), || Ok(1)), Err(bad("gone")));
         assert_eq!(held.refresh(Ok(true), || Err(bad("empty"))), Err(bad("empty")));
         assert_eq!(held.refresh(Ok(false), || Ok(2)), Ok((&2, None)));
@@ -316,9 +325,9 @@ mod tests {
 
     #[test]
     fn a_value_outlives_its_files_and_each_change_of_that_is_told_once() {
-        let mut held = Held::default();
+        let mut held = LastGood::default();
         let gone = Err(bad("gone"));
-        let worse = |why| Some(News::Worse(bad(why)));
+        let worse = |why| Some(FileNews::Worse(bad(why)));
         assert_eq!(held.refresh(Ok(true), || Ok(1)), Ok((&1, None)));
         assert_eq!(held.refresh(gone.clone(), || Ok(2)), Ok((&1, worse("gone"))));
         assert_eq!(held.refresh(gone.clone(), || Ok(2)), Ok((&1, None)));
@@ -326,7 +335,7 @@ mod tests {
         assert_eq!(held.refresh(Ok(false), || Err(bad("empty"))), Ok((&1, None)));
         // Somebody wrote the file anew, and no better.
         assert_eq!(held.refresh(Ok(true), || Err(bad("empty"))), Ok((&1, worse("empty"))));
-        assert_eq!(held.refresh(Ok(false), || Ok(3)), Ok((&3, Some(News::Better))));
+        assert_eq!(held.refresh(Ok(false), || Ok(3)), Ok((&3, Some(FileNews::Better))));
         assert_eq!(held.refresh(Ok(false), || Ok(4)), Ok((&3, None)));
     }
 
@@ -368,11 +377,11 @@ mod tests {
     }
 
     /// A number that a file holds.
-    fn watch(path: &Path) -> Result<Watched<u32, 1>, ConfigError> {
+    fn watch(path: &Path) -> Result<Watched<u32, 1>, FileError> {
         Watched::open([WatchedFile::new("QPEXT_NUMBER_FILE", path)], |[file]| {
             let number = std::str::from_utf8(file.content()).ok();
             let number = number.and_then(|text| text.parse().ok());
-            number.ok_or_else(|| file.refuse("a number"))
+            number.ok_or_else(|| file.error("holds no number"))
         })
     }
 
@@ -421,7 +430,7 @@ mod tests {
         let path = path_of("wrong");
         fs::write(&path, "x").unwrap();
         let error = watch(&path).unwrap_err().to_string();
-        assert_eq!(error, format!("QPEXT_NUMBER_FILE={path:?}: expected a number"));
+        assert_eq!(error, format!("QPEXT_NUMBER_FILE {path:?}: holds no number"));
         fs::remove_file(&path).unwrap();
     }
 }

@@ -1,15 +1,18 @@
 //! Whose certificates are trusted, on either side of TLS.
 //!
-//! In: the content of a file, and what rustls found of a certificate that was shown. Out: the file's certificates, and
-//! whether one of them is the one that was shown. Whether a certificate leads to another is rustls's own to find out.
+//! In: files, and what rustls found of a certificate that was shown. Out: the files' certificates and keys, or what is wrong
+//! with them; and whether one of them is the one that was shown. Whether a certificate leads to another is rustls's own to
+//! find out.
 
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, OtherError};
+
+use crate::files::{FileError, WatchedFile};
 
 /// The one provider, given wherever one is needed and never made the process's own, so that no other library's choice can
 /// replace it.
@@ -17,14 +20,36 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The certificates that stand in PEM, at least one; or what is wrong, without a word of what stands there: it may be a
-/// key.
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+/// The certificates that stand in a file, at least one.
+pub(crate) fn certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.content()).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err("holds no certificate in PEM"),
-        Err(_) => Err("is not whole, or not PEM"),
+        Ok(_) => Err(file.error("holds no certificate in PEM")),
+        // What the parser says of bad PEM quotes the line at times, which may be one of a key: it is not passed on.
+        Err(_) => Err(file.error("is not whole, or not PEM")),
+    }
+}
+
+/// The key that stands in a file.
+pub(crate) fn private_key(file: &WatchedFile) -> Result<PrivateKeyDer<'static>, FileError> {
+    PrivateKeyDer::from_pem_slice(file.content()).map_err(|_| file.error("holds no private key in PEM"))
+}
+
+/// What is wrong with a certificate that stands in a file.
+pub(crate) fn unreadable(file: &WatchedFile) -> FileError {
+    file.error("holds no certificate that can be read")
+}
+
+/// What is wrong with a certificate and a key that rustls does not take.
+pub(crate) fn no_pair(cert_file: &WatchedFile, key_file: &WatchedFile, error: &Error) -> FileError {
+    match error {
+        Error::InconsistentKeys(_) => key_file.error(format_args!(
+            "is not the key of the certificate in {}",
+            cert_file.option()
+        )),
+        Error::InvalidCertificate(_) => unreadable(cert_file),
+        _ => key_file.error("holds no private key of a usual kind: ECDSA (P-256 or P-384), Ed25519 or RSA"),
     }
 }
 

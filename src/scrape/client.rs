@@ -20,7 +20,7 @@ use url::Host;
 use super::root_cause;
 use super::tls::{TlsFiles, no_tls};
 use crate::config::{Address, Authorization, HttpOptions};
-use crate::files::{FileError, LastGood, News, WatchedFile};
+use crate::files::{FileError, FileNews, IS_EMPTY, IS_NO_HEADER, LastGood, WatchedFile, read_all};
 use crate::lock::lock;
 
 /// Connections that are kept to each target: two Prometheus servers often scrape one pod.
@@ -69,7 +69,7 @@ fn builder() -> ClientBuilder {
 
 /// How a target is reached.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(super) struct Connector {
     client: OwnClient,
     server_name: Option<String>,
     /// The headers that do not change.
@@ -90,7 +90,7 @@ struct TlsClient {
     files: TlsFiles,
     /// The host that is connected to, where URLs have the server's name instead.
     host: Option<Host>,
-    client: LastGood<Client, FileError>,
+    client: LastGood<Client>,
 }
 
 /// What authorizes a scrape and stands in a file.
@@ -99,7 +99,7 @@ struct Credentials {
     /// The user whose password it is; without, it is a token.
     username: Option<String>,
     file: WatchedFile,
-    header: LastGood<HeaderValue, FileError>,
+    header: LastGood<HeaderValue>,
 }
 
 /// What one scrape is made with.
@@ -109,7 +109,7 @@ pub(super) struct Session<'a> {
     server_name: Option<&'a str>,
 }
 
-impl Access {
+impl Connector {
     pub(super) fn new(address: &Address, http: &HttpOptions, kept: usize) -> Result<Self, reqwest::Error> {
         let client = match &address.socket {
             Some(path) => OwnClient::Socket(plain(kept).unix_socket(path.as_path()).build()?),
@@ -201,7 +201,10 @@ impl TlsClient {
             if let Some(host) = &self.host {
                 builder = builder.dns_resolver(Always(host.clone()));
             }
-            builder.build().map_err(|error| FileError::new(root_cause(&error)))
+            builder.build().map_err(|error| {
+                let problem = format!("make no HTTP client: {}", root_cause(&error));
+                FileError::without_path("ca_file, cert_file and key_file", problem)
+            })
         })?;
         tell(target, news);
         Ok(client.clone())
@@ -218,16 +221,16 @@ impl Credentials {
     }
 
     fn header(&mut self, target: &str) -> Result<HeaderValue, FileError> {
-        let read = self.file.read().map_err(|error| self.file.error(error));
+        let read = read_all([&mut self.file]);
         let (header, news) = self.header.refresh(read, || {
             let secret = self.file.content().trim_ascii();
             if secret.is_empty() {
                 // As it is for a moment while it is written; an empty password is one without a file.
-                return Err(self.file.error("is empty"));
+                return Err(self.file.error(IS_EMPTY));
             }
             match &self.username {
                 Some(username) => Ok(basic(username, secret)),
-                None => bearer(secret).ok_or_else(|| self.file.error("holds bytes that no header may have")),
+                None => bearer(secret).ok_or_else(|| self.file.error(IS_NO_HEADER)),
             }
         })?;
         tell(target, news);
@@ -235,11 +238,11 @@ impl Credentials {
     }
 }
 
-fn tell(target: &str, news: Option<News<FileError>>) {
+fn tell(target: &str, news: Option<FileNews>) {
     match news {
-        None | Some(News::Changed) => {}
-        Some(News::Worse(error)) => warn!(target, %error, "what a file held before is still used"),
-        Some(News::Better) => info!(target, "what a file holds can be used again"),
+        None | Some(FileNews::Changed) => {}
+        Some(FileNews::Worse(error)) => warn!(target, %error, "what a file held before is still used"),
+        Some(FileNews::Better) => info!(target, "what a file holds can be used again"),
     }
 }
 

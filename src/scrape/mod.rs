@@ -25,7 +25,7 @@ use crate::budget::{Budget, TIMEOUT_HEADER};
 use crate::config::{Address, HttpOptions};
 use crate::exposition::{Format, printable};
 use crate::negotiation::format_of;
-use client::{Access, KEPT_CONNECTIONS};
+use client::{Connector, KEPT_CONNECTIONS};
 use decode::{Coding, Decoder};
 
 /// What is sent for a scraper that does not say who it is.
@@ -49,7 +49,7 @@ pub struct Target {
     pub address: Address,
     /// The size at which its body is cut, in bytes; of a compressed one, decoded.
     pub max_body_bytes: u64,
-    access: Access,
+    connector: Connector,
 }
 
 impl Target {
@@ -65,19 +65,19 @@ impl Target {
         http: &HttpOptions,
         max_body_bytes: u64,
     ) -> Result<Self, reqwest::Error> {
-        let access = Access::new(&address, http, scraper.kept_connections)?;
+        let connector = Connector::new(&address, http, scraper.kept_connections)?;
         Ok(Self {
             name,
             address,
             max_body_bytes,
-            access,
+            connector,
         })
     }
 
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
     #[must_use]
     pub fn stale_file(&self) -> Option<String> {
-        self.access.stale_file()
+        self.connector.stale_file()
     }
 }
 
@@ -261,7 +261,7 @@ impl Scraper {
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<Response, ScrapeError> {
-        let session = target.access.open(&target.name, &self.client);
+        let session = target.connector.open(&target.name, &self.client);
         let session = session.map_err(|error| ScrapeError::File(error.to_string()))?;
         let user_agent = user_agent.unwrap_or(OWN_USER_AGENT);
         let mut url = target.address.url.clone();

@@ -7,8 +7,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -17,7 +16,7 @@ use rustls::{
 use super::words;
 use crate::config::HttpOptions;
 use crate::files::{FileError, WatchedFile, read_all};
-use crate::trust::{self, Listed, certificates, is_authority, provider};
+use crate::trust::{self, Listed, certificates, is_authority, no_pair, private_key, provider, unreadable};
 
 /// What is spoken inside TLS.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -62,7 +61,7 @@ impl TlsFiles {
             .shown
             .iter_mut()
             .flat_map(|(cert_file, key_file)| [cert_file, key_file]);
-        read_all(ca_file.into_iter().chain(shown), WatchedFile::error)
+        read_all(ca_file.into_iter().chain(shown))
     }
 
     /// What they come to, as they were last read.
@@ -83,13 +82,8 @@ impl TlsFiles {
         let mut config = match &self.shown {
             None => builder.with_no_client_auth(),
             Some((cert_file, key_file)) => builder
-                .with_client_auth_cert(certificates_of(cert_file)?, key(key_file)?)
-                .map_err(|error| match error {
-                    Error::InconsistentKeys(_) => key_file.error("is not the key of the certificate in cert_file"),
-                    Error::InvalidCertificate(_) => cert_file.error("holds no certificate that can be read"),
-                    // Said of a key that was read: which algorithms there are, nothing of its bytes.
-                    error => key_file.error(error),
-                })?,
+                .with_client_auth_cert(certificates(cert_file)?, private_key(key_file)?)
+                .map_err(|error| no_pair(cert_file, key_file, &error))?,
         };
         config.alpn_protocols = vec![HTTP_1_1.to_vec()];
         Ok(config)
@@ -136,18 +130,12 @@ fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
         Arc::new(roots)
     });
     if roots.is_empty() {
-        return Err(FileError::new("ca_file is not set, and the system has no certificates"));
+        return Err(FileError::without_path(
+            "ca_file",
+            "is not set, and the system has no certificates",
+        ));
     }
     Ok(Arc::clone(roots))
-}
-
-fn certificates_of(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    certificates(file.content()).map_err(|problem| file.error(problem))
-}
-
-// What the parser says of bad PEM quotes the line at times, which may be one of a key: it is not passed on.
-fn key(file: &WatchedFile) -> Result<PrivateKeyDer<'static>, FileError> {
-    PrivateKeyDer::from_pem_slice(file.content()).map_err(|_| file.error("holds no private key in PEM"))
 }
 
 /// Takes certificates that lead to one of a file's, and those that stand there themselves.
@@ -160,15 +148,13 @@ struct ListedCertificates {
 impl ListedCertificates {
     /// As in Go, it is enough that one of the certificates can be read.
     fn of(file: &WatchedFile) -> Result<Self, FileError> {
-        let certificates = certificates_of(file)?;
+        let certificates = certificates(file)?;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates.iter().cloned());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
         Ok(Self {
             listed: Listed::new(certificates),
-            leading_to_them: verifier
-                .build()
-                .map_err(|_| file.error("holds no certificate that can be read"))?,
+            leading_to_them: verifier.build().map_err(|_| unreadable(file))?,
         })
     }
 }

@@ -13,12 +13,12 @@ use super::clients::Origin;
 use super::content::{Content, plain};
 use super::seldom::Seldom;
 use super::tls::{CertificateRefused, Peer, Tls};
-use crate::config::{ConfigError, Security};
-use crate::files::{Watched, WatchedFile};
+use crate::config::Security;
+use crate::files::{FileError, IS_EMPTY, IS_NO_HEADER, Watched, WatchedFile};
 
 /// Who is let in, and how the connection is secured.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(super) struct Authorizer {
     pub(super) tls: Option<Tls>,
     token: Option<Watched<Token, 1>>,
     refused: Refused,
@@ -44,14 +44,13 @@ pub(super) enum Refusal {
     WrongToken,
 }
 
-impl Access {
+impl Authorizer {
     /// Reads the files. What is not configured is not asked for.
-    pub(super) fn open(security: &Security) -> Result<Self, ConfigError> {
+    pub(super) fn open(security: &Security) -> Result<Self, FileError> {
         let token = security.bearer_token_file.as_ref().map(|path| {
             let file = WatchedFile::new("QPEXT_BEARER_TOKEN_FILE", path);
             Watched::open([file], |[file]| {
-                let token = Token::read(file.content());
-                token.ok_or_else(|| file.refuse("a token that a header can carry: some text of one line"))
+                Token::read(file.content()).map_err(|problem| file.error(problem))
             })
         });
         Ok(Self {
@@ -120,11 +119,14 @@ impl Access {
 struct Token(Digest);
 
 impl Token {
-    fn read(content: &[u8]) -> Option<Self> {
+    /// Or what is wrong with a file of that content.
+    fn read(content: &[u8]) -> Result<Self, &'static str> {
         // Prometheus takes the blanks off the token that it sends; an editor leaves a line break behind it.
-        let token = std::str::from_utf8(content).map(str::trim).unwrap_or_default();
-        let can_be_shown = !token.is_empty() && HeaderValue::from_str(token).is_ok();
-        can_be_shown.then(|| Self(digest(&SHA256, token.as_bytes())))
+        match std::str::from_utf8(content).map(str::trim) {
+            Ok("") => Err(IS_EMPTY),
+            Ok(token) if HeaderValue::from_str(token).is_ok() => Ok(Self(digest(&SHA256, token.as_bytes()))),
+            Ok(_) | Err(_) => Err(IS_NO_HEADER),
+        }
     }
 
     fn is(&self, shown: &[u8]) -> bool {
@@ -179,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_right_token_is_the_whole_one_and_no_other() {
-        let token = Token::read(b"\n secret\r\n").unwrap();
+        let token = Token::read(b"\n secret\r\n").ok().unwrap();
         assert!(token.is(b"secret"));
         for wrong in [&b""[..], b"secre", b"secret ", b"secrets", b"Secret", b"tecret"] {
             assert!(!token.is(wrong));
@@ -188,8 +190,14 @@ mod tests {
 
     #[test]
     fn a_token_that_nobody_could_show_is_refused() {
-        for content in [&b""[..], b" \r\n", b"two\nlines", b"\0", b"\xff"] {
-            assert!(Token::read(content).is_none(), "{content:?}");
+        for (content, problem) in [
+            (&b""[..], IS_EMPTY),
+            (b" \r\n", IS_EMPTY),
+            (b"two\nlines", IS_NO_HEADER),
+            (b"\0", IS_NO_HEADER),
+            (b"\xff", IS_NO_HEADER),
+        ] {
+            assert_eq!(Token::read(content).err(), Some(problem), "{content:?}");
         }
     }
 }

@@ -40,8 +40,9 @@ use tracing::{debug, error, warn};
 
 use crate::aggregate::{Aggregator, Failure};
 use crate::config::{Compression, Config, ConfigError, Listen};
+use crate::files::FileError;
 use admission::Admission;
-use auth::{Access, Refusal};
+use auth::{Authorizer, Refusal};
 use clients::{Clients, Crowding, Origin};
 use compression::{Outgoing, Wish};
 use content::{Content, HTML, JSON, ServedBody, of_type, plain};
@@ -113,7 +114,7 @@ pub struct Settings {
     max_concurrent_scrapes: NonZeroUsize,
     compression: Compression,
     about: About,
-    access: Access,
+    authorizer: Authorizer,
 }
 
 impl Settings {
@@ -126,9 +127,20 @@ impl Settings {
         Ok(Self {
             max_concurrent_scrapes: config.max_concurrent_scrapes,
             compression: config.compression,
-            access: Access::open(&config.security)?,
+            authorizer: Authorizer::open(&config.security)?,
             about: About::new(config),
         })
+    }
+}
+
+/// A file that a variable names and that cannot be used is a bad value of the variable's.
+impl From<FileError> for ConfigError {
+    fn from(error: FileError) -> Self {
+        Self {
+            variable: error.option.into(),
+            value: error.path.map(|path| path.display().to_string()),
+            expected: format!("a file that can be used: {}", error.problem),
+        }
     }
 }
 
@@ -140,7 +152,7 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
         compression: settings.compression,
         about: Arc::new(settings.about),
         has_tried: Arc::default(),
-        access: Arc::new(settings.access),
+        authorizer: Arc::new(settings.authorizer),
         crowding: Arc::default(),
     };
     let (stopping, stopped) = watch::channel(());
@@ -189,7 +201,7 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, st
         return debug!(%error, "a client left at once");
     }
     let served = async {
-        match &service.access.tls {
+        match &service.authorizer.tls {
             None => requests(stream, Peer::default(), &client, &service, stopped).await,
             Some(tls) => {
                 if let Some((stream, peer)) =
@@ -282,7 +294,7 @@ struct Service {
     about: Arc<About>,
     /// The targets are being tried, or were, because somebody asked who is ready.
     has_tried: Arc<AtomicBool>,
-    access: Arc<Access>,
+    authorizer: Arc<Authorizer>,
     crowding: Arc<Crowding>,
 }
 
@@ -292,7 +304,7 @@ impl Service {
         let is_scrape = request.uri().path() == "/metrics";
         let mut response = match self.check(&request, peer) {
             Ok(()) => self.route(request, client).await,
-            Err(refusal) => self.access.refuse(&refusal, client.origin()),
+            Err(refusal) => self.authorizer.refuse(&refusal, client.origin()),
         };
         if is_scrape {
             response.headers_mut().insert(VARY, SCRAPE_VARIES);
@@ -305,7 +317,7 @@ impl Service {
     fn check(&self, request: &Request<Incoming>, peer: &Peer) -> Result<(), Refusal> {
         match request.uri().path() {
             "/healthz" => Ok(()),
-            _ => self.access.check(request.headers(), peer),
+            _ => self.authorizer.check(request.headers(), peer),
         }
     }
 
@@ -359,7 +371,7 @@ impl Service {
         Now {
             targets: telemetry.states(),
             conflicts: telemetry.named_conflicts(),
-            stale_files: self.access.stale_files(),
+            stale_files: self.authorizer.stale_files(),
         }
     }
 

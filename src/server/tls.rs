@@ -17,8 +17,7 @@ use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -28,10 +27,10 @@ use tokio_rustls::rustls::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::config::{ConfigError, ServingTls};
-use crate::files::{Watched, WatchedFile};
+use crate::config::ServingTls;
+use crate::files::{FileError, Watched, WatchedFile};
 use crate::lock::lock;
-use crate::trust::{Listed, certificates, describe, is_readable, provider};
+use crate::trust::{Listed, certificates, describe, is_readable, no_pair, private_key, provider, unreadable};
 
 /// Bytes of the certificates that a client shows. They are kept as long as its connection, and have some kilobytes.
 const MAX_SHOWN: usize = 16 << 10;
@@ -59,12 +58,12 @@ struct Authority {
 pub(super) struct Peer {
     /// Its certificate first; none if it showed none, or was not asked.
     chain: Vec<CertificateDer<'static>>,
-    verdict: Mutex<Option<Verdict>>,
+    verdict: Mutex<Option<CertificateVerdict>>,
 }
 
 /// What its certificate was found to be.
 #[derive(Debug)]
-struct Verdict {
+struct CertificateVerdict {
     authority: Arc<Authority>,
     made: Instant,
     found: Result<(), CertificateRefused>,
@@ -81,7 +80,7 @@ pub(super) enum CertificateRefused {
 
 impl Tls {
     /// Reads the files.
-    pub(super) fn open(settings: &ServingTls) -> Result<Self, ConfigError> {
+    pub(super) fn open(settings: &ServingTls) -> Result<Self, FileError> {
         let certificate = WatchedFile::new("QPEXT_TLS_CERT_FILE", &settings.certificate.cert_file);
         let key = WatchedFile::new("QPEXT_TLS_KEY_FILE", &settings.certificate.key_file);
         let identity = Arc::new(Identity(Watched::open([certificate, key], read_identity)?));
@@ -118,7 +117,7 @@ impl Tls {
     }
 
     /// Why files are not in use as they are now, but as they were before.
-    pub(super) fn stale_files(&self) -> impl Iterator<Item = ConfigError> {
+    pub(super) fn stale_files(&self) -> impl Iterator<Item = FileError> {
         let authority = self.authority.as_ref();
         let of_authority = authority.and_then(Watched::problem);
         self.identity.0.problem().into_iter().chain(of_authority)
@@ -146,7 +145,7 @@ impl Peer {
             None => Err(CertificateRefused::Missing),
             Some((own, others)) => authority.check(own, others).map_err(CertificateRefused::Wrong),
         };
-        *verdict = Some(Verdict {
+        *verdict = Some(CertificateVerdict {
             authority: Arc::clone(authority),
             made: Instant::now(),
             found: found.clone(),
@@ -262,37 +261,25 @@ impl HoldsItsKey {
     }
 }
 
-fn read_identity([cert_file, key_file]: &[WatchedFile; 2]) -> Result<Arc<CertifiedKey>, ConfigError> {
-    let chain = read_certificates(cert_file)?;
-    // What the readers say is left out: it may quote the file.
-    let Ok(key) = PrivateKeyDer::from_pem_slice(key_file.content()) else {
-        return Err(key_file.refuse("a private key in PEM"));
-    };
-    let identity = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => key_file.refuse("the key that belongs to QPEXT_TLS_CERT_FILE"),
-        rustls::Error::InvalidCertificate(_) => cert_file.refuse(A_CERTIFICATE),
-        _ => key_file.refuse("a private key of a usual kind: ECDSA (P-256 or P-384), Ed25519 or RSA"),
-    })?;
-    Ok(Arc::new(identity))
+fn read_identity([cert_file, key_file]: &[WatchedFile; 2]) -> Result<Arc<CertifiedKey>, FileError> {
+    let (chain, key) = (certificates(cert_file)?, private_key(key_file)?);
+    let identity = CertifiedKey::from_der(chain, key, &provider());
+    identity
+        .map(Arc::new)
+        .map_err(|error| no_pair(cert_file, key_file, &error))
 }
 
-fn read_authority([file]: &[WatchedFile; 1]) -> Result<Authority, ConfigError> {
-    let certificates = read_certificates(file)?;
+fn read_authority([file]: &[WatchedFile; 1]) -> Result<Authority, FileError> {
+    let certificates = certificates(file)?;
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
-        roots.add(certificate.clone()).map_err(|_| file.refuse(A_CERTIFICATE))?;
+        roots.add(certificate.clone()).map_err(|_| unreadable(file))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     Ok(Authority {
         listed: Listed::new(certificates),
-        leading_to_them: verifier.build().map_err(|_| file.refuse(A_CERTIFICATE))?,
+        leading_to_them: verifier.build().map_err(|_| unreadable(file))?,
     })
-}
-
-const A_CERTIFICATE: &str = "a certificate in PEM";
-
-fn read_certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    certificates(file.content()).map_err(|_| file.refuse(A_CERTIFICATE))
 }
 
 #[cfg(test)]
