@@ -10,8 +10,8 @@ use subtle::ConstantTimeEq as _;
 use tracing::warn;
 
 use super::clients::Origin;
-use super::content::{Content, plain};
-use super::seldom::Seldom;
+use super::log_limit::LogLimit;
+use super::response::{Content, plain};
 use super::tls::{CertificateRefused, Peer, Tls};
 use crate::config::Security;
 use crate::files::{FileError, IS_EMPTY, IS_NO_HEADER, Watched, WatchedFile};
@@ -27,10 +27,10 @@ pub(super) struct Authorizer {
 /// How often was refused for which reason, as far as the log was not told.
 #[derive(Debug, Default)]
 struct Refused {
-    no_certificate: Seldom,
-    wrong_certificate: Seldom,
-    no_token: Seldom,
-    wrong_token: Seldom,
+    no_certificate: LogLimit,
+    wrong_certificate: LogLimit,
+    no_token: LogLimit,
+    wrong_token: LogLimit,
 }
 
 /// Why a request is refused.
@@ -84,13 +84,13 @@ impl Authorizer {
 
     /// What is answered to a request that is refused, from there.
     pub(super) fn refuse(&self, refusal: &Refusal, origin: Origin) -> Response<Content> {
-        let seldom = match refusal {
+        let limit = match refusal {
             Refusal::Certificate(CertificateRefused::Missing) => &self.refused.no_certificate,
             Refusal::Certificate(CertificateRefused::Wrong(_)) => &self.refused.wrong_certificate,
             Refusal::NoToken => &self.refused.no_token,
             Refusal::WrongToken => &self.refused.wrong_token,
         };
-        if let Some(times) = seldom.happened() {
+        if let Some(times) = limit.happened() {
             warn!(times, client = %origin, why = %refusal, "a request was refused");
         }
         let needs_certificate = self.tls.as_ref().is_some_and(Tls::asks_for_certificate);

@@ -1,22 +1,157 @@
-//! Which clients may be connected at once.
+//! Who stays: which clients may be connected at once, and which scrapes may run.
 //!
-//! In: where a new client comes from. Out: its [`Client`], for whom another may have to leave. A client that is being
-//! served never has to, nor one that shares its origin with fewer others than somebody else does.
+//! In: where a new client comes from, and what each one does. Out: its [`Client`], and for a scrape its [`Ticket`], for which
+//! another may have to leave. A client that is being served never has to leave for one that just connects, nor one that
+//! shares its origin with fewer others than somebody else does.
+//!
+//! A scrape holds a place until its answer is handed over. Where every place is taken, the newcomer is turned away —
+//! unless one of the places is held by a client that asked and does not read, or somebody else holds many of them. Then it is
+//! that client who leaves.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::patience::Client;
-use super::seldom::Seldom;
+use super::log_limit::LogLimit;
+use crate::lock::lock;
 
 /// Connections that are open at once; a quiet one of where most come from makes room for one more. A pod has a handful
 /// of scrapers, and each connection costs a file descriptor and some kilobytes.
 const MAX_CONNECTIONS: usize = 256;
+
+/// How long a client may leave its answer unread before its place is open to others. A scraper reads at once; it is as
+/// long as a scraper that is turned away is asked to wait.
+const UNREAD_FOR: Duration = Duration::from_secs(1);
+
+/// Where a client comes from: its address, of which a pod has one or two. Of the loopback network's, whoever is inside the
+/// pod has millions, so that they count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Origin(IpAddr);
+
+impl Origin {
+    pub(super) fn of(address: SocketAddr) -> Self {
+        Self(match address.ip().to_canonical() {
+            IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            address => address,
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It connected, or began to send a head.
+    SendingHead(Instant),
+    /// Its request is being answered.
+    Served,
+    /// It has had its answer.
+    Resting(Instant),
+}
+
+/// A client: what it is doing, told by those who know, and whether it is to leave.
+#[derive(Debug)]
+pub(super) struct Client {
+    origin: Origin,
+    phase: Mutex<Phase>,
+    /// Who is to be woken when it has had its answer: its next request may have come already.
+    reader: Mutex<Option<Waker>>,
+    put_out: Notify,
+}
+
+impl Client {
+    /// A client that just connected from there.
+    pub(super) fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            phase: Mutex::new(Phase::SendingHead(Instant::now())),
+            reader: Mutex::default(),
+            put_out: Notify::new(),
+        }
+    }
+
+    /// Where it comes from.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        *lock(&self.phase)
+    }
+
+    /// Since when it has been asking nothing, unless it is being served.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        match self.phase() {
+            Phase::SendingHead(since) | Phase::Resting(since) => Some(since),
+            Phase::Served => None,
+        }
+    }
+
+    /// Ends its connection: somebody else needs the room that it takes.
+    pub(super) fn put_out(&self) {
+        self.put_out.notify_one();
+    }
+
+    /// Ready once it is put out.
+    pub(super) async fn is_put_out(&self) {
+        self.put_out.notified().await;
+    }
+
+    /// Its request is being answered until what is returned is dropped.
+    pub(super) fn serve(self: &Arc<Self>) -> Served {
+        *lock(&self.phase) = Phase::Served;
+        Served(Arc::clone(self))
+    }
+
+    /// Whoever reads is woken once it has had its answer.
+    pub(super) fn wake_when_served(&self, reader: &Waker) {
+        *lock(&self.reader) = Some(reader.clone());
+    }
+
+    /// Something came of a request's head.
+    pub(super) fn bytes_came(&self) {
+        let mut phase = lock(&self.phase);
+        if matches!(*phase, Phase::Resting(_)) {
+            *phase = Phase::SendingHead(Instant::now());
+        }
+    }
+}
+
+/// A request being answered.
+#[derive(Debug)]
+pub(super) struct Served(Arc<Client>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        *lock(&self.0.phase) = Phase::Resting(Instant::now());
+        if let Some(reader) = lock(&self.0.reader).take() {
+            reader.wake();
+        }
+    }
+}
+
+/// What clients do, or have done to them, more often than is worth a line of the log each.
+#[derive(Debug, Default)]
+pub(super) struct ClientEvents {
+    turned_away: LogLimit,
+    pub(super) not_accepted: LogLimit,
+    pub(super) no_handshake: LogLimit,
+    pub(super) put_out: LogLimit,
+    pub(super) no_place: LogLimit,
+}
 
 /// The clients that are connected, and where from.
 #[derive(Debug, Default)]
@@ -24,12 +159,12 @@ pub(super) struct Clients(Vec<Arc<Client>>);
 
 impl Clients {
     /// A new client, for whom another may have to leave; `None` if every other one is being served.
-    pub(super) fn let_in(&mut self, origin: Origin, crowding: &Crowding) -> Option<Arc<Client>> {
+    pub(super) fn let_in(&mut self, origin: Origin, events: &ClientEvents) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.
         self.0.retain(|client| Arc::strong_count(client) > 1);
         if self.0.len() >= MAX_CONNECTIONS {
             let Some(index) = self.most_dispensable() else {
-                if let Some(times) = crowding.turned_away.happened() {
+                if let Some(times) = events.turned_away.happened() {
                     warn!(
                         times,
                         "a client was turned away: {MAX_CONNECTIONS} others are being served"
@@ -56,43 +191,91 @@ impl Clients {
     }
 }
 
+/// The places for scrapes.
+#[derive(Debug)]
+pub(super) struct Admission {
+    limit: usize,
+    places: Mutex<Vec<Arc<HeldPlace>>>,
+}
+
+#[derive(Debug)]
+struct HeldPlace {
+    /// Who holds it, and is put out when the place is given to somebody else.
+    client: Arc<Client>,
+    /// Since when a piece of the answer has been waiting for the client to take it.
+    unread_since: Mutex<Option<Instant>>,
+}
+
+/// A place taken; dropped, it is free.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    admission: Arc<Admission>,
+    place: Arc<HeldPlace>,
+}
+
+impl Admission {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            places: Mutex::default(),
+        }
+    }
+
+    /// Takes a place for this client, if there is one.
+    pub(super) fn enter(self: &Arc<Self>, client: Arc<Client>) -> Option<Ticket> {
+        let mut places = lock(&self.places);
+        if places.len() >= self.limit {
+            let unread = places.iter().position(|place| place.is_unread());
+            let index = unread.or_else(|| most_crowded(&places, client.origin()))?;
+            places.remove(index).client.put_out();
+        }
+        let place = Arc::new(HeldPlace {
+            client,
+            unread_since: Mutex::default(),
+        });
+        places.push(Arc::clone(&place));
+        Some(Ticket {
+            admission: Arc::clone(self),
+            place,
+        })
+    }
+}
+
+/// The newest place of the origin that holds most of them, if that holds more than the newcomer's would with this one.
+fn most_crowded(places: &[Arc<HeldPlace>], newcomer: Origin) -> Option<usize> {
+    let crowds = crowds(places.iter().map(|place| place.client.origin()));
+    let own = crowds.get(&newcomer).copied().unwrap_or_default();
+    let places = places.iter().map(|place| crowds[&place.client.origin()]).enumerate();
+    let (index, most) = places.max_by_key(|(index, crowd)| (*crowd, *index))?;
+    (most > own + 1).then_some(index)
+}
+
+impl HeldPlace {
+    fn is_unread(&self) -> bool {
+        lock(&self.unread_since).is_some_and(|since| since.elapsed() >= UNREAD_FOR)
+    }
+}
+
+impl Ticket {
+    /// Says whether a piece of the answer now waits for the client to take it.
+    pub(super) fn set_unread(&self, unread: bool) {
+        *lock(&self.place.unread_since) = unread.then(Instant::now);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        lock(&self.admission.places).retain(|place| !Arc::ptr_eq(place, &self.place));
+    }
+}
+
 /// How many come from each origin.
-pub(super) fn crowds(origins: impl Iterator<Item = Origin>) -> HashMap<Origin, usize> {
+fn crowds(origins: impl Iterator<Item = Origin>) -> HashMap<Origin, usize> {
     let mut crowds = HashMap::new();
     for origin in origins {
         *crowds.entry(origin).or_default() += 1;
     }
     crowds
-}
-
-/// Where a client comes from: its address, of which a pod has one or two. Of the loopback network's, whoever is inside the
-/// pod has millions, so that they count as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Origin(IpAddr);
-
-impl Origin {
-    pub(super) fn of(address: SocketAddr) -> Self {
-        Self(match address.ip().to_canonical() {
-            IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
-            address => address,
-        })
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What clients do, or have done to them, more often than is worth a line of the log each.
-#[derive(Debug, Default)]
-pub(super) struct Crowding {
-    turned_away: Seldom,
-    pub(super) not_accepted: Seldom,
-    pub(super) no_handshake: Seldom,
-    pub(super) put_out: Seldom,
-    pub(super) no_place: Seldom,
 }
 
 #[cfg(test)]
@@ -109,5 +292,66 @@ mod tests {
         assert_ne!(origin("10.0.0.1"), origin("10.0.0.2"));
         assert_ne!(origin("2001:db8::1"), origin("2001:db8::2"));
         assert_eq!(origin("127.0.0.1"), origin("127.9.8.7"));
+    }
+
+    fn client(pod: u8) -> Arc<Client> {
+        Arc::new(Client::new(Origin::of(([10, 0, 0, pod], 1).into())))
+    }
+
+    fn enter(admission: &Arc<Admission>) -> Option<Ticket> {
+        admission.enter(client(1))
+    }
+
+    #[tokio::test]
+    async fn one_more_than_the_limit_is_turned_away_until_a_place_is_free() {
+        let admission = Arc::new(Admission::new(2));
+        let first = enter(&admission).unwrap();
+        let _second = enter(&admission).unwrap();
+        assert!(enter(&admission).is_none());
+        drop(first);
+        assert!(enter(&admission).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_leaves_its_place_to_the_next() {
+        let admission = Arc::new(Admission::new(1));
+        let client = client(1);
+        let slow = admission.enter(Arc::clone(&client)).unwrap();
+        slow.set_unread(true);
+        assert!(enter(&admission).is_none(), "it has a second to read");
+        tokio::time::advance(UNREAD_FOR).await;
+        let newcomer = enter(&admission).unwrap();
+        client.is_put_out().await;
+        drop(slow);
+        assert!(enter(&admission).is_none(), "the place is the newcomer's alone");
+        drop(newcomer);
+        assert!(enter(&admission).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_keeps_its_place() {
+        let admission = Arc::new(Admission::new(1));
+        let reading = enter(&admission).unwrap();
+        reading.set_unread(true);
+        tokio::time::advance(UNREAD_FOR * 10).await;
+        reading.set_unread(false);
+        assert!(enter(&admission).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_holds_most_places_leaves_one_to_who_holds_none() {
+        let admission = Arc::new(Admission::new(3));
+        let crowd = [client(1), client(1), client(1)];
+        let _held: Vec<_> = crowd
+            .iter()
+            .map(|client| admission.enter(Arc::clone(client)).unwrap())
+            .collect();
+        assert!(enter(&admission).is_none(), "one of their own has no claim");
+        let _scraper = admission.enter(client(2)).unwrap();
+        crowd[2].is_put_out().await;
+        assert!(admission.enter(client(2)).is_none(), "two and one is fair");
+        let _other = admission.enter(client(3)).unwrap();
+        crowd[1].is_put_out().await;
+        assert!(admission.enter(client(4)).is_none(), "one each is fair");
     }
 }

@@ -68,13 +68,13 @@ impl Coding {
 
 /// The coding that a scraper takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct AcceptedCoding {
     coding: Coding,
     /// It takes nothing that is not compressed.
     is_demand: bool,
 }
 
-impl Wish {
+impl AcceptedCoding {
     /// Reads a scraper's `Accept-Encoding`: the coding that weighs most with it, zstd before gzip where they weigh the
     /// same; none if it names `identity` with more weight than that. Without the header a scraper takes none.
     pub(super) fn of(headers: &HeaderMap, allowed: Compression) -> Option<Self> {
@@ -111,14 +111,14 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Pulls the answer until it is settled whether it is small.
-    pub(super) async fn begin(answer: Answer, wish: Option<Wish>) -> Self {
+    pub(super) async fn begin(answer: Answer, accepted: Option<AcceptedCoding>) -> Self {
         let mut pieces = Pieces {
             answer: Box::new(answer),
             held: VecDeque::new(),
             has_ended: false,
         };
-        let coder = match wish {
-            Some(wish) if wish.is_demand || pieces.are_more_than(SMALL).await => Coder::new(wish.coding)
+        let coder = match accepted {
+            Some(accepted) if accepted.is_demand || pieces.are_more_than(SMALL).await => Coder::new(accepted.coding)
                 .inspect_err(|error| warn!(%error, "an answer cannot be compressed"))
                 .ok(),
             _ => None,
@@ -301,9 +301,9 @@ fn behind(out: &mut Vec<u8>) -> OutBuffer<'_, Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn wish(accept_encoding: Option<&str>, allowed: Compression) -> Option<Wish> {
+    fn accepted(accept_encoding: Option<&str>, allowed: Compression) -> Option<AcceptedCoding> {
         let header = accept_encoding.map(|value| (ACCEPT_ENCODING, value.parse().unwrap()));
-        Wish::of(&HeaderMap::from_iter(header), allowed)
+        AcceptedCoding::of(&HeaderMap::from_iter(header), allowed)
     }
 
     #[test]
@@ -335,15 +335,20 @@ mod tests {
             ("gzip;q=x", None),
             ("", None),
         ] {
-            let wish = wish(Some(accept_encoding), Compression::Auto);
-            assert_eq!(wish.map(|wish| wish.coding), expected, "{accept_encoding:?}");
+            let accepted = accepted(Some(accept_encoding), Compression::Auto);
+            assert_eq!(
+                accepted.map(|accepted| accepted.coding),
+                expected,
+                "{accept_encoding:?}"
+            );
         }
-        assert_eq!(wish(None, Compression::Auto), None);
+        assert_eq!(accepted(None, Compression::Auto), None);
     }
 
     #[test]
     fn the_setting_leaves_a_scraper_less_to_choose_from() {
-        let chosen = |allowed, accept_encoding| wish(Some(accept_encoding), allowed).map(|wish| wish.coding);
+        let chosen =
+            |allowed, accept_encoding| accepted(Some(accept_encoding), allowed).map(|accepted| accepted.coding);
         assert_eq!(chosen(Compression::Off, "gzip, zstd"), None);
         assert_eq!(chosen(Compression::Gzip, "gzip, zstd"), Some(Coding::Gzip));
         assert_eq!(chosen(Compression::Gzip, "zstd"), None);
@@ -360,8 +365,8 @@ mod tests {
             ("gzip", false),
             ("*", false),
         ] {
-            let wish = wish(Some(accept_encoding), Compression::Auto).unwrap();
-            assert_eq!(wish.is_demand, expected, "{accept_encoding:?}");
+            let accepted = accepted(Some(accept_encoding), Compression::Auto).unwrap();
+            assert_eq!(accepted.is_demand, expected, "{accept_encoding:?}");
         }
     }
 }

@@ -3,13 +3,12 @@
 //! In: a listener, an [`Aggregator`] and its [`Settings`]. Out: answers, until [`serve`] is told to stop; then it lets
 //! the running scrapes finish. A client that is idle, slow, gone or not allowed to ask costs nobody else anything.
 
-mod admission;
 mod auth;
 mod clients;
 mod compression;
-mod content;
-mod patience;
-mod seldom;
+mod connection;
+mod log_limit;
+mod response;
 mod status;
 mod tls;
 
@@ -41,12 +40,11 @@ use tracing::{debug, error, warn};
 use crate::aggregate::{Aggregator, Failure};
 use crate::config::{Compression, Config, ConfigError, Listen};
 use crate::files::FileError;
-use admission::Admission;
 use auth::{Authorizer, Refusal};
-use clients::{Clients, Crowding, Origin};
-use compression::{Outgoing, Wish};
-use content::{Content, HTML, JSON, ServedBody, of_type, plain};
-use patience::{Client, HEAD_TIMEOUT, Patient, Phase};
+use clients::{Admission, Client, ClientEvents, Clients, Origin, Phase};
+use compression::{AcceptedCoding, Outgoing};
+use connection::{HEAD_TIMEOUT, IdleLimited};
+use response::{Content, HTML, JSON, ServedBody, of_type, plain};
 use status::{About, Now};
 use tls::{Peer, Tls};
 
@@ -153,7 +151,7 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
         about: Arc::new(settings.about),
         has_tried: Arc::default(),
         authorizer: Arc::new(settings.authorizer),
-        crowding: Arc::default(),
+        events: Arc::default(),
     };
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -165,12 +163,12 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    if let Some(client) = clients.let_in(Origin::of(address), &service.crowding) {
+                    if let Some(client) = clients.let_in(Origin::of(address), &service.events) {
                         connections.spawn(connection(stream, client, service.clone(), stopped.clone()));
                     }
                 }
                 Err(error) => {
-                    if let Some(times) = service.crowding.not_accepted.happened() {
+                    if let Some(times) = service.events.not_accepted.happened() {
                         warn!(times, %error, "cannot accept a connection");
                     }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -205,7 +203,7 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, st
             None => requests(stream, Peer::default(), &client, &service, stopped).await,
             Some(tls) => {
                 if let Some((stream, peer)) =
-                    handshake(stream, tls, (client.origin(), &service.crowding), stopped.clone()).await
+                    handshake(stream, tls, (client.origin(), &service.events), stopped.clone()).await
                 {
                     requests(stream, peer, &client, &service, stopped).await;
                 }
@@ -215,7 +213,7 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, st
     tokio::select! {
         () = served => {}
         () = client.is_put_out() => {
-            if let Some(times) = service.crowding.put_out.happened() {
+            if let Some(times) = service.events.put_out.happened() {
                 warn!(times, "a client that was quiet, or did not read its answer, was put out for another");
             }
         }
@@ -227,7 +225,7 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Service, st
 async fn handshake(
     stream: TcpStream,
     tls: &Tls,
-    (origin, crowding): (Origin, &Crowding),
+    (origin, events): (Origin, &ClientEvents),
     mut stopped: watch::Receiver<()>,
 ) -> Option<(impl AsyncRead + AsyncWrite + Unpin, Peer)> {
     let secured = tokio::select! {
@@ -239,7 +237,7 @@ async fn handshake(
         // Who just leaves is no news; who does not speak TLS, or shows what nobody can read, wants to be told.
         if error.kind() != io::ErrorKind::InvalidData {
             debug!(%error, "a client's handshake came to nothing");
-        } else if let Some(times) = crowding.no_handshake.happened() {
+        } else if let Some(times) = events.no_handshake.happened() {
             let hint = "a scraper's scheme is to be https";
             warn!(times, client = %origin, %error, hint, "a client's handshake came to nothing");
         }
@@ -255,7 +253,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
     service: &Service,
     mut stopped: watch::Receiver<()>,
 ) {
-    let stream = TokioIo::new(Patient::new(stream, Arc::clone(client)));
+    let stream = TokioIo::new(IdleLimited::new(stream, Arc::clone(client)));
     let serve = service_fn(|request| {
         let answer = service.answer(request, client, &peer);
         async { Ok::<_, Infallible>(answer.await) }
@@ -295,7 +293,7 @@ struct Service {
     /// The targets are being tried, or were, because somebody asked who is ready.
     has_tried: Arc<AtomicBool>,
     authorizer: Arc<Authorizer>,
-    crowding: Arc<Crowding>,
+    events: Arc<ClientEvents>,
 }
 
 impl Service {
@@ -385,7 +383,7 @@ impl Service {
 
     async fn scrape(&self, request: Request<Incoming>, client: &Arc<Client>) -> Response<Content> {
         let Some(ticket) = self.admission.enter(Arc::clone(client)) else {
-            if let Some(times) = self.crowding.no_place.happened() {
+            if let Some(times) = self.events.no_place.happened() {
                 warn!(
                     times,
                     "a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running"
@@ -401,8 +399,8 @@ impl Service {
         match self.aggregator.scrape(request.headers()).await {
             Ok(answer) => {
                 let content_type = answer.content_type();
-                let wish = Wish::of(request.headers(), self.compression);
-                let outgoing = Outgoing::begin(answer, wish).await;
+                let accepted = AcceptedCoding::of(request.headers(), self.compression);
+                let outgoing = Outgoing::begin(answer, accepted).await;
                 let coding = outgoing.coding();
                 let mut response = Response::new(Content::Scraped {
                     outgoing: Box::new(outgoing),

@@ -9,16 +9,14 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use super::clients::Origin;
-use crate::lock::lock;
+use super::clients::{Client, Phase};
 
 /// How long a client may take to send a request's head, from its first byte; a new client from the moment it connects.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,119 +30,24 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that a client may send behind a request that has no answer yet: as many as a head may have.
 const MAX_AHEAD: usize = 16 << 10;
 
-/// What a client is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// It connected, or began to send a head.
-    SendingHead(Instant),
-    /// Its request is being answered.
-    Served,
-    /// It has had its answer.
-    Resting(Instant),
-}
-
-/// A client: what it is doing, told by those who know, and whether it is to leave.
-#[derive(Debug)]
-pub(super) struct Client {
-    origin: Origin,
-    phase: Mutex<Phase>,
-    /// Who is to be woken when it has had its answer: its next request may have come already.
-    reader: Mutex<Option<Waker>>,
-    put_out: Notify,
-}
-
-impl Client {
-    /// A client that just connected from there.
-    pub(super) fn new(origin: Origin) -> Self {
-        Self {
-            origin,
-            phase: Mutex::new(Phase::SendingHead(Instant::now())),
-            reader: Mutex::default(),
-            put_out: Notify::new(),
-        }
-    }
-
-    /// Where it comes from.
-    pub(super) fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        *lock(&self.phase)
-    }
-
-    /// Since when it has been asking nothing, unless it is being served.
-    pub(super) fn quiet_since(&self) -> Option<Instant> {
-        match self.phase() {
-            Phase::SendingHead(since) | Phase::Resting(since) => Some(since),
-            Phase::Served => None,
-        }
-    }
-
-    /// Ends its connection: somebody else needs the room that it takes.
-    pub(super) fn put_out(&self) {
-        self.put_out.notify_one();
-    }
-
-    /// Ready once it is put out.
-    pub(super) async fn is_put_out(&self) {
-        self.put_out.notified().await;
-    }
-
-    /// Its request is being answered until what is returned is dropped.
-    pub(super) fn serve(self: &Arc<Self>) -> Served {
-        *lock(&self.phase) = Phase::Served;
-        Served(Arc::clone(self))
-    }
-
-    fn bytes_came(&self) {
-        let mut phase = lock(&self.phase);
-        if matches!(*phase, Phase::Resting(_)) {
-            *phase = Phase::SendingHead(Instant::now());
-        }
-    }
-
-    /// When its silence ends the connection; while it is served, never.
-    fn patience_ends(&self) -> Option<Instant> {
-        match self.phase() {
-            Phase::SendingHead(since) => Some(since + HEAD_TIMEOUT),
-            Phase::Resting(since) => Some(since + KEPT_FOR),
-            Phase::Served => None,
-        }
-    }
-}
-
-/// A request being answered.
-#[derive(Debug)]
-pub(super) struct Served(Arc<Client>);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        *lock(&self.0.phase) = Phase::Resting(Instant::now());
-        if let Some(reader) = lock(&self.0.reader).take() {
-            reader.wake();
-        }
-    }
-}
-
 /// A stream that fails once its client has done nothing for too long, and that is read one request at a time.
 #[derive(Debug)]
-pub(super) struct Patient<S> {
+pub(super) struct IdleLimited<S> {
     stream: S,
     client: Arc<Client>,
-    head: Head,
+    head: RequestHead,
     /// What the client sent behind the head.
     ahead: Vec<u8>,
     read_timer: Timer,
     write_timer: Timer,
 }
 
-impl<S> Patient<S> {
+impl<S> IdleLimited<S> {
     pub(super) fn new(stream: S, client: Arc<Client>) -> Self {
         Self {
             stream,
             client,
-            head: Head::default(),
+            head: RequestHead::default(),
             ahead: Vec::new(),
             read_timer: Timer::default(),
             write_timer: Timer::default(),
@@ -152,7 +55,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Patient<S> {
+impl<S: AsyncRead + Unpin> IdleLimited<S> {
     /// Ready when the client leaves, or has done nothing for too long. Keeps what it sends until then.
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -167,36 +70,39 @@ impl<S: AsyncRead + Unpin> Patient<S> {
                 Poll::Ready(Ok(())) => self.ahead.extend_from_slice(buffer.filled()),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    *lock(&self.client.reader) = Some(cx.waker().clone());
-                    return self.poll_patience(cx);
+                    self.client.wake_when_served(cx.waker());
+                    return self.poll_silence(cx);
                 }
             }
         }
     }
 
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.client.patience_ends() {
-            Some(at) => self.read_timer.poll(at, cx),
-            None => Poll::Pending,
-        }
+    /// Ready when the client's silence ends the connection; while it is served, never.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ends = match self.client.phase() {
+            Phase::SendingHead(since) => since + HEAD_TIMEOUT,
+            Phase::Resting(since) => since + KEPT_FOR,
+            Phase::Served => return Poll::Pending,
+        };
+        self.read_timer.poll(ends, cx)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for IdleLimited<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.head == Head::Over {
+        if this.head == RequestHead::Over {
             if !matches!(this.client.phase(), Phase::Resting(_)) {
                 return this.poll_departure(cx);
             }
-            this.head = Head::default();
+            this.head = RequestHead::default();
         }
         let before = buffer.filled().len();
         if this.ahead.is_empty() {
             match Pin::new(&mut this.stream).poll_read(cx, buffer) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return this.poll_patience(cx),
+                Poll::Pending => return this.poll_silence(cx),
             }
         } else {
             let taken = this.ahead.len().min(buffer.remaining());
@@ -217,7 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 
 /// How much of a request's head has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Head {
+enum RequestHead {
     /// Nothing but line breaks, which are allowed before it.
     #[default]
     Before,
@@ -229,7 +135,7 @@ enum Head {
     Over,
 }
 
-impl Head {
+impl RequestHead {
     /// Goes on with these bytes: the index behind the head's end, if it is among them.
     fn end_in(&mut self, bytes: &[u8]) -> Option<usize> {
         let end = bytes.iter().position(|byte| {
@@ -246,7 +152,7 @@ impl Head {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Patient<S> {
+impl<S: AsyncWrite + Unpin> IdleLimited<S> {
     /// Passes on what a write came to; counts how long it has been coming to nothing.
     fn written<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         match written {
@@ -262,7 +168,7 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for IdleLimited<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(written, cx)
@@ -329,6 +235,11 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, duplex};
 
     use super::*;
+    use crate::server::clients::Origin;
+
+    fn client() -> Arc<Client> {
+        Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())))
+    }
 
     /// The time passes by itself: the clock is paused, and goes on whenever everybody waits.
     async fn fails_after(waiting: impl Future<Output = io::Error>) -> Duration {
@@ -340,8 +251,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_has_ten_seconds_for_a_head_and_five_minutes_between_two_requests() {
         let (near, mut far) = duplex(64);
-        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
-        let mut stream = Patient::new(near, Arc::clone(&client));
+        let client = client();
+        let mut stream = IdleLimited::new(near, Arc::clone(&client));
         let after = fails_after(async { stream.read_u8().await.unwrap_err() }).await;
         assert_eq!(after.as_secs(), 10);
         drop(client.serve());
@@ -356,9 +267,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_served_may_be_silent_but_must_read() {
         let (near, _far) = duplex(64);
-        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
+        let client = client();
         let served = client.serve();
-        let mut stream = Patient::new(near, client);
+        let mut stream = IdleLimited::new(near, client);
         let silence = tokio::time::timeout(Duration::from_secs(3600), stream.read_u8());
         assert!(silence.await.is_err(), "nobody minds");
         let after = fails_after(async { stream.write_all(&[0; 100]).await.unwrap_err() }).await;
@@ -369,9 +280,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_must_read_what_a_stream_holds_for_it_too() {
         let (near, _far) = duplex(64);
-        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
+        let client = client();
         let _served = client.serve();
-        let mut stream = Patient::new(BufWriter::new(near), client);
+        let mut stream = IdleLimited::new(BufWriter::new(near), client);
         stream.write_all(&[0; 100]).await.unwrap();
         let after = fails_after(async { stream.flush().await.unwrap_err() }).await;
         assert_eq!(after.as_secs(), 10);
@@ -382,8 +293,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_are_read_one_at_a_time() {
         let (near, mut far) = duplex(1024);
-        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
-        let mut stream = Patient::new(near, Arc::clone(&client));
+        let client = client();
+        let mut stream = IdleLimited::new(near, Arc::clone(&client));
         let heads = [
             "\r\nGET /1 HTTP/1.1\r\nhost: x\r\n\r\n",
             "GET /2 HTTP/1.1\n\n",
@@ -412,8 +323,8 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_sends_much_behind_its_request_is_put_out() {
         let (near, mut far) = duplex(64 << 10);
-        let client = Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())));
-        let mut stream = Patient::new(near, Arc::clone(&client));
+        let client = client();
+        let mut stream = IdleLimited::new(near, Arc::clone(&client));
         far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let _length = stream.read(&mut [0; 1024]).await.unwrap();
         let _served = client.serve();

@@ -12,24 +12,24 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets one event in each [`INTERVAL`] through to the log, so that nobody can fill it.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<State>);
+pub(super) struct LogLimit(Mutex<Untold>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Untold {
     logged: Option<Instant>,
-    untold: u64,
+    times: u64,
 }
 
-impl Seldom {
+impl LogLimit {
     /// One more happened. If it is time for a line: how many did since the last one.
     pub(super) fn happened(&self) -> Option<u64> {
-        let mut state = lock(&self.0);
-        state.untold += 1;
-        if state.logged.is_some_and(|logged| logged.elapsed() < INTERVAL) {
+        let mut untold = lock(&self.0);
+        untold.times += 1;
+        if untold.logged.is_some_and(|logged| logged.elapsed() < INTERVAL) {
             return None;
         }
-        state.logged = Some(Instant::now());
-        Some(std::mem::take(&mut state.untold))
+        untold.logged = Some(Instant::now());
+        Some(std::mem::take(&mut untold.times))
     }
 }
 
@@ -39,12 +39,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_of_many_is_told_with_their_number() {
-        let seldom = Seldom::default();
-        assert_eq!(seldom.happened(), Some(1), "the first at once");
-        assert_eq!(seldom.happened(), None);
-        assert_eq!(seldom.happened(), None);
+        let limit = LogLimit::default();
+        assert_eq!(limit.happened(), Some(1), "the first at once");
+        assert_eq!(limit.happened(), None);
+        assert_eq!(limit.happened(), None);
         tokio::time::advance(INTERVAL).await;
-        assert_eq!(seldom.happened(), Some(3));
-        assert_eq!(seldom.happened(), None);
+        assert_eq!(limit.happened(), Some(3));
+        assert_eq!(limit.happened(), None);
     }
 }
