@@ -4,6 +4,7 @@
 //! the [`Escaping`] that it may use, and the content type that says so. No I/O, and no header, however odd, is an error:
 //! what cannot be read is as if it were not there.
 
+mod coding;
 pub(crate) mod header;
 
 use http::header::ACCEPT;
@@ -11,6 +12,8 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::exposition::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
 use header::Element;
+
+pub(crate) use coding::Coding;
 
 const TEXT: &str = "text/plain";
 const OPEN_METRICS: &str = "application/openmetrics-text";

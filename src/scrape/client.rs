@@ -17,7 +17,7 @@ use reqwest::{Client, ClientBuilder, RequestBuilder, Url, redirect};
 use tracing::{info, warn};
 use url::Host;
 
-use super::root_cause;
+use super::error::root_cause;
 use super::tls::{TlsFiles, no_tls};
 use crate::config::{Address, Authorization, HttpOptions};
 use crate::files::{FileError, FileNews, IS_EMPTY, IS_NO_HEADER, LastGood, WatchedFile, read_all};

@@ -15,7 +15,10 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
-use super::{ScrapeError, poll_data, quote, root_cause};
+use super::ScrapeError;
+use super::body::poll_data;
+use super::error::{quote, root_cause};
+use crate::negotiation::Coding;
 
 /// Bytes that are decoded at once.
 const PIECE: usize = 64 << 10;
@@ -28,41 +31,30 @@ const TURN: usize = 1 << 20;
 /// ask of a receiver (RFC 9659).
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// How a body is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
-    Gzip,
-    Zstd,
-}
-
-impl Coding {
-    /// The coding that a head names, if it names any.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, ScrapeError> {
-        let values = headers.get_all(CONTENT_ENCODING).into_iter();
-        let mut named = values
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
-        let is = |name: &[u8], known: &[&str]| known.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
-        match (named.next(), named.next()) {
-            (None, _) => Ok(None),
-            (Some(name), None) if is(name, &["gzip", "x-gzip"]) => Ok(Some(Self::Gzip)),
-            (Some(name), None) if is(name, &["zstd"]) => Ok(Some(Self::Zstd)),
-            (Some(name), None) => Err(ScrapeError::ContentEncoding(quote(name))),
-            (Some(first), Some(second)) => Err(ScrapeError::ContentEncoding(quote(&[first, b", ", second].concat()))),
-        }
+/// The coding that a head names, if it names any.
+pub(super) fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, ScrapeError> {
+    let values = headers.get_all(CONTENT_ENCODING).into_iter();
+    let mut named = values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
+    let unknown = |name| ScrapeError::ContentEncoding(quote(name));
+    match (named.next(), named.next()) {
+        (None, _) => Ok(None),
+        (Some(name), None) => Coding::named(name).map(Some).ok_or_else(|| unknown(name)),
+        (Some(first), Some(second)) => Err(unknown(&[first, b", ", second].concat())),
     }
 }
 
 /// A body being decoded.
 pub(super) struct Decoder {
-    reader: Reader,
+    reader: CodingReader,
     piece: Box<[u8]>,
     /// Bytes decoded in this turn.
     in_turn: usize,
 }
 
-enum Reader {
+enum CodingReader {
     Gzip(GzipDecoder<Encoded>),
     Zstd(ZstdDecoder<Encoded>),
 }
@@ -82,13 +74,13 @@ impl Decoder {
             Coding::Gzip => {
                 let mut reader = GzipDecoder::new(encoded);
                 reader.multiple_members(true);
-                Reader::Gzip(reader)
+                CodingReader::Gzip(reader)
             }
             Coding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
                 let mut reader = ZstdDecoder::with_params(encoded, &[window]);
                 reader.multiple_members(true);
-                Reader::Zstd(reader)
+                CodingReader::Zstd(reader)
             }
         };
         Self {
@@ -108,8 +100,8 @@ impl Decoder {
         }
         let mut buffer = ReadBuf::new(&mut self.piece);
         let polled = match &mut self.reader {
-            Reader::Gzip(reader) => Pin::new(reader).poll_read(cx, &mut buffer),
-            Reader::Zstd(reader) => Pin::new(reader).poll_read(cx, &mut buffer),
+            CodingReader::Gzip(reader) => Pin::new(reader).poll_read(cx, &mut buffer),
+            CodingReader::Zstd(reader) => Pin::new(reader).poll_read(cx, &mut buffer),
         };
         let Poll::Ready(read) = polled else {
             self.in_turn = 0;
@@ -120,8 +112,8 @@ impl Decoder {
             return Poll::Ready(Some(Ok(Bytes::copy_from_slice(buffer.filled()))));
         }
         let broke_off = match &mut self.reader {
-            Reader::Gzip(reader) => reader.get_mut().broke_off.take(),
-            Reader::Zstd(reader) => reader.get_mut().broke_off.take(),
+            CodingReader::Gzip(reader) => reader.get_mut().broke_off.take(),
+            CodingReader::Zstd(reader) => reader.get_mut().broke_off.take(),
         };
         // That the coded stream did not end is the consequence; why the body did not is the cause.
         let error = broke_off.or_else(|| read.err().map(|error| root_cause(&error)));

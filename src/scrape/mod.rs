@@ -3,42 +3,33 @@
 //! In: a [`Target`] and what the scraper asked. Out: a [`TargetBody`], or a [`ScrapeError`] that says in the operator's
 //! words what the target did and what was expected of it. Nothing of the body is held here, but what decoding needs.
 
+mod body;
 mod client;
 mod decode;
+mod error;
 mod tls;
 
-use std::error::Error;
-use std::fmt;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
-use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body::Body as _;
 use reqwest::{Client, Response, Url};
 use tokio::time::Instant;
 
 use crate::budget::{Budget, TIMEOUT_HEADER};
 use crate::config::{Address, HttpOptions};
-use crate::exposition::{Format, printable};
+use crate::exposition::Format;
 use crate::negotiation::format_of;
 use client::{Connector, KEPT_CONNECTIONS};
-use decode::{Coding, Decoder};
+use decode::coding_of;
+use error::{broke_off, quote, unreachable};
+
+pub use body::TargetBody;
+pub use error::ScrapeError;
 
 /// What is sent for a scraper that does not say who it is.
 const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", env!("CARGO_PKG_VERSION")));
 
 /// Redirects that are followed. Starlette sends one, from `/metrics` to `/metrics/`.
 const MAX_REDIRECTS: usize = 3;
-
-/// Longest piece of a target's own words in an error, in characters.
-const QUOTED_CHARACTERS: usize = 100;
-
-/// Longest error of a library's, in characters. One of TLS names all that a certificate is for, which its owner chooses.
-const ERROR_CHARACTERS: usize = 300;
 
 /// Something to scrape.
 #[derive(Debug)]
@@ -81,79 +72,6 @@ impl Target {
     }
 }
 
-/// How a target failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScrapeError {
-    /// A file without which it cannot be asked is not there, or of no use.
-    #[error("cannot be asked: {0}")]
-    File(String),
-    /// The request came to nothing.
-    #[error("cannot be reached: {0}")]
-    Unreachable(String),
-    /// TLS came to nothing.
-    #[error("cannot be reached by TLS: {0}")]
-    Tls(String),
-    /// The answer is none of ours to follow.
-    #[error("redirects to {0:?}, which is not the same host and port")]
-    Redirect(String),
-    /// Each answer leads to another.
-    #[error("answered with more than {MAX_REDIRECTS} redirects")]
-    Redirects,
-    /// The answer is no success.
-    #[error("answered {0}, expected 200 OK")]
-    Status(StatusCode),
-    /// The answer is no exposition.
-    #[error("answered with the content type {0:?}, expected an exposition")]
-    ContentType(String),
-    /// The answer is compressed in a way that is not known here.
-    #[error("answered with the content encoding {0:?}, expected none, gzip or zstd")]
-    ContentEncoding(String),
-    /// No head came within the budget.
-    #[error("sent no answer within {}", seconds(.0))]
-    HeadTimeout(Duration),
-    /// The body did not end within the budget.
-    #[error("sent a body that did not end within {}", seconds(.0))]
-    BodyTimeout(Duration),
-    /// The body broke off.
-    #[error("broke off inside its body: {0}")]
-    BrokenOff(String),
-    /// The body ended where none may: before the mark that ends OpenMetrics, or within a protobuf message.
-    #[error("ended its body without \"# EOF\", or within a message, so that it broke off")]
-    NoEnd,
-    /// The body is too large.
-    #[error("sent a body of more than {0} bytes")]
-    TooLarge(u64),
-    /// The body has too many samples.
-    #[error("sent more than {0} samples, which is QPEXT_SAMPLE_LIMIT")]
-    SampleLimit(u64),
-}
-
-impl ScrapeError {
-    /// It in a word, as in a label value.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::File(_) => "file",
-            Self::Unreachable(_) => "unreachable",
-            Self::Tls(_) => "tls",
-            Self::Redirect(_) | Self::Redirects => "redirect",
-            Self::Status(_) => "status",
-            Self::ContentType(_) => "content_type",
-            Self::ContentEncoding(_) => "content_encoding",
-            Self::HeadTimeout(_) => "head_timeout",
-            Self::BodyTimeout(_) => "body_timeout",
-            Self::BrokenOff(_) => "broken_off",
-            Self::NoEnd => "no_end",
-            Self::TooLarge(_) => "too_large",
-            Self::SampleLimit(_) => "sample_limit",
-        }
-    }
-}
-
-fn seconds(duration: &Duration) -> String {
-    format!("{:.3} s", duration.as_secs_f64())
-}
-
 /// What a target answered: its format, and a body to be pulled.
 #[derive(Debug)]
 pub struct Scraped {
@@ -164,31 +82,6 @@ pub struct Scraped {
     pub is_delimited: bool,
     /// The body.
     pub body: TargetBody,
-}
-
-/// A target's body: chunks as they come, decoded, up to its limit.
-#[derive(Debug)]
-pub struct TargetBody {
-    source: Source,
-    limit: u64,
-    /// Bytes that may still come.
-    left: u64,
-    /// More than that came.
-    is_over: bool,
-}
-
-enum Source {
-    Plain(reqwest::Body),
-    Compressed(Box<Decoder>),
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plain(_) => "Plain",
-            Self::Compressed(_) => "Compressed",
-        })
-    }
 }
 
 /// Scrapes targets, if they are few over connections that are kept.
@@ -232,25 +125,15 @@ impl Scraper {
             .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))??;
         let headers = response.headers();
         let format = check_head(response.status(), headers)?;
-        let coding = Coding::of(headers)?;
+        let coding = coding_of(headers)?;
         let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING]
             .iter()
             .any(|header| headers.contains_key(header));
         let is_delimited = has_length || coding.is_some();
-        let body = reqwest::Body::from(response);
-        let body = TargetBody {
-            source: match coding {
-                None => Source::Plain(body),
-                Some(coding) => Source::Compressed(Box::new(Decoder::new(coding, body, target.max_body_bytes))),
-            },
-            limit: target.max_body_bytes,
-            left: target.max_body_bytes,
-            is_over: false,
-        };
         Ok(Scraped {
             format,
             is_delimited,
-            body,
+            body: TargetBody::new(response.into(), coding, target.max_body_bytes),
         })
     }
 
@@ -297,49 +180,6 @@ impl Scraper {
     }
 }
 
-impl TargetBody {
-    /// The next chunk, never empty. What is over the limit is cut off, and the error comes behind it.
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ScrapeError>>> {
-        while !self.is_over {
-            let polled = match &mut self.source {
-                Source::Plain(body) => poll_data(body, cx),
-                Source::Compressed(decoder) => decoder.poll_piece(cx),
-            };
-            let mut chunk = match ready!(polled) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(ScrapeError::BrokenOff(error)))),
-                Some(Ok(chunk)) => chunk,
-            };
-            self.is_over = chunk.len() as u64 > self.left;
-            if self.is_over {
-                chunk.truncate(self.left as usize);
-            }
-            self.left -= chunk.len() as u64;
-            if !chunk.is_empty() {
-                return Poll::Ready(Some(Ok(chunk)));
-            }
-        }
-        Poll::Ready(Some(Err(ScrapeError::TooLarge(self.limit))))
-    }
-}
-
-/// The next chunk of a body as it comes, never empty, or why there is none.
-fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
-    loop {
-        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(root_cause(&error)))),
-            Some(Ok(frame)) => {
-                if let Ok(chunk) = frame.into_data()
-                    && !chunk.is_empty()
-                {
-                    return Poll::Ready(Some(Ok(chunk)));
-                }
-            }
-        }
-    }
-}
-
 /// Where an answer to `url` redirects within the target. Any other redirect is an answer like others: the target's
 /// credentials are nobody else's.
 fn redirect(response: &Response, url: &Url) -> Option<Url> {
@@ -356,31 +196,6 @@ fn redirect(response: &Response, url: &Url) -> Option<Url> {
     (to.origin() == url.origin() && to.username().is_empty() && to.password().is_none()).then_some(to)
 }
 
-/// What kept a request from being answered.
-fn unreachable(error: &reqwest::Error) -> ScrapeError {
-    let tls = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(error) => ScrapeError::Tls(tls::describe(error)),
-        None => ScrapeError::Unreachable(root_cause(error)),
-    }
-}
-
-/// Whether the connection ended before an answer came.
-fn broke_off(error: &reqwest::Error) -> bool {
-    // The end of a TLS connection that its server did not announce is unexpected.
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-
-    causes(error).any(|cause| {
-        let hyper = cause.downcast_ref::<hyper::Error>();
-        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        hyper.is_some_and(|error| error.is_incomplete_message() || error.is_canceled())
-            || matches!(
-                io,
-                Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-            )
-    }) && !causes(error).any(|cause| cause.is::<rustls::Error>())
-}
-
 fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeError> {
     if status.is_redirection()
         && let Some(location) = headers.get(LOCATION)
@@ -393,37 +208,4 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeE
     let content_type = headers.get(CONTENT_TYPE);
     format_of(content_type)
         .ok_or_else(|| ScrapeError::ContentType(quote(content_type.map_or(b"", HeaderValue::as_bytes))))
-}
-
-fn quote(value: &[u8]) -> String {
-    cut(&String::from_utf8_lossy(value), QUOTED_CHARACTERS)
-}
-
-/// What a library says of an error, in which there may be words of the target's.
-fn words(error: &str) -> String {
-    cut(error, ERROR_CHARACTERS)
-}
-
-/// The beginning of a text, as a person may be shown it.
-fn cut(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        None => printable(text),
-        Some((end, _)) => printable(&text[..end]) + "…",
-    }
-}
-
-/// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    words(&causes(error).last().unwrap_or(error).to_string())
-}
-
-/// An error and what it was caused by, one behind the other.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        // An I/O error that holds another passes that over as its source, and names the one behind.
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(held) => Some(held as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
 }

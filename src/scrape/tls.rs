@@ -13,7 +13,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::words;
+use super::error::words;
 use crate::config::HttpOptions;
 use crate::files::{FileError, WatchedFile, read_all};
 use crate::trust::{self, Listed, certificates, is_authority, no_pair, private_key, provider, unreadable};

@@ -11,14 +11,14 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress, Status};
+use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
-use http::{HeaderMap, HeaderValue};
 use tracing::warn;
 use zstd::stream::raw::{CParameter, InBuffer, Operation as _, OutBuffer};
 
 use crate::aggregate::Answer;
 use crate::config::Compression;
-use crate::negotiation::header;
+use crate::negotiation::{Coding, header};
 
 /// An answer of up to this many bytes is sent as it is: it fits one packet anyway.
 const SMALL: usize = 1 << 10;
@@ -40,31 +40,6 @@ const GZIP_WINDOW_LOG: u8 = 15;
 /// 256 KiB, as a power of 2: a larger window costs memory and makes metrics hardly smaller, a smaller one makes them
 /// twice as large.
 const ZSTD_WINDOW_LOG: u32 = 18;
-
-/// A way to compress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
-    Gzip,
-    Zstd,
-}
-
-impl Coding {
-    /// Its name in `Content-Encoding`.
-    pub(super) fn name(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        })
-    }
-
-    fn is_named(self, element: &header::Element<'_>) -> bool {
-        match self {
-            // The second is the first's old name (RFC 9110, section 8.4.1.3).
-            Self::Gzip => element.is("gzip") || element.is("x-gzip"),
-            Self::Zstd => element.is("zstd"),
-        }
-    }
-}
 
 /// The coding that a scraper takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +68,7 @@ impl AcceptedCoding {
             Compression::Auto => &[Coding::Gzip, Coding::Zstd],
         };
         let weighed = codings.iter().map(|&coding| {
-            let weight = weight_of(&|element| coding.is_named(element));
+            let weight = weight_of(&|element| Coding::named(element.value) == Some(coding));
             (weight.or(any).unwrap_or(0.0), coding)
         });
         let (weight, coding) = weighed.max_by(|(one, _), (other, _)| one.total_cmp(other))?;

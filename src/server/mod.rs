@@ -409,7 +409,7 @@ impl Service {
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, content_type);
                 if let Some(coding) = coding {
-                    headers.insert(CONTENT_ENCODING, coding.name());
+                    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
                 }
                 response
             }

@@ -1,0 +1,96 @@
+//! A target's body, up to its limit.
+//!
+//! In: what the HTTP client pulls, and how it is compressed. Out: chunks, and why there are no more.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Body as _;
+
+use super::ScrapeError;
+use super::decode::Decoder;
+use super::error::root_cause;
+use crate::negotiation::Coding;
+
+/// A target's body: chunks as they come, decoded, up to its limit.
+#[derive(Debug)]
+pub struct TargetBody {
+    source: Source,
+    limit: u64,
+    /// Bytes that may still come.
+    left: u64,
+    /// More than that came.
+    is_over: bool,
+}
+
+enum Source {
+    Plain(reqwest::Body),
+    Compressed(Box<Decoder>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Compressed(_) => "Compressed",
+        })
+    }
+}
+
+impl TargetBody {
+    /// A body of at most `limit` bytes, decoded.
+    pub(super) fn new(body: reqwest::Body, coding: Option<Coding>, limit: u64) -> Self {
+        Self {
+            source: match coding {
+                None => Source::Plain(body),
+                Some(coding) => Source::Compressed(Box::new(Decoder::new(coding, body, limit))),
+            },
+            limit,
+            left: limit,
+            is_over: false,
+        }
+    }
+
+    /// The next chunk, never empty. What is over the limit is cut off, and the error comes behind it.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ScrapeError>>> {
+        while !self.is_over {
+            let polled = match &mut self.source {
+                Source::Plain(body) => poll_data(body, cx),
+                Source::Compressed(decoder) => decoder.poll_piece(cx),
+            };
+            let mut chunk = match ready!(polled) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(ScrapeError::BrokenOff(error)))),
+                Some(Ok(chunk)) => chunk,
+            };
+            self.is_over = chunk.len() as u64 > self.left;
+            if self.is_over {
+                chunk.truncate(self.left as usize);
+            }
+            self.left -= chunk.len() as u64;
+            if !chunk.is_empty() {
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+        }
+        Poll::Ready(Some(Err(ScrapeError::TooLarge(self.limit))))
+    }
+}
+
+/// The next chunk of a body as it comes, never empty, or why there is none.
+pub(super) fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+    loop {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(root_cause(&error)))),
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data()
+                    && !chunk.is_empty()
+                {
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A target's failure, in the operator's words.
+//!
+//! In: what the HTTP client, TLS or a decoder says of it, and what the target sent. Out: a [`ScrapeError`]. What a target says
+//! is cut, and made printable.
+
+use std::error::Error;
+use std::io;
+use std::iter::successors;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{MAX_REDIRECTS, tls};
+use crate::exposition::printable;
+
+/// Longest piece of a target's own words in an error, in characters.
+const QUOTED_CHARACTERS: usize = 100;
+
+/// Longest error of a library's, in characters. One of TLS names all that a certificate is for, which its owner chooses.
+const ERROR_CHARACTERS: usize = 300;
+
+/// How a target failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// A file without which it cannot be asked is not there, or of no use.
+    #[error("cannot be asked: {0}")]
+    File(String),
+    /// The request came to nothing.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// TLS came to nothing.
+    #[error("cannot be reached by TLS: {0}")]
+    Tls(String),
+    /// The answer is none of ours to follow.
+    #[error("redirects to {0:?}, which is not the same host and port")]
+    Redirect(String),
+    /// Each answer leads to another.
+    #[error("answered with more than {MAX_REDIRECTS} redirects")]
+    Redirects,
+    /// The answer is no success.
+    #[error("answered {0}, expected 200 OK")]
+    Status(StatusCode),
+    /// The answer is no exposition.
+    #[error("answered with the content type {0:?}, expected an exposition")]
+    ContentType(String),
+    /// The answer is compressed in a way that is not known here.
+    #[error("answered with the content encoding {0:?}, expected none, gzip or zstd")]
+    ContentEncoding(String),
+    /// No head came within the budget.
+    #[error("sent no answer within {}", seconds(.0))]
+    HeadTimeout(Duration),
+    /// The body did not end within the budget.
+    #[error("sent a body that did not end within {}", seconds(.0))]
+    BodyTimeout(Duration),
+    /// The body broke off.
+    #[error("broke off inside its body: {0}")]
+    BrokenOff(String),
+    /// The body ended where none may: before the mark that ends OpenMetrics, or within a protobuf message.
+    #[error("ended its body without \"# EOF\", or within a message, so that it broke off")]
+    NoEnd,
+    /// The body is too large.
+    #[error("sent a body of more than {0} bytes")]
+    TooLarge(u64),
+    /// The body has too many samples.
+    #[error("sent more than {0} samples, which is QPEXT_SAMPLE_LIMIT")]
+    SampleLimit(u64),
+}
+
+impl ScrapeError {
+    /// It in a word, as in a label value.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Unreachable(_) => "unreachable",
+            Self::Tls(_) => "tls",
+            Self::Redirect(_) | Self::Redirects => "redirect",
+            Self::Status(_) => "status",
+            Self::ContentType(_) => "content_type",
+            Self::ContentEncoding(_) => "content_encoding",
+            Self::HeadTimeout(_) => "head_timeout",
+            Self::BodyTimeout(_) => "body_timeout",
+            Self::BrokenOff(_) => "broken_off",
+            Self::NoEnd => "no_end",
+            Self::TooLarge(_) => "too_large",
+            Self::SampleLimit(_) => "sample_limit",
+        }
+    }
+}
+
+fn seconds(duration: &Duration) -> String {
+    format!("{:.3} s", duration.as_secs_f64())
+}
+
+/// What kept a request from being answered.
+pub(super) fn unreachable(error: &reqwest::Error) -> ScrapeError {
+    let tls = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(error) => ScrapeError::Tls(tls::describe(error)),
+        None => ScrapeError::Unreachable(root_cause(error)),
+    }
+}
+
+/// Whether the connection ended before an answer came.
+pub(super) fn broke_off(error: &reqwest::Error) -> bool {
+    // The end of a TLS connection that its server did not announce is unexpected.
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+
+    causes(error).any(|cause| {
+        let hyper = cause.downcast_ref::<hyper::Error>();
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        hyper.is_some_and(|error| error.is_incomplete_message() || error.is_canceled())
+            || matches!(
+                io,
+                Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+            )
+    }) && !causes(error).any(|cause| cause.is::<rustls::Error>())
+}
+
+/// What a target sent, as a person may be shown it.
+pub(super) fn quote(value: &[u8]) -> String {
+    cut(&String::from_utf8_lossy(value), QUOTED_CHARACTERS)
+}
+
+/// What a library says of an error, in which there may be words of the target's.
+pub(super) fn words(error: &str) -> String {
+    cut(error, ERROR_CHARACTERS)
+}
+
+/// The beginning of a text, as a person may be shown it.
+fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => printable(text),
+        Some((end, _)) => printable(&text[..end]) + "…",
+    }
+}
+
+/// The innermost cause, which is the one that says what happened: "Connection refused", not "error sending request".
+pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    words(&causes(error).last().unwrap_or(error).to_string())
+}
+
+/// An error and what it was caused by, one behind the other.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| {
+        // An I/O error that holds another passes that over as its source, and names the one behind.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(held) => Some(held as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
