@@ -70,14 +70,15 @@ impl TlsFiles {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("ring knows the default versions");
+        let judged_by = |trusted| Arc::new(TargetVerifier { trusted, provider });
         let builder = match &self.trust {
             Trust::Any => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+                .with_custom_certificate_verifier(judged_by(Trusted::Any)),
             Trust::System => builder.with_root_certificates(system_roots()?),
             Trust::File(ca_file) => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(ListedCertificates::of(ca_file)?)),
+                .with_custom_certificate_verifier(judged_by(Trusted::of(ca_file)?)),
         };
         let mut config = match &self.shown {
             None => builder.with_no_client_auth(),
@@ -138,42 +139,48 @@ fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
     Ok(Arc::clone(roots))
 }
 
-/// Takes certificates that lead to one of a file's, and those that stand there themselves.
+/// Judges what certificate a target shows, and has it prove that it holds the key.
 #[derive(Debug)]
-struct ListedCertificates {
-    listed: Listed,
-    leading_to_them: Arc<WebPkiServerVerifier>,
+struct TargetVerifier {
+    trusted: Trusted,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ListedCertificates {
+#[derive(Debug)]
+enum Trusted {
+    /// Whatever is shown.
+    Any,
+    /// What leads to one of a file's certificates, and those that stand there themselves.
+    Listed(Listed, Arc<WebPkiServerVerifier>),
+}
+
+impl Trusted {
     /// As in Go, it is enough that one of the certificates can be read.
     fn of(file: &WatchedFile) -> Result<Self, FileError> {
         let certificates = certificates(file)?;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates.iter().cloned());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
-        Ok(Self {
-            listed: Listed::new(certificates),
-            leading_to_them: verifier.build().map_err(|_| unreadable(file))?,
-        })
+        let leading_to_them = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        let leading_to_them = leading_to_them.map_err(|_| unreadable(file))?;
+        Ok(Self::Listed(Listed::new(certificates), leading_to_them))
     }
 }
 
-impl ServerCertVerifier for ListedCertificates {
+impl ServerCertVerifier for TargetVerifier {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let found = self
-            .leading_to_them
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match found {
-            Err(refused) if self.listed.takes(end_entity, &refused) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        let Trusted::Listed(listed, leading_to_them) = &self.trusted else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match leading_to_them.verify_server_cert(own, others, name, ocsp_response, now) {
+            Err(refused) if listed.takes(own, &refused) => {
+                verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
             found => found,
@@ -183,61 +190,24 @@ impl ServerCertVerifier for ListedCertificates {
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.leading_to_them.verify_tls12_signature(message, cert, dss)
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, known)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.leading_to_them.verify_tls13_signature(message, cert, dss)
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, known)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.leading_to_them.supported_verify_schemes()
-    }
-}
-
-/// Takes whatever certificate is shown, from whoever has its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
