@@ -85,5 +85,6 @@ pub mod negotiation;
 pub mod run;
 pub mod scrape;
 pub mod server;
+pub mod status;
 pub mod telemetry;
 mod trust;

@@ -14,6 +14,7 @@ use qpext::cli::{Arguments, CheckFormat, Command, command_line};
 use qpext::config::{Config, ConfigError, Listen, LogFormat, OWN_PORT, default_log_filter};
 use qpext::run::{self, Stop};
 use qpext::server::{self, Settings};
+use qpext::status::{json, text};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -147,8 +148,8 @@ async fn check(config: &Config, format: CheckFormat) -> Result<ExitCode, Ended> 
     Settings::new(config)?;
     let report = check::check(config).await.map_err(|error| cannot_set_up(&error))?;
     let text = match format {
-        CheckFormat::Table => report.to_table(),
-        CheckFormat::Json => format!("{:#}\n", report.to_json()),
+        CheckFormat::Table => text::report(&report),
+        CheckFormat::Json => format!("{:#}\n", json::report(&report)),
     };
     io::stdout()
         .write_all(text.as_bytes())

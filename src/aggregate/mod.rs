@@ -98,14 +98,15 @@ impl Aggregator {
                 rules: rules_of(configured, config, &room),
             }))
         };
-        let names = config.targets.iter().map(|target| target.name.as_str());
+        let targets = config.targets.iter();
+        let known = targets.map(|target| (target.name.as_str(), target.address.to_string()));
         let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
         Ok(Self {
             plans: config.targets.iter().map(plan).collect::<Result<_, _>>()?,
             scraper,
             timeout: config.scrape_timeout,
             offset: config.scrape_timeout_offset,
-            telemetry: Arc::new(Telemetry::new(names)),
+            telemetry: Arc::new(Telemetry::new(known)),
             own_rules: config.self_metrics.then(own_rules),
             room,
         })

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
 
 use super::stream::Stream;
 use super::{Failure, Plan};
@@ -14,7 +13,7 @@ use crate::budget::Budget;
 use crate::exposition::{Counts, Spelling};
 use crate::negotiation::content_type;
 use crate::scrape::{ScrapeError, Scraped};
-use crate::telemetry::{Change, Outcome, Telemetry};
+use crate::telemetry::{Outcome, Telemetry};
 
 /// A target within one request.
 pub(super) struct TargetScrape {
@@ -103,7 +102,7 @@ impl TargetScrape {
         }
     }
 
-    /// Notes how the target ended, and tells the operator what is news.
+    /// Notes how the target ended.
     pub(super) fn end(&mut self, result: Result<(), ScrapeError>) {
         let now = Instant::now();
         let mut outcome = Outcome {
@@ -118,33 +117,8 @@ impl TargetScrape {
         if let State::Alive(stream) = &self.state {
             stream.report(now, &mut outcome);
         }
-        let news = self.telemetry.record(self.index, &outcome);
-        self.log(&outcome, news.change);
-        if let Some(offence) = outcome.offence.as_ref().filter(|_| news.has_offence) {
-            let name = self.plan.target.name.as_str();
-            let dropped = outcome.counts.dropped_in_all();
-            let (line, text, reason) = (offence.line, offence.text.as_str(), offence.reason.as_str());
-            warn!(
-                target = name,
-                line, text, reason, dropped, "lines dropped; this is the first"
-            );
-        }
+        self.telemetry.record(self.index, &outcome);
         self.state = State::Done(Box::new(outcome));
-    }
-
-    fn log(&self, outcome: &Outcome, change: Option<Change>) {
-        let (name, url) = (self.plan.target.name.as_str(), &self.plan.target.address);
-        let samples = outcome.counts.samples;
-        let milliseconds = outcome.duration.as_millis() as u64;
-        match (&outcome.result, change) {
-            (Err(error), Some(_)) => warn!(target = name, %url, %error, samples, milliseconds, "target failed"),
-            (Err(error), None) => debug!(target = name, %url, %error, samples, milliseconds, "target failed again"),
-            (Ok(()), Some(Change::CameBack(after))) => {
-                let seconds = after.as_secs_f64();
-                info!(target = name, %url, samples, milliseconds, down_for_seconds = seconds, "target is back");
-            }
-            (Ok(()), _) => debug!(target = name, %url, samples, milliseconds, "target scraped"),
-        }
     }
 
     /// What came of it, once that is known.

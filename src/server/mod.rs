@@ -9,11 +9,9 @@ mod compression;
 mod connection;
 mod log_limit;
 mod response;
-mod status;
 mod tls;
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,15 +35,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
-use crate::aggregate::{Aggregator, Failure};
+use crate::aggregate::Aggregator;
 use crate::config::{Compression, Config, ConfigError, Listen};
 use crate::files::FileError;
+use crate::status::{About, Now, json, page, text};
 use auth::{Authorizer, Refusal};
 use clients::{Admission, Client, ClientEvents, Clients, Origin, Phase};
 use compression::{AcceptedCoding, Outgoing};
 use connection::{HEAD_TIMEOUT, IdleLimited};
 use response::{Content, HTML, JSON, ServedBody, of_type, plain};
-use status::{About, Now};
 use tls::{Peer, Tls};
 
 /// Connections that wait to be accepted; as tokio and Go have it.
@@ -340,7 +338,7 @@ impl Service {
             "/metrics" => self.scrape(request, client).await,
             "/readyz" => self.readiness(),
             "/status.json" => {
-                let json = self.about.json(&self.now());
+                let json = json::status(&self.about, &self.now());
                 of_type(JSON, format!("{json:#}\n"))
             }
             "/" => self.page(),
@@ -361,7 +359,7 @@ impl Service {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        plain(status, status::readiness(&telemetry.states()))
+        plain(status, text::readiness(&telemetry.states()))
     }
 
     fn now(&self) -> Now {
@@ -374,9 +372,9 @@ impl Service {
     }
 
     fn page(&self) -> Response<Content> {
-        let html = self.about.html(&self.now(), SystemTime::now());
+        let html = page::page(&self.about, &self.now(), SystemTime::now());
         let mut response = of_type(HTML, html);
-        let policy = HeaderValue::from_static(status::CONTENT_SECURITY_POLICY);
+        let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         response
     }
@@ -413,15 +411,7 @@ impl Service {
                 }
                 response
             }
-            Err(failures) => plain(StatusCode::SERVICE_UNAVAILABLE, describe(&failures)),
+            Err(failures) => plain(StatusCode::SERVICE_UNAVAILABLE, text::unavailable(&failures)),
         }
     }
-}
-
-fn describe(failures: &[Failure]) -> String {
-    let mut text = String::from("no target could be scraped\n");
-    for failure in failures {
-        writeln!(text, "{failure}").expect("a String takes any text");
-    }
-    text
 }

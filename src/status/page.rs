@@ -1,39 +1,17 @@
-//! What the sidecar says of itself: a page for people, the same as JSON for programs, and who was tried for probes.
+//! The page for people.
 //!
-//! In: the configuration and the targets' last states. Out: text. Whatever a target sent is a value here, never markup:
-//! the page is written by a library that escapes, and has neither scripts nor anything that is fetched.
+//! In: what is to be said. Out: HTML. Whatever a target sent is a value here, never markup: the page is written by a library
+//! that escapes, and has neither scripts nor anything that is fetched.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::exposition::Conflict;
-use crate::telemetry::{TargetState, conflict, target_of, time};
-
-/// What does not change while the sidecar runs.
-#[derive(Debug)]
-pub(super) struct About {
-    started: SystemTime,
-    /// Where each target is.
-    addresses: Vec<String>,
-    labels: String,
-    configuration: Vec<(&'static str, String)>,
-}
-
-/// What is so at the moment.
-pub(super) struct Now {
-    pub(super) targets: Vec<TargetState>,
-    /// Families to which two targets gave two types.
-    pub(super) conflicts: Vec<Conflict>,
-    /// Why files of the sidecar's own cannot be used as they are.
-    pub(super) stale_files: Vec<String>,
-}
+use super::{About, Now, target_of};
+use crate::telemetry::TargetState;
 
 /// What a browser may do with the page: show it, and nothing else.
-pub(super) const CONTENT_SECURITY_POLICY: &str =
+pub(crate) const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const STYLE: &str = "
@@ -59,22 +37,11 @@ table { width: 100%; border-collapse: collapse } td, th { padding: .3rem 0; text
 @media (max-width: 40rem) { tr, th, td { display: block; width: auto } td { border: 0; padding-top: 0 } }
 ";
 
-impl About {
-    pub(super) fn new(config: &Config) -> Self {
-        let targets = config.targets.iter();
-        Self {
-            started: SystemTime::now(),
-            addresses: targets.map(|target| target.address.to_string()).collect(),
-            labels: config.labels.to_string(),
-            configuration: config.in_force(),
-        }
-    }
-
-    /// The page.
-    pub(super) fn html(&self, is: &Now, now: SystemTime) -> String {
-        let states = &is.targets;
-        let up = states.iter().filter(|state| state.is_up() == Some(true)).count();
-        html! {
+/// All of it, as of this moment.
+pub(crate) fn page(about: &About, is: &Now, now: SystemTime) -> String {
+    let states = &is.targets;
+    let up = states.iter().filter(|state| state.is_up() == Some(true)).count();
+    html! {
             (DOCTYPE)
             html lang="en" {
                 head {
@@ -86,7 +53,7 @@ impl About {
                 body {
                     header {
                         h1 { "qpext " (env!("CARGO_PKG_VERSION")) }
-                        p.quiet { (up) " of " (states.len()) " targets up; serving for " (spell(since(self.started, now))) }
+                        p.quiet { (up) " of " (states.len()) " targets up; serving for " (spell(since(about.started, now))) }
                         nav {
                             a href="/metrics" { "metrics" }
                             a href="/status.json" { "status.json" }
@@ -96,7 +63,7 @@ impl About {
                     }
                     @for problem in &is.stale_files { (stale(problem)) }
                     h2 { "Targets" }
-                    @for (state, address) in states.iter().zip(&self.addresses) { (card(state, address, now)) }
+                    @for state in states { (card(state, now)) }
                     @if !is.conflicts.is_empty() {
                         h2 { "Families of two types" }
                         @for conflict in &is.conflicts {
@@ -107,10 +74,10 @@ impl About {
                         }
                     }
                     h2 { "Labels added" }
-                    p { @if self.labels.is_empty() { span.quiet { "none" } } @else { code { (self.labels) } } }
+                    p { @if about.labels.is_empty() { span.quiet { "none" } } @else { code { (about.labels) } } }
                     h2 { "Configuration in force" }
                     table {
-                        @for (name, value) in &self.configuration {
+                        @for (name, value) in &about.configuration {
                             tr {
                                 th scope="row" { code { (name) } }
                                 td { @if value.is_empty() { span.quiet { "none" } } @else { code { (value) } } }
@@ -121,43 +88,9 @@ impl About {
             }
         }
         .into_string()
-    }
-
-    /// The same as JSON. Times are RFC 3339, durations seconds.
-    pub(super) fn json(&self, is: &Now) -> Value {
-        let conflicts = is.conflicts.iter().map(|it| conflict(it, &is.targets));
-        let targets = is.targets.iter().zip(&self.addresses);
-        let targets: Vec<Value> = targets.map(|(state, address)| state.to_json(address)).collect();
-        let configuration = self.configuration.iter();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "started": time(self.started),
-            "stale_files": is.stale_files,
-            "family_conflicts": conflicts.collect::<Vec<_>>(),
-            "targets": targets,
-            "labels": self.labels,
-            "configuration": configuration.map(|(name, value)| ((*name).to_owned(), json!(value)))
-                .collect::<serde_json::Map<_, _>>(),
-        })
-    }
 }
 
-/// Each target's state in a line.
-pub(super) fn readiness(states: &[TargetState]) -> String {
-    let mut text = String::new();
-    for state in states {
-        write!(text, "{}: {}", state.name, state.word()).expect("a String takes any text");
-        if let Some((_, outcome)) = &state.last
-            && let Err(error) = &outcome.result
-        {
-            write!(text, ": {error}").expect("a String takes any text");
-        }
-        text.push('\n');
-    }
-    text
-}
-
-fn card(state: &TargetState, address: &str, now: SystemTime) -> Markup {
+fn card(state: &TargetState, now: SystemTime) -> Markup {
     let word = state.word();
     html! {
         article class=(word) {
@@ -165,7 +98,7 @@ fn card(state: &TargetState, address: &str, now: SystemTime) -> Markup {
                 h3 { (state.name) }
                 strong { (word) }
                 @if let Some(at) = state.since { span.quiet { "for " (spell(since(at, now))) } }
-                code.quiet { (address) }
+                code.quiet { (state.address) }
             }
             @if let Some((at, outcome)) = &state.last {
                 @if let Err(error) = &outcome.result { p.error { (error) } }

@@ -1,0 +1,103 @@
+//! What programs are told: one JSON for `/status.json` and for `check`. Times are RFC 3339, durations seconds.
+
+use std::time::SystemTime;
+
+use humantime::format_rfc3339_seconds;
+use serde_json::{Map, Value, json};
+
+use super::{About, Now, target_of};
+use crate::check::Report;
+use crate::exposition::{Conflict, DropReason, FindingKind};
+use crate::telemetry::TargetState;
+
+/// What the page shows.
+pub(crate) fn status(about: &About, is: &Now) -> Value {
+    let configuration = about.configuration.iter();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": time(about.started),
+        "stale_files": is.stale_files,
+        "family_conflicts": conflicts(&is.conflicts, &is.targets),
+        "targets": targets(&is.targets),
+        "labels": about.labels,
+        "configuration": configuration.map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<Map<_, _>>(),
+    })
+}
+
+/// What `check` found.
+#[must_use]
+pub fn report(report: &Report) -> Value {
+    let remarks = report.remarks.iter().map(|remark| {
+        json!({
+            "kind": remark.kind.as_str(),
+            "is_finding": report.is_finding(remark.kind),
+            "target": report.target_of(remark.line),
+            "line": remark.line,
+            "earlier_target": remark.earlier.map(|line| report.target_of(line)),
+            "earlier_line": remark.earlier,
+            "text": remark.text,
+        })
+    });
+    let counts = FindingKind::ALL.map(|kind| (kind.as_str().to_owned(), json!(report.counts.get(&kind).unwrap_or(&0))));
+    json!({
+        "findings": report.findings(),
+        "warnings": report.warnings,
+        "targets": targets(&report.targets),
+        "answer": {"content_type": report.content_type, "bytes": report.bytes},
+        "family_conflicts": report.conflicts,
+        "named_conflicts": conflicts(&report.named_conflicts, &report.targets),
+        "remarks": remarks.collect::<Vec<_>>(),
+        "samples_not_compared": report.not_remembered,
+        "remark_counts": Map::from_iter(counts),
+    })
+}
+
+fn targets(states: &[TargetState]) -> Vec<Value> {
+    states.iter().map(target).collect()
+}
+
+fn target(state: &TargetState) -> Value {
+    let last_scrape = state.last.as_ref().map(|(at, outcome)| {
+        let dropped = DropReason::ALL.map(|reason| (reason.as_str().to_owned(), json!(outcome.counts.dropped(reason))));
+        json!({
+            "at": time(*at),
+            "error": outcome.result.as_ref().err().map(ToString::to_string),
+            "duration_seconds": outcome.duration.as_secs_f64(),
+            "samples": outcome.counts.samples,
+            "body_bytes": outcome.body_bytes,
+            "format": outcome.format.map(|format| format.to_string()),
+            "stale_file": outcome.stale_file,
+            "dropped_lines": Map::from_iter(dropped),
+        })
+    });
+    let last_failure = state.last_failure.as_ref();
+    let last_dropped_line = state.last_offence.as_ref().map(|(at, offence)| {
+        json!({"at": time(*at), "reason": offence.reason.as_str(), "line": offence.line, "text": offence.text})
+    });
+    json!({
+        "name": state.name,
+        "url": state.address,
+        "state": state.word(),
+        "since": state.since.map(time),
+        "last_scrape": last_scrape,
+        "last_failure": last_failure
+            .map(|(at, error)| json!({"at": time(*at), "reason": error.reason(), "error": error.to_string()})),
+        "last_dropped_line": last_dropped_line,
+    })
+}
+
+fn conflicts(conflicts: &[Conflict], targets: &[TargetState]) -> Vec<Value> {
+    let conflicts = conflicts.iter().map(|conflict| {
+        json!({
+            "family": conflict.family,
+            "type": conflict.types.first,
+            "other_type": conflict.types.second,
+            "target": target_of(conflict, targets),
+        })
+    });
+    conflicts.collect()
+}
+
+fn time(at: SystemTime) -> String {
+    format_rfc3339_seconds(at).to_string()
+}

@@ -1,0 +1,46 @@
+//! What there is to say of the sidecar and its targets, in one file for each medium: [`text`], [`json`] and the page.
+//!
+//! In: the configuration, the targets' last states, the [`Report`](crate::check::Report) of a check. Out: text. Who asks for
+//! it, and how it is sent, is not known here.
+
+pub mod json;
+pub(crate) mod page;
+pub mod text;
+
+use std::time::SystemTime;
+
+use crate::config::Config;
+use crate::exposition::Conflict;
+use crate::telemetry::TargetState;
+
+/// What does not change while the sidecar runs.
+#[derive(Debug)]
+pub(crate) struct About {
+    started: SystemTime,
+    labels: String,
+    configuration: Vec<(&'static str, String)>,
+}
+
+/// What is so at the moment.
+pub(crate) struct Now {
+    pub(crate) targets: Vec<TargetState>,
+    /// Families to which two targets gave two types.
+    pub(crate) conflicts: Vec<Conflict>,
+    /// Why files of the sidecar's own cannot be used as they are.
+    pub(crate) stale_files: Vec<String>,
+}
+
+impl About {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            started: SystemTime::now(),
+            labels: config.labels.to_string(),
+            configuration: config.in_force(),
+        }
+    }
+}
+
+/// The name of the target that gave a family a second type: of one of these, or the sidecar's own.
+fn target_of<'a>(conflict: &Conflict, targets: &'a [TargetState]) -> &'a str {
+    targets.get(conflict.target).map_or("qpext", |target| &target.name)
+}
