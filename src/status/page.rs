@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use humantime::format_duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{About, Now, target_of};
@@ -42,52 +43,52 @@ pub(crate) fn page(about: &About, is: &Now, now: SystemTime) -> String {
     let states = &is.targets;
     let up = states.iter().filter(|state| state.is_up() == Some(true)).count();
     html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { "qpext: " (up) " of " (states.len()) " targets up" }
-                    style { (PreEscaped(STYLE)) }
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "qpext: " (up) " of " (states.len()) " targets up" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { "qpext " (env!("CARGO_PKG_VERSION")) }
+                    p.quiet { (up) " of " (states.len()) " targets up; serving for " (since(about.started, now)) }
+                    nav {
+                        a href="/metrics" { "metrics" }
+                        a href="/status.json" { "status.json" }
+                        a href="/readyz" { "readyz" }
+                        a href="/healthz" { "healthz" }
+                    }
                 }
-                body {
-                    header {
-                        h1 { "qpext " (env!("CARGO_PKG_VERSION")) }
-                        p.quiet { (up) " of " (states.len()) " targets up; serving for " (spell(since(about.started, now))) }
-                        nav {
-                            a href="/metrics" { "metrics" }
-                            a href="/status.json" { "status.json" }
-                            a href="/readyz" { "readyz" }
-                            a href="/healthz" { "healthz" }
+                @for problem in &is.stale_files { (stale(problem)) }
+                h2 { "Targets" }
+                @for state in states { (card(state, now)) }
+                @if !is.conflicts.is_empty() {
+                    h2 { "Families of two types" }
+                    @for conflict in &is.conflicts {
+                        p {
+                            code { (conflict.family) } " is a " (conflict.types.first) " in the answer, and a "
+                            (conflict.types.second) " in " (target_of(conflict, states))
                         }
                     }
-                    @for problem in &is.stale_files { (stale(problem)) }
-                    h2 { "Targets" }
-                    @for state in states { (card(state, now)) }
-                    @if !is.conflicts.is_empty() {
-                        h2 { "Families of two types" }
-                        @for conflict in &is.conflicts {
-                            p {
-                                code { (conflict.family) } " is a " (conflict.types.first) " in the answer, and a "
-                                (conflict.types.second) " in " (target_of(conflict, states))
-                            }
-                        }
-                    }
-                    h2 { "Labels added" }
-                    p { @if about.labels.is_empty() { span.quiet { "none" } } @else { code { (about.labels) } } }
-                    h2 { "Configuration in force" }
-                    table {
-                        @for (name, value) in &about.configuration {
-                            tr {
-                                th scope="row" { code { (name) } }
-                                td { @if value.is_empty() { span.quiet { "none" } } @else { code { (value) } } }
-                            }
+                }
+                h2 { "Labels added" }
+                p { @if about.labels.is_empty() { span.quiet { "none" } } @else { code { (about.labels) } } }
+                h2 { "Configuration in force" }
+                table {
+                    @for (name, value) in &about.configuration {
+                        tr {
+                            th scope="row" { code { (name) } }
+                            td { @if value.is_empty() { span.quiet { "none" } } @else { code { (value) } } }
                         }
                     }
                 }
             }
         }
-        .into_string()
+    }
+    .into_string()
 }
 
 fn card(state: &TargetState, now: SystemTime) -> Markup {
@@ -97,14 +98,14 @@ fn card(state: &TargetState, now: SystemTime) -> Markup {
             header {
                 h3 { (state.name) }
                 strong { (word) }
-                @if let Some(at) = state.since { span.quiet { "for " (spell(since(at, now))) } }
+                @if let Some(at) = state.since { span.quiet { "for " (since(at, now)) } }
                 code.quiet { (state.address) }
             }
             @if let Some((at, outcome)) = &state.last {
                 @if let Err(error) = &outcome.result { p.error { (error) } }
                 @if let Some(problem) = &outcome.stale_file { (stale(problem)) }
                 dl {
-                    (fact("Last scrape", &format!("{} ago", spell(since(*at, now)))))
+                    (fact("Last scrape", &format!("{} ago", since(*at, now))))
                     (fact("Took", &format!("{:.3} s", outcome.duration.as_secs_f64())))
                     (fact("Samples", &outcome.counts.samples.to_string()))
                     (fact("Bytes", &outcome.body_bytes.to_string()))
@@ -114,12 +115,12 @@ fn card(state: &TargetState, now: SystemTime) -> Markup {
             }
             @if let Some((at, offence)) = &state.last_offence {
                 p {
-                    "Line " (offence.line) " was dropped as " (offence.reason.as_str()) " " (spell(since(*at, now))) " ago: "
+                    "Line " (offence.line) " was dropped as " (offence.reason.as_str()) " " (since(*at, now)) " ago: "
                     code { (offence.text) }
                 }
             }
             @if let Some((at, error)) = &state.last_failure && state.is_up() == Some(true) {
-                p.quiet { "Last failure " (spell(since(*at, now))) " ago: " (error) }
+                p.quiet { "Last failure " (since(*at, now)) " ago: " (error) }
             }
         }
     }
@@ -133,19 +134,30 @@ fn fact(name: &str, value: &str) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-/// The clock may have been set back since.
-fn since(at: SystemTime, now: SystemTime) -> Duration {
-    now.duration_since(at).unwrap_or_default()
+/// How long ago that was, in its two largest units from seconds up. The clock may have been set back since.
+fn since(at: SystemTime, now: SystemTime) -> String {
+    let seconds = now.duration_since(at).unwrap_or_default().as_secs();
+    let text = format_duration(Duration::from_secs(seconds)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// A duration in its two largest units, in whole seconds.
-fn spell(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_ago_is_told_in_two_units() {
+        let at = SystemTime::UNIX_EPOCH;
+        for (seconds, told) in [
+            (0.9, "0s"),
+            (59.0, "59s"),
+            (125.9, "2m 5s"),
+            (3600.0, "1h"),
+            (86_399.0, "23h 59m"),
+            (180_061.0, "2days 2h"),
+        ] {
+            assert_eq!(since(at, at + Duration::from_secs_f64(seconds)), told);
+        }
+        assert_eq!(since(at + Duration::from_secs(9), at), "0s", "the clock was set back");
     }
 }
