@@ -3,15 +3,12 @@
 //! In: what the HTTP client pulls, and how it is compressed. Out: chunks, and why there are no more.
 
 use std::fmt;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::Body as _;
 
-use super::ScrapeError;
-use super::decode::Decoder;
-use super::error::root_cause;
+use super::decode::{Decoder, poll_data};
+use super::error::ScrapeError;
 use crate::negotiation::Coding;
 
 /// A target's body: chunks as they come, decoded, up to its limit.
@@ -75,22 +72,5 @@ impl TargetBody {
             }
         }
         Poll::Ready(Some(Err(ScrapeError::TooLarge(self.limit))))
-    }
-}
-
-/// The next chunk of a body as it comes, never empty, or why there is none.
-pub(super) fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
-    loop {
-        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(root_cause(&error)))),
-            Some(Ok(frame)) => {
-                if let Ok(chunk) = frame.into_data()
-                    && !chunk.is_empty()
-                {
-                    return Poll::Ready(Some(Ok(chunk)));
-                }
-            }
-        }
     }
 }

@@ -13,11 +13,10 @@ use async_compression::zstd::DParameter;
 use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use http_body::Body as _;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
-use super::ScrapeError;
-use super::body::poll_data;
-use super::error::{quote, root_cause};
+use super::error::{ScrapeError, quote, root_cause};
 use crate::negotiation::Coding;
 
 /// Bytes that are decoded at once.
@@ -163,6 +162,23 @@ impl AsyncBufRead for Encoded {
 
     fn consume(mut self: Pin<&mut Self>, length: usize) {
         self.chunk.advance(length);
+    }
+}
+
+/// The next chunk of a body as it comes, never empty, or why there is none.
+pub(super) fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+    loop {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(root_cause(&error)))),
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data()
+                    && !chunk.is_empty()
+                {
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+            }
+        }
     }
 }
 

@@ -9,9 +9,13 @@ use std::iter::successors;
 use std::time::Duration;
 
 use http::StatusCode;
+use rustls::{AlertDescription, CertificateError};
 
-use super::{MAX_REDIRECTS, tls};
 use crate::exposition::printable;
+use crate::trust::{self, is_authority};
+
+/// Redirects that are followed. Starlette sends one, from `/metrics` to `/metrics/`.
+pub(super) const MAX_REDIRECTS: usize = 3;
 
 /// Longest piece of a target's own words in an error, in characters.
 const QUOTED_CHARACTERS: usize = 100;
@@ -96,9 +100,29 @@ fn seconds(duration: &Duration) -> String {
 pub(super) fn unreachable(error: &reqwest::Error) -> ScrapeError {
     let tls = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
     match tls {
-        Some(error) => ScrapeError::Tls(tls::describe(error)),
+        Some(error) => ScrapeError::Tls(tls_failure(error)),
         None => ScrapeError::Unreachable(root_cause(error)),
     }
+}
+
+/// What a failure of TLS comes to, and what may be done about it.
+fn tls_failure(error: &rustls::Error) -> String {
+    let advice = match error {
+        // The signature is another's where an authority was renewed under its name.
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "; ca_file is to hold what its certificate leads to"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "; server_name is to be the name in its certificate",
+        error if is_authority(error) => "; ca_file is to have it itself",
+        rustls::Error::InvalidMessage(_) => "; perhaps it does not speak TLS",
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "; cert_file and key_file are to be a certificate that it accepts"
+        }
+        _ => "",
+    };
+    words(&trust::describe(error)) + advice
 }
 
 /// Whether the connection ended before an answer came.

@@ -20,16 +20,13 @@ use crate::exposition::Format;
 use crate::negotiation::format_of;
 use client::{Connector, KEPT_CONNECTIONS};
 use decode::coding_of;
-use error::{broke_off, quote, unreachable};
+use error::{MAX_REDIRECTS, broke_off, quote, unreachable};
 
 pub use body::TargetBody;
 pub use error::ScrapeError;
 
 /// What is sent for a scraper that does not say who it is.
 const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", env!("CARGO_PKG_VERSION")));
-
-/// Redirects that are followed. Starlette sends one, from `/metrics` to `/metrics/`.
-const MAX_REDIRECTS: usize = 3;
 
 /// Something to scrape.
 #[derive(Debug)]

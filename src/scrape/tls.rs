@@ -9,14 +9,11 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::error::words;
 use crate::config::HttpOptions;
 use crate::files::{FileError, WatchedFile, read_all};
-use crate::trust::{self, Listed, certificates, is_authority, no_pair, private_key, provider, unreadable};
+use crate::trust::{Listed, certificates, no_pair, private_key, provider, unreadable};
 
 /// What is spoken inside TLS.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -98,26 +95,6 @@ pub(super) fn no_tls() -> ClientConfig {
         .expect("ring knows the default versions")
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth()
-}
-
-/// What a failure of TLS comes to, and what may be done about it.
-pub(super) fn describe(error: &Error) -> String {
-    let advice = match error {
-        // The signature is another's where an authority was renewed under its name.
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "; ca_file is to hold what its certificate leads to"
-        }
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "; server_name is to be the name in its certificate",
-        error if is_authority(error) => "; ca_file is to have it itself",
-        Error::InvalidMessage(_) => "; perhaps it does not speak TLS",
-        Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "; cert_file and key_file are to be a certificate that it accepts"
-        }
-        _ => "",
-    };
-    words(&trust::describe(error)) + advice
 }
 
 /// The system's certificates, which are those of the image and do not change: read when they are first asked for, as most
