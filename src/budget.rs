@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 /// In which Prometheus says how long it waits, in seconds (`scrapeTimeoutHeader` in its `scrape/scrape.go`).
-pub const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+pub(crate) const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
 /// No scraper needs longer than this, and none may hold a place among the scrapes longer; a larger timeout is taken for
 /// it.
@@ -21,7 +21,7 @@ const LARGEST_OFFSET_PART: u32 = 4;
 
 /// The moments by which the parts of one scrape must be over.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub(crate) struct Budget {
     start: Instant,
     in_turn_by: Instant,
     heads_by: Instant,
@@ -30,8 +30,7 @@ pub struct Budget {
 
 impl Budget {
     /// The budget of a scrape that starts now. `timeout` is the scraper's, `offset` the configured one.
-    #[must_use]
-    pub fn new(timeout: Duration, offset: Duration) -> Self {
+    pub(crate) fn new(timeout: Duration, offset: Duration) -> Self {
         let start = Instant::now();
         let timeout = timeout.min(LONGEST_TIMEOUT);
         let offset = offset.min(timeout / LARGEST_OFFSET_PART);
@@ -45,34 +44,29 @@ impl Budget {
     }
 
     /// When the scrape began.
-    #[must_use]
-    pub fn start(&self) -> Instant {
+    pub(crate) fn start(&self) -> Instant {
         self.start
     }
 
     /// Until when targets are written in their order. From then on whoever has something to say goes before who has not:
     /// half way to [`Self::heads_by`], so that a body behind one that hangs, however large, has the other half.
-    #[must_use]
-    pub fn in_turn_by(&self) -> Instant {
+    pub(crate) fn in_turn_by(&self) -> Instant {
         self.in_turn_by
     }
 
     /// When a target whose head is not in has failed: the timeout less the offset.
-    #[must_use]
-    pub fn heads_by(&self) -> Instant {
+    pub(crate) fn heads_by(&self) -> Instant {
         self.heads_by
     }
 
     /// When a body that has not ended is cut: the timeout less half the offset.
-    #[must_use]
-    pub fn bodies_by(&self) -> Instant {
+    pub(crate) fn bodies_by(&self) -> Instant {
         self.bodies_by
     }
 }
 
 /// The scraper's timeout, if it sent one that means something.
-#[must_use]
-pub fn scraper_timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn scraper_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get(TIMEOUT_HEADER)?.to_str().ok()?.trim().parse().ok()?;
     if !seconds.is_finite() || seconds <= 0.0 {
         return None;

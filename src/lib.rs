@@ -3,49 +3,57 @@
 //! The program is in `main.rs` and is thin; this library is all of it, so that tests, benchmarks and examples can use
 //! the parts. What operators need to know is in the README; this page is for whoever works on the code.
 //!
-//! # The rooms, and what goes through them
+//! # The path of a body
+//!
+//! 1. A request comes to `server/routes.rs`, which asks [`aggregate`] for an answer; every target is asked at once.
+//! 2. The answer, pulled, pulls the body of the target whose turn it is: socket, `scrape/body.rs`, `aggregate/stream.rs`.
+//! 3. Slices of it go through an engine of [`exposition`], which checks, relabels, filters and counts, and writes what goes out.
+//! 4. What is written comes back as a piece: `server/compression.rs`, `server/response.rs`, `server/connection.rs`, socket.
+//! 5. What came of the target goes to `telemetry`: its state for the page, its metrics for the answer's end, its news for the log.
+//!
+//! # The rooms
 //!
 //! ```text
-//!            config ── read by all, reads nobody
+//! main.rs ── cli, run        config ── read by all, reads nobody but the engine's value types
 //!
 //! scraper ─► server ─► aggregate ─► scrape ─► queue-proxy, application, any other target
 //!               │          │  │ ◄──── chunks
 //!               │          │  └────► telemetry ── what came of each target
-//!               │          ▼             ▲
-//!               │      exposition        │
-//!               └── status page ─────────┘
+//!               ▼          ▼             ▲
+//!            status    exposition        │
+//!               └────────────────────────┘
 //! ```
 //!
-//! * [`server`]: connections. Who is let in and for how long, who may ask, which request goes where, how an answer is
-//!   compressed, what the sidecar says of itself, how the process stops.
+//! * [`config`]: the environment, parsed once into types that cannot be wrong.
+//! * [`server`]: connections. Who is let in and may ask, for how long, and which request goes where.
 //! * [`aggregate`]: one request. Every target asked at once, their bodies written one after the other.
-//! * [`budget`]: how long each part of a request may take, so that the answer is whole before the scraper gives up.
-//! * [`scrape`]: one target. How it is reached, its head within the budget, its body as it is pulled and decoded, its
-//!   failure in an operator's words.
-//! * `files`: what is made of files that are replaced while the sidecar runs.
-//! * [`telemetry`]: what is known of each target, what is news of it, and the sidecar's own metrics.
-//! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
+//! * `scrape`: one target. How it is reached, its head within the budget, its body decoded, its failure in words.
 //! * [`exposition`]: the engine. It knows bytes only, and what it writes is what Prometheus reads.
-//! * [`check`] and [`cli`]: the command line, and one scrape with all that there is to say of it.
+//! * [`negotiation`]: which formats a scraper takes, which one the targets are asked for, which one goes out.
+//! * `telemetry`: what is known of each target, what is news of it, and the sidecar's own metrics.
+//! * [`status`]: what there is to say of all that, in one file for each medium: text, JSON, the page.
+//! * [`check`]: one scrape, and what a strict reader says of it.
+//! * [`cli`]: the command line, and its help.
 //! * [`run`]: a program beside which all of this happens, as in KServe's image of the queue-proxy.
+//! * `budget`: how long each part of a request may take, so that the answer is whole before the scraper gives up.
+//! * `files`: what is made of files that are replaced while the sidecar runs.
 //! * `trust`: whose certificates are trusted, on either side of TLS.
 //! * `lock`: how a lock is taken.
 //!
-//! A room knows those below it and none above. Data is pulled: a scraper that reads polls the server's body, which polls
-//! the answer, which polls a target's body and pushes what came through the engine. There is no channel and no task
-//! between them, so a scraper that does not read holds the targets back, and one that leaves cancels them by dropping
-//! the answer. What is held at any moment is one chunk of one body, one line that is not whole (or one family, where messages
-//! are read or written), a piece of the answer, the names of the metric families, and the windows of the codings where
-//! bodies are compressed.
+//! A room knows those below it and none above. Data is pulled: there is no channel and no task between a scraper's socket and
+//! a target's, so a scraper that does not read holds the targets back, and one that leaves cancels them by dropping the
+//! answer. What is held at any moment is one chunk of one body, one line that is not whole (or one family, where messages are
+//! read or written), a piece of the answer, the names of the metric families, and the windows of the codings where bodies are
+//! compressed.
 //!
 //! # What must stay true
 //!
-//! 1. **A target's failure costs its own data only.** Each target's outcome is a value ([`scrape::ScrapeError`]), never
+//! 1. **A target's failure costs its own data only.** Each target's outcome is a value (`ScrapeError`), never
 //!    the answer's.
 //! 2. **What goes out parses.** One line that Prometheus cannot read costs the whole scrape, so a relabelled target's
 //!    line is written only when all of it has been checked. `tests/suite/lines.rs` and `openmetrics.rs` have the rules, one
 //!    line each, and `protobuf.rs` those of messages.
-//! 3. **Inside the budget, always.** Whoever adds a wait adds a deadline from [`budget::Budget`].
+//! 3. **Inside the budget, always.** Whoever adds a wait adds a deadline from `Budget`.
 //! 4. **Constant memory.** Whatever grows with what a target sends has a bound and a reason for its size.
 //! 5. **No secret is shown.** What stands in a file never leaves the rooms that use it; a header's value is marked as one.
 //! 6. **What a target says is data.** It is quoted, cut and escaped wherever a person or a terminal reads it.
@@ -74,7 +82,7 @@
 #![warn(missing_docs)]
 
 pub mod aggregate;
-pub mod budget;
+mod budget;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -83,8 +91,8 @@ mod files;
 mod lock;
 pub mod negotiation;
 pub mod run;
-pub mod scrape;
+mod scrape;
 pub mod server;
 pub mod status;
-pub mod telemetry;
+mod telemetry;
 mod trust;

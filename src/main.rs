@@ -217,18 +217,18 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), Fat
     let listener = server::bind(listen).map_err(|cause| Fatal::Bind { listen, cause })?;
     let address = listener.local_addr().map_err(Fatal::io("tell the address served"))?;
     config.check_served_at(address.port())?;
-    tell(&config, &aggregator, address);
+    tell(&config, address);
     server::serve(listener, aggregator, settings, stop).await;
     info!("stopped");
     Ok(())
 }
 
 /// Logs what is served, and what is odd about it.
-fn tell(config: &Config, aggregator: &Aggregator, address: SocketAddr) {
+fn tell(config: &Config, address: SocketAddr) {
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    let targets = aggregator.targets();
+    let targets = config.targets.iter();
     let targets: Vec<String> = targets
         .map(|target| format!("{}={}", target.name, target.address))
         .collect();

@@ -62,11 +62,11 @@ pub struct Aggregator {
 #[error("{target} ({address}) {error}")]
 pub struct Failure {
     /// The target's name.
-    pub target: String,
+    pub(crate) target: String,
     /// Where it is.
-    pub address: Address,
+    pub(crate) address: Address,
     /// What it did.
-    pub error: ScrapeError,
+    pub(crate) error: ScrapeError,
 }
 
 /// What is done with the samples of a target. The application has no label that would tell its series from the sidecar's
@@ -112,19 +112,14 @@ impl Aggregator {
         })
     }
 
-    /// The targets, in the order in which they are written.
-    pub fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.plans.iter().map(|plan| &plan.target)
-    }
-
     /// What is known of the targets.
     #[must_use]
-    pub fn telemetry(&self) -> &Telemetry {
+    pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }
 
     /// Scrapes every target to its end, and keeps nothing but what the telemetry does.
-    pub async fn try_targets(&self) {
+    pub(crate) async fn try_targets(&self) {
         if let Ok(mut answer) = self.scrape(&HeaderMap::new()).await {
             while poll_fn(|cx| answer.poll_piece(cx)).await.is_some() {}
         }

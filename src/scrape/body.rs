@@ -13,7 +13,7 @@ use crate::negotiation::Coding;
 
 /// A target's body: chunks as they come, decoded, up to its limit.
 #[derive(Debug)]
-pub struct TargetBody {
+pub(crate) struct TargetBody {
     source: Source,
     limit: u64,
     /// Bytes that may still come.
@@ -51,7 +51,7 @@ impl TargetBody {
     }
 
     /// The next chunk, never empty. What is over the limit is cut off, and the error comes behind it.
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ScrapeError>>> {
+    pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ScrapeError>>> {
         while !self.is_over {
             let polled = match &mut self.source {
                 Source::Plain(body) => poll_data(body, cx),

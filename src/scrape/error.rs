@@ -25,7 +25,7 @@ const ERROR_CHARACTERS: usize = 300;
 
 /// How a target failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScrapeError {
+pub(crate) enum ScrapeError {
     /// A file without which it cannot be asked is not there, or of no use.
     #[error("cannot be asked: {0}")]
     File(String),
@@ -72,8 +72,7 @@ pub enum ScrapeError {
 
 impl ScrapeError {
     /// It in a word, as in a label value.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
             Self::Unreachable(_) => "unreachable",

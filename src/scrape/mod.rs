@@ -22,21 +22,21 @@ use client::{Connector, KEPT_CONNECTIONS};
 use decode::coding_of;
 use error::{MAX_REDIRECTS, broke_off, quote, unreachable};
 
-pub use body::TargetBody;
-pub use error::ScrapeError;
+pub(crate) use body::TargetBody;
+pub(crate) use error::ScrapeError;
 
 /// What is sent for a scraper that does not say who it is.
 const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", env!("CARGO_PKG_VERSION")));
 
 /// Something to scrape.
 #[derive(Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// Its name in logs and errors.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it is.
-    pub address: Address,
+    pub(crate) address: Address,
     /// The size at which its body is cut, in bytes; of a compressed one, decoded.
-    pub max_body_bytes: u64,
+    pub(crate) max_body_bytes: u64,
     connector: Connector,
 }
 
@@ -46,7 +46,7 @@ impl Target {
     /// # Errors
     ///
     /// Its HTTP client cannot be set up.
-    pub fn new(
+    pub(crate) fn new(
         scraper: &Scraper,
         name: String,
         address: Address,
@@ -63,27 +63,26 @@ impl Target {
     }
 
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
-    #[must_use]
-    pub fn stale_file(&self) -> Option<String> {
+    pub(crate) fn stale_file(&self) -> Option<String> {
         self.connector.stale_file()
     }
 }
 
 /// What a target answered: its format, and a body to be pulled.
 #[derive(Debug)]
-pub struct Scraped {
+pub(crate) struct Scraped {
     /// The format, as the target names it.
-    pub format: Format,
+    pub(crate) format: Format,
     /// The answer says where its body ends, or its coding does. Where it does not, the end of the connection is the end
     /// of the body, and a last line without a newline may be a piece of one.
-    pub is_delimited: bool,
+    pub(crate) is_delimited: bool,
     /// The body.
-    pub body: TargetBody,
+    pub(crate) body: TargetBody,
 }
 
 /// Scrapes targets, if they are few over connections that are kept.
 #[derive(Debug, Clone)]
-pub struct Scraper {
+pub(crate) struct Scraper {
     /// The client of all targets that have none of their own.
     client: Client,
     /// Connections without TLS that are kept to each target.
@@ -96,7 +95,7 @@ impl Scraper {
     /// # Errors
     ///
     /// The HTTP client cannot be set up.
-    pub fn new(targets: usize) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(targets: usize) -> Result<Self, reqwest::Error> {
         let kept_connections = client::kept_connections(targets);
         let client = client::shared(kept_connections)?;
         Ok(Self {
@@ -110,7 +109,7 @@ impl Scraper {
     /// # Errors
     ///
     /// Anything but a `200 OK` with an exposition before the budget's end.
-    pub async fn scrape(
+    pub(crate) async fn scrape(
         &self,
         target: &Target,
         accept: HeaderValue,

@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::{Outcome, Telemetry};
 
 /// What the names of all families begin with that are written here.
-pub const PREFIX: &str = "qpext_";
+pub(crate) const PREFIX: &str = "qpext_";
 
 /// What tells one target's series from another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

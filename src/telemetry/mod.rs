@@ -18,47 +18,47 @@ use crate::scrape::ScrapeError;
 use log::TargetLog;
 use metrics::{OfTarget, OfTargetAndReason};
 
-pub use metrics::PREFIX;
+pub(crate) use metrics::PREFIX;
 
 /// How one scrape of one target went.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// How it ended.
-    pub result: Result<(), ScrapeError>,
+    pub(crate) result: Result<(), ScrapeError>,
     /// How long it took: until the head came, and from when it was the body's turn until that ended.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// What came of its lines.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     /// The bytes of its body, decoded.
-    pub body_bytes: u64,
+    pub(crate) body_bytes: u64,
     /// The format in which it answered, if it did.
-    pub format: Option<Format>,
+    pub(crate) format: Option<Format>,
     /// The first of its lines that had to be dropped.
-    pub offence: Option<FirstDropped>,
+    pub(crate) offence: Option<FirstDropped>,
     /// Why a file of the target's could not be used, where it was asked with what that held before.
-    pub stale_file: Option<String>,
+    pub(crate) stale_file: Option<String>,
 }
 
 /// What is known of a target.
 #[derive(Debug, Clone)]
-pub struct TargetState {
+pub(crate) struct TargetState {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it is.
-    pub address: String,
+    pub(crate) address: String,
     /// Its last scrape, and when that was over; none before the first.
-    pub last: Option<(SystemTime, Outcome)>,
+    pub(crate) last: Option<(SystemTime, Outcome)>,
     /// Since when it has been up, or down.
-    pub since: Option<SystemTime>,
+    pub(crate) since: Option<SystemTime>,
     /// Its last failure, which may be long over, and when it was.
-    pub last_failure: Option<(SystemTime, ScrapeError)>,
+    pub(crate) last_failure: Option<(SystemTime, ScrapeError)>,
     /// The last line that had to be dropped, and when it was.
-    pub last_offence: Option<(SystemTime, FirstDropped)>,
+    pub(crate) last_offence: Option<(SystemTime, FirstDropped)>,
 }
 
 /// What is known and counted since the start.
 #[derive(Debug)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     targets: Mutex<Vec<TrackedTarget>>,
     scrapes: Counter,
     failures: Family<OfTargetAndReason, Counter>,
@@ -77,14 +77,12 @@ struct TrackedTarget {
 
 impl TargetState {
     /// Whether its last scrape went well; `None` before the first.
-    #[must_use]
-    pub fn is_up(&self) -> Option<bool> {
+    pub(crate) fn is_up(&self) -> Option<bool> {
         self.last.as_ref().map(|(_, outcome)| outcome.result.is_ok())
     }
 
     /// Whether it is `up` or `down`; `unknown` before its first scrape.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self.is_up() {
             None => "unknown",
             Some(true) => "up",
@@ -95,8 +93,7 @@ impl TargetState {
 
 impl Telemetry {
     /// Nothing is known yet of the targets of these names, which are there.
-    #[must_use]
-    pub fn new<'a>(targets: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+    pub(crate) fn new<'a>(targets: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let known = targets.into_iter().map(|(name, address)| TrackedTarget {
             state: TargetState {
                 name: name.to_owned(),
@@ -120,30 +117,28 @@ impl Telemetry {
     }
 
     /// Counts a scrape of the pod.
-    pub fn count_scrape(&self) {
+    pub(crate) fn count_scrape(&self) {
         self.scrapes.inc();
     }
 
     /// Counts the families of one answer to which two targets gave two types, of which these are some.
-    pub fn note_conflicts(&self, conflicts: u64, named: &[Conflict]) {
+    pub(crate) fn note_conflicts(&self, conflicts: u64, named: &[Conflict]) {
         self.family_conflicts.inc_by(conflicts);
         named.clone_into(&mut lock(&self.named_conflicts));
     }
 
     /// The families that were counted so.
-    #[must_use]
-    pub fn conflicts(&self) -> u64 {
+    pub(crate) fn conflicts(&self) -> u64 {
         self.family_conflicts.get()
     }
 
     /// Some of those that the last answer had.
-    #[must_use]
-    pub fn named_conflicts(&self) -> Vec<Conflict> {
+    pub(crate) fn named_conflicts(&self) -> Vec<Conflict> {
         lock(&self.named_conflicts).clone()
     }
 
     /// Notes how a scrape of the target with this index went, and logs what is news.
-    pub fn record(&self, index: usize, outcome: &Outcome) {
+    pub(crate) fn record(&self, index: usize, outcome: &Outcome) {
         let mut targets = lock(&self.targets);
         let TrackedTarget { state, label, log } = &mut targets[index];
         log.record(state, outcome);
@@ -169,20 +164,17 @@ impl Telemetry {
     }
 
     /// What is known of each target, in their order.
-    #[must_use]
-    pub fn states(&self) -> Vec<TargetState> {
+    pub(crate) fn states(&self) -> Vec<TargetState> {
         lock(&self.targets).iter().map(|known| known.state.clone()).collect()
     }
 
     /// Whether each target has been scraped.
-    #[must_use]
-    pub fn has_tried_all(&self) -> bool {
+    pub(crate) fn has_tried_all(&self) -> bool {
         lock(&self.targets).iter().all(|known| known.state.last.is_some())
     }
 
     /// The metrics of the sidecar itself in OpenMetrics, with those of the scrape that had these outcomes.
-    #[must_use]
-    pub fn exposition(&self, outcomes: Vec<Option<Outcome>>) -> String {
+    pub(crate) fn exposition(&self, outcomes: Vec<Option<Outcome>>) -> String {
         let labels = lock(&self.targets).iter().map(|known| known.label.clone()).collect();
         metrics::exposition(self, labels, outcomes)
     }
