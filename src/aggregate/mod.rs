@@ -19,7 +19,7 @@ use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Address, Config, TargetConfig, TargetKind};
 use crate::exposition::{Room, Rules, Untyped};
 use crate::negotiation::Accepted;
-use crate::scrape::{ScrapeError, Scraper, Target};
+use crate::scrape::{self, ScrapeError, Target};
 use crate::telemetry::{self, Telemetry};
 use target::TargetScrape;
 
@@ -46,7 +46,6 @@ struct Plan {
 /// Answers scrapes of the whole pod.
 #[derive(Debug)]
 pub struct Aggregator {
-    scraper: Scraper,
     plans: Vec<Arc<Plan>>,
     timeout: Duration,
     offset: Duration,
@@ -88,22 +87,20 @@ impl Aggregator {
     ///
     /// The HTTP client cannot be set up.
     pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
-        let scraper = Scraper::new(config.targets.len())?;
         let room = Room::default();
-        let plan = |configured: &TargetConfig| {
-            let (name, address) = (configured.name.clone(), configured.address.clone());
-            Ok(Arc::new(Plan {
-                target: Target::new(&scraper, name, address, &configured.http, config.max_body_bytes)?,
+        let plan = |(target, configured): (Target, &TargetConfig)| {
+            Arc::new(Plan {
+                target,
                 is_verbatim: config.is_verbatim(configured),
                 rules: rules_of(configured, config, &room),
-            }))
+            })
         };
-        let targets = config.targets.iter();
-        let known = targets.map(|target| (target.name.as_str(), target.address.to_string()));
+        let targets = scrape::targets(&config.targets, config.max_body_bytes)?;
+        let known = config.targets.iter();
+        let known = known.map(|target| (target.name.as_str(), target.address.to_string()));
         let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
         Ok(Self {
-            plans: config.targets.iter().map(plan).collect::<Result<_, _>>()?,
-            scraper,
+            plans: targets.into_iter().zip(&config.targets).map(plan).collect(),
             timeout: config.scrape_timeout,
             offset: config.scrape_timeout_offset,
             telemetry: Arc::new(Telemetry::new(known)),
@@ -161,9 +158,8 @@ impl Aggregator {
         user_agent: Option<&HeaderValue>,
         budget: Budget,
     ) -> TargetScrape {
-        let (scraper, accept, user_agent) = (self.scraper.clone(), accept.clone(), user_agent.cloned());
-        let asked = Arc::clone(plan);
-        let head = async move { scraper.scrape(&asked.target, accept, user_agent, budget).await };
+        let (asked, accept, user_agent) = (Arc::clone(plan), accept.clone(), user_agent.cloned());
+        let head = async move { asked.target.scrape(accept, user_agent, budget).await };
         TargetScrape::new(
             index,
             Arc::clone(plan),

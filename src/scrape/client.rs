@@ -1,7 +1,7 @@
 //! How a target is reached: which HTTP client asks it, and what it is sent besides the scrape's own headers.
 //!
 //! In: a target's address and options. Out: for each scrape a [`Session`], for which the target's files are read again.
-//! Targets without TLS or a socket share one client; the others have one of their own, which is built anew when the
+//! Targets without TLS or a socket share one client; the others have one of their own, which with TLS is built anew when the
 //! certificates change.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +19,7 @@ use url::Host;
 
 use super::error::root_cause;
 use super::tls::{TlsFiles, no_tls};
-use crate::config::{Address, Authorization, HttpOptions};
+use crate::config::{Address, Authorization, HttpOptions, TargetConfig};
 use crate::files::{FileError, FileNews, IS_EMPTY, IS_NO_HEADER, LastGood, WatchedFile, read_all};
 use crate::lock::lock;
 
@@ -32,11 +32,6 @@ pub(super) const KEPT_CONNECTIONS: usize = 2;
 /// kept one holds less, because it is read record by record.
 const FEW_TARGETS: usize = 4;
 
-/// Connections without TLS that are kept to each of so many targets.
-pub(super) fn kept_connections(targets: usize) -> usize {
-    if targets <= FEW_TARGETS { KEPT_CONNECTIONS } else { 0 }
-}
-
 /// How long an unused connection is kept: longer than any usual scrape interval.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
@@ -46,9 +41,16 @@ const LOCALHOST: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
 ];
 
-/// The client of all targets that need no other.
-pub(super) fn shared(kept: usize) -> Result<Client, reqwest::Error> {
-    plain(kept).build()
+/// The connectors of these targets, which share a client where they need no other.
+pub(super) fn connectors(targets: &[TargetConfig]) -> Result<Vec<Connector>, reqwest::Error> {
+    let kept = if targets.len() <= FEW_TARGETS {
+        KEPT_CONNECTIONS
+    } else {
+        0
+    };
+    let shared = plain(kept).build()?;
+    let connectors = targets.iter().map(|target| Connector::new(target, &shared, kept));
+    connectors.collect()
 }
 
 fn plain(kept: usize) -> ClientBuilder {
@@ -70,18 +72,17 @@ fn builder() -> ClientBuilder {
 /// How a target is reached.
 #[derive(Debug)]
 pub(super) struct Connector {
-    client: OwnClient,
+    client: TargetClient,
     server_name: Option<String>,
     /// The headers that do not change.
     headers: HeaderMap,
     credentials: Option<Mutex<Credentials>>,
 }
 
-/// A target's own client, if it has one.
+/// A target's client.
 #[derive(Debug)]
-enum OwnClient {
-    None,
-    Socket(Client),
+enum TargetClient {
+    Plain(Client),
     Tls(Box<Mutex<TlsClient>>),
 }
 
@@ -110,13 +111,15 @@ pub(super) struct Session<'a> {
 }
 
 impl Connector {
-    pub(super) fn new(address: &Address, http: &HttpOptions, kept: usize) -> Result<Self, reqwest::Error> {
+    /// `shared` is the client of all targets that need no other, each of which keeps so many connections.
+    fn new(target: &TargetConfig, shared: &Client, kept: usize) -> Result<Self, reqwest::Error> {
+        let (address, http) = (&target.address, &target.http);
         let client = match &address.socket {
-            Some(path) => OwnClient::Socket(plain(kept).unix_socket(path.as_path()).build()?),
+            Some(path) => TargetClient::Plain(plain(kept).unix_socket(path.as_path()).build()?),
             None if address.url.scheme() == "https" => {
-                OwnClient::Tls(Box::new(Mutex::new(TlsClient::new(address, http))))
+                TargetClient::Tls(Box::new(TlsClient::new(address, http).into()))
             }
-            None => OwnClient::None,
+            None => TargetClient::Plain(shared.clone()),
         };
         let mut headers: HeaderMap = http.headers.iter().cloned().collect();
         if http.server_name.is_some() {
@@ -124,29 +127,24 @@ impl Connector {
             let authority = &address.url[url::Position::BeforeHost..url::Position::AfterPort];
             headers.insert(HOST, authority.parse().expect("a URL's host may stand in a header"));
         }
-        let mut credentials = None;
-        match &http.authorization {
-            None => {}
-            Some(Authorization::Basic {
-                username,
-                password_file: None,
-            }) => {
-                headers.insert(AUTHORIZATION, basic(username, b""));
-            }
-            Some(Authorization::Basic {
-                username,
-                password_file: Some(path),
-            }) => {
-                let file = WatchedFile::new("password_file", path);
-                credentials = Some(Credentials::new(Some(username.clone()), file));
-            }
+        let credentials = match &http.authorization {
+            None => None,
             Some(Authorization::Bearer { token_file }) => {
-                credentials = Some(Credentials::new(
-                    None,
-                    WatchedFile::new("bearer_token_file", token_file),
-                ));
+                let file = WatchedFile::new("bearer_token_file", token_file);
+                Some(Credentials::new(None, file))
             }
-        }
+            Some(Authorization::Basic {
+                username,
+                password_file,
+            }) => {
+                // Without a password, until a file has one.
+                headers.insert(AUTHORIZATION, basic(username, b""));
+                let file = password_file
+                    .as_ref()
+                    .map(|path| WatchedFile::new("password_file", path));
+                file.map(|file| Credentials::new(Some(username.clone()), file))
+            }
+        };
         Ok(Self {
             client,
             server_name: http.server_name.clone(),
@@ -156,11 +154,10 @@ impl Connector {
     }
 
     /// Reads the files of this target again.
-    pub(super) fn open(&self, target: &str, shared: &Client) -> Result<Session<'_>, FileError> {
+    pub(super) fn open(&self, target: &str) -> Result<Session<'_>, FileError> {
         let client = match &self.client {
-            OwnClient::None => shared.clone(),
-            OwnClient::Socket(client) => client.clone(),
-            OwnClient::Tls(tls) => lock(tls).client(target)?,
+            TargetClient::Plain(client) => client.clone(),
+            TargetClient::Tls(tls) => lock(tls).client(target)?,
         };
         let mut headers = self.headers.clone();
         if let Some(credentials) = &self.credentials {
@@ -176,8 +173,8 @@ impl Connector {
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
     pub(super) fn stale_file(&self) -> Option<String> {
         let of_tls = match &self.client {
-            OwnClient::Tls(tls) => lock(tls).client.problem().map(ToString::to_string),
-            OwnClient::None | OwnClient::Socket(_) => None,
+            TargetClient::Tls(tls) => lock(tls).client.problem().map(ToString::to_string),
+            TargetClient::Plain(_) => None,
         };
         let credentials = self.credentials.as_ref();
         of_tls.or_else(|| lock(credentials?).header.problem().map(ToString::to_string))
@@ -196,7 +193,7 @@ impl TlsClient {
 
     fn client(&mut self, target: &str) -> Result<Client, FileError> {
         let read = self.files.read();
-        let (client, news) = self.client.refresh(read, || {
+        let made = self.client.refresh(read, || {
             let mut builder = builder().tls_backend_preconfigured(self.files.config()?);
             if let Some(host) = &self.host {
                 builder = builder.dns_resolver(Always(host.clone()));
@@ -205,9 +202,8 @@ impl TlsClient {
                 let problem = format!("make no HTTP client: {}", root_cause(&error));
                 FileError::without_path("ca_file, cert_file and key_file", problem)
             })
-        })?;
-        tell(target, news);
-        Ok(client.clone())
+        });
+        made.map(|(client, news)| told(target, client, news))
     }
 }
 
@@ -222,7 +218,7 @@ impl Credentials {
 
     fn header(&mut self, target: &str) -> Result<HeaderValue, FileError> {
         let read = read_all([&mut self.file]);
-        let (header, news) = self.header.refresh(read, || {
+        let made = self.header.refresh(read, || {
             let secret = self.file.content().trim_ascii();
             if secret.is_empty() {
                 // As it is for a moment while it is written; an empty password is one without a file.
@@ -232,18 +228,19 @@ impl Credentials {
                 Some(username) => Ok(basic(username, secret)),
                 None => bearer(secret).ok_or_else(|| self.file.error(IS_NO_HEADER)),
             }
-        })?;
-        tell(target, news);
-        Ok(header.clone())
+        });
+        made.map(|(header, news)| told(target, header, news))
     }
 }
 
-fn tell(target: &str, news: Option<FileNews>) {
+/// What a target's files come to; tells of what is news of them.
+fn told<T: Clone>(target: &str, made: &T, news: Option<FileNews>) -> T {
     match news {
         None | Some(FileNews::Changed) => {}
         Some(FileNews::Worse(error)) => warn!(target, %error, "what a file held before is still used"),
         Some(FileNews::Better) => info!(target, "what a file holds can be used again"),
     }
+    made.clone()
 }
 
 fn basic(username: &str, password: &[u8]) -> HeaderValue {

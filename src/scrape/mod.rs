@@ -11,11 +11,11 @@ mod tls;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use reqwest::{Client, Response, Url};
+use reqwest::{Response, Url};
 use tokio::time::Instant;
 
 use crate::budget::{Budget, TIMEOUT_HEADER};
-use crate::config::{Address, HttpOptions};
+use crate::config::{Address, TargetConfig};
 use crate::exposition::Format;
 use crate::negotiation::format_of;
 use client::{Connector, KEPT_CONNECTIONS};
@@ -36,36 +36,8 @@ pub(crate) struct Target {
     /// Where it is.
     pub(crate) address: Address,
     /// The size at which its body is cut, in bytes; of a compressed one, decoded.
-    pub(crate) max_body_bytes: u64,
+    max_body_bytes: u64,
     connector: Connector,
-}
-
-impl Target {
-    /// A target of this scraper's that no file has been read for, and no connection made.
-    ///
-    /// # Errors
-    ///
-    /// Its HTTP client cannot be set up.
-    pub(crate) fn new(
-        scraper: &Scraper,
-        name: String,
-        address: Address,
-        http: &HttpOptions,
-        max_body_bytes: u64,
-    ) -> Result<Self, reqwest::Error> {
-        let connector = Connector::new(&address, http, scraper.kept_connections)?;
-        Ok(Self {
-            name,
-            address,
-            max_body_bytes,
-            connector,
-        })
-    }
-
-    /// Why a file of this target's cannot be used any more, if what it held before is still used.
-    pub(crate) fn stale_file(&self) -> Option<String> {
-        self.connector.stale_file()
-    }
 }
 
 /// What a target answered: its format, and a body to be pulled.
@@ -80,43 +52,40 @@ pub(crate) struct Scraped {
     pub(crate) body: TargetBody,
 }
 
-/// Scrapes targets, if they are few over connections that are kept.
-#[derive(Debug, Clone)]
-pub(crate) struct Scraper {
-    /// The client of all targets that have none of their own.
-    client: Client,
-    /// Connections without TLS that are kept to each target.
-    kept_connections: usize,
+/// What is to be scraped, as it is configured: no file has been read for it, and no connection made.
+///
+/// # Errors
+///
+/// The HTTP client cannot be set up.
+pub(crate) fn targets(configured: &[TargetConfig], max_body_bytes: u64) -> Result<Vec<Target>, reqwest::Error> {
+    let connectors = client::connectors(configured)?.into_iter();
+    let targets = connectors.zip(configured).map(|(connector, target)| Target {
+        name: target.name.clone(),
+        address: target.address.clone(),
+        max_body_bytes,
+        connector,
+    });
+    Ok(targets.collect())
 }
 
-impl Scraper {
-    /// A scraper of so many targets, without connections.
-    ///
-    /// # Errors
-    ///
-    /// The HTTP client cannot be set up.
-    pub(crate) fn new(targets: usize) -> Result<Self, reqwest::Error> {
-        let kept_connections = client::kept_connections(targets);
-        let client = client::shared(kept_connections)?;
-        Ok(Self {
-            client,
-            kept_connections,
-        })
+impl Target {
+    /// Why a file of this target's cannot be used any more, if what it held before is still used.
+    pub(crate) fn stale_file(&self) -> Option<String> {
+        self.connector.stale_file()
     }
 
-    /// Asks `target` for its exposition, in one of the formats that `accept` names, and waits for its head.
+    /// Asks it for its exposition, in one of the formats that `accept` names, and waits for its head.
     ///
     /// # Errors
     ///
     /// Anything but a `200 OK` with an exposition before the budget's end.
     pub(crate) async fn scrape(
         &self,
-        target: &Target,
         accept: HeaderValue,
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<Scraped, ScrapeError> {
-        let response = tokio::time::timeout_at(budget.heads_by(), self.ask(target, accept, user_agent, budget))
+        let response = tokio::time::timeout_at(budget.heads_by(), self.ask(accept, user_agent, budget))
             .await
             .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))??;
         let headers = response.headers();
@@ -125,25 +94,23 @@ impl Scraper {
         let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING]
             .iter()
             .any(|header| headers.contains_key(header));
-        let is_delimited = has_length || coding.is_some();
         Ok(Scraped {
             format,
-            is_delimited,
-            body: TargetBody::new(response.into(), coding, target.max_body_bytes),
+            is_delimited: has_length || coding.is_some(),
+            body: TargetBody::new(response.into(), coding, self.max_body_bytes),
         })
     }
 
     async fn ask(
         &self,
-        target: &Target,
         accept: HeaderValue,
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<Response, ScrapeError> {
-        let session = target.connector.open(&target.name, &self.client);
+        let session = self.connector.open(&self.name);
         let session = session.map_err(|error| ScrapeError::File(error.to_string()))?;
         let user_agent = user_agent.unwrap_or(OWN_USER_AGENT);
-        let mut url = target.address.url.clone();
+        let mut url = self.address.url.clone();
         let mut kept = KEPT_CONNECTIONS;
         let mut redirects = 0;
         loop {
