@@ -21,7 +21,7 @@ const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
 );
 
 /// What came of one scrape.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// The operator chose families by their names.
     has_filter: bool,
@@ -64,15 +64,7 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
     let mut report = Report {
         has_filter: config.filter.is_some(),
         warnings: config.warnings(),
-        targets: Vec::new(),
-        conflicts: 0,
-        named_conflicts: Vec::new(),
-        content_type: None,
-        bytes: 0,
-        remarks: Vec::new(),
-        turns: Vec::new(),
-        counts: HashMap::new(),
-        not_remembered: 0,
+        ..Report::default()
     };
     // How each target failed, its state tells.
     if let Ok(mut answer) = aggregator.scrape(&headers).await {
@@ -116,7 +108,6 @@ impl Report {
 
     /// Whether there is something to be mended: a target that is down, lines that had to be dropped, and whatever a
     /// reader may refuse or lose.
-    #[must_use]
     pub fn has_findings(&self) -> bool {
         self.findings() > 0
     }

@@ -50,7 +50,6 @@ pub enum Command {
 /// # Panics
 ///
 /// There is none, which clap refuses.
-#[must_use]
 pub fn command_line(program: &[OsString]) -> CommandLine<'_> {
     let (program, arguments) = program.split_first().expect("one is required");
     CommandLine { program, arguments }

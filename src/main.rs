@@ -20,7 +20,7 @@ use qpext::config::{Config, ConfigError, Listen, LogFormat, OWN_PORT, default_lo
 use qpext::run::{self, Stop};
 use qpext::server::{self, Settings};
 use qpext::status::{json, text};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -124,7 +124,14 @@ async fn check(config: &Config, format: CheckFormat) -> Result<ExitCode, Fatal> 
 
 /// Serves until a signal asks the process to end, and the running scrapes are over or another one comes.
 async fn serve_until_told(config: Config) -> Result<ExitCode, Fatal> {
-    let mut signals = EndSignals::listen().map_err(Fatal::io("listen to signals"))?;
+    let listen = |kind| signal(kind).map_err(Fatal::io("listen to signals"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut asked = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
     let (stop, stopped) = oneshot::channel::<()>();
     let mut serving = pin!(serve(config, async {
         // Told or dropped, it is time to stop.
@@ -132,42 +139,19 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, Fatal> {
     }));
     tokio::select! {
         ended = &mut serving => return ended.map(|()| ExitCode::SUCCESS),
-        () = signals.next() => {
+        () = asked() => {
             info!("stopping: running scrapes are finished first, unless a second signal comes");
             drop(stop);
         }
     }
     tokio::select! {
         ended = &mut serving => ended?,
-        () = signals.next() => {
+        () = asked() => {
             warn!("a second signal came: running scrapes are cut off");
             info!("stopped");
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The signals that ask a process to end.
-struct EndSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl EndSignals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Ready when the next one comes.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Runs a program to its end, and serves beside it if that is asked for.

@@ -60,7 +60,6 @@ impl Accepted {
     ///
     /// What is not known, not readable or of the weight 0 is left out. Wildcards are, too: text 0.0.4, which they stand
     /// for, is always accepted.
-    #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let entries = header::elements(headers, ACCEPT)
             .filter(|element| element.weight > 0.0)
@@ -71,7 +70,6 @@ impl Accepted {
 
     /// The `Accept` for the targets: the scraper's own, cut down to the formats that are known here, with text 0.0.4 as
     /// the last resort.
-    #[must_use]
     pub fn for_targets(&self) -> HeaderValue {
         let mut list: Vec<&[u8]> = self.entries.iter().map(|entry| entry.text.as_slice()).collect();
         let lowest = self.entries.iter().map(|entry| entry.weight).reduce(f64::min);
@@ -92,18 +90,11 @@ impl Accepted {
     /// Protobuf loses nothing, so one target that speaks it is enough. OpenMetrics can be made of OpenMetrics only, so
     /// all must speak it, and must be known to: `all_known` says that no target is still awaited. No target at all speaks
     /// text.
-    #[must_use]
     pub fn choose(&self, answered: &[Format], all_known: bool) -> Spelling {
-        let protobuf = || {
-            self.entry(Format::Protobuf)
-                .filter(|_| answered.contains(&Format::Protobuf))
-        };
+        let if_answered = |format| self.entry(format).filter(|_| answered.contains(&format));
         let open_metrics = || self.open_metrics(answered).filter(|_| all_known);
-        let text = || {
-            let format = Format::Text(TextVersion::V1_0_0);
-            self.entry(format).filter(|_| answered.contains(&format))
-        };
-        let chosen = protobuf().or_else(open_metrics).or_else(text);
+        let text = || if_answered(Format::Text(TextVersion::V1_0_0));
+        let chosen = if_answered(Format::Protobuf).or_else(open_metrics).or_else(text);
         chosen.map_or(PLAIN_TEXT, |entry| entry.spelling)
     }
 
@@ -122,7 +113,6 @@ impl Accepted {
     }
 
     /// Whether nothing but text 0.0.4 is accepted, so that no target need be awaited before the answer begins.
-    #[must_use]
     pub fn is_text_only(&self) -> bool {
         self.entries.iter().all(|entry| entry.spelling.format == TEXT_0_0_4)
     }
@@ -183,7 +173,6 @@ fn open_metrics_version(element: &Element<'_>) -> Option<OpenMetricsVersion> {
 /// Targets are read more leniently than scrapers: where a scraper's words are one wish among others, a target's are all
 /// there is to go by. No type at all is text 0.0.4; so is text of a version that is not known, which was always read as
 /// that. OpenMetrics of a version that is not known is read as the newest one that is.
-#[must_use]
 pub fn format_of(content_type: Option<&HeaderValue>) -> Option<Format> {
     let Some(content_type) = content_type else {
         return Some(TEXT_0_0_4);
@@ -205,38 +194,22 @@ pub fn format_of(content_type: Option<&HeaderValue>) -> Option<Format> {
 }
 
 /// The content type of an answer, as prometheus/common writes it (`expfmt/expfmt.go`): what its body is, exactly.
-#[must_use]
-pub fn content_type(spelling: Spelling) -> HeaderValue {
-    use OpenMetricsVersion::{V0_0_1, V1_0_0};
-
-    HeaderValue::from_static(match (spelling.format, spelling.escaping) {
+pub fn content_type(Spelling { format, escaping }: Spelling) -> HeaderValue {
+    let kind = match format {
         // It has but one kind of names, and older scrapers expect these very words.
-        (Format::Text(TextVersion::V0_0_4), _) => "text/plain; version=0.0.4; charset=utf-8",
-        (Format::Text(TextVersion::V1_0_0), Escaping::AllowUtf8) => {
-            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+        Format::Text(TextVersion::V0_0_4) => {
+            return HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         }
-        (Format::Text(TextVersion::V1_0_0), Escaping::Underscores) => {
-            "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
+        Format::Text(TextVersion::V1_0_0) => "text/plain; version=1.0.0; charset=utf-8",
+        Format::OpenMetrics(OpenMetricsVersion::V0_0_1) => "application/openmetrics-text; version=0.0.1; charset=utf-8",
+        Format::OpenMetrics(OpenMetricsVersion::V1_0_0) => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        Format::Protobuf => {
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
         }
-        (Format::OpenMetrics(V0_0_1), Escaping::AllowUtf8) => {
-            "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=allow-utf-8"
-        }
-        (Format::OpenMetrics(V0_0_1), Escaping::Underscores) => {
-            "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=underscores"
-        }
-        (Format::OpenMetrics(V1_0_0), Escaping::AllowUtf8) => {
-            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
-        }
-        (Format::OpenMetrics(V1_0_0), Escaping::Underscores) => {
-            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
-        }
-        (Format::Protobuf, Escaping::AllowUtf8) => {
-            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
-             escaping=allow-utf-8"
-        }
-        (Format::Protobuf, Escaping::Underscores) => {
-            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
-             escaping=underscores"
-        }
-    })
+    };
+    let escaping = match escaping {
+        Escaping::AllowUtf8 => "allow-utf-8",
+        Escaping::Underscores => "underscores",
+    };
+    HeaderValue::try_from(format!("{kind}; escaping={escaping}")).expect("it may stand in a header")
 }

@@ -70,7 +70,6 @@ pub struct StartError {
 
 impl StartError {
     /// The exit status that shells have for it.
-    #[must_use]
     pub fn status(&self) -> u8 {
         match self.cause.kind() {
             io::ErrorKind::NotFound => NOT_FOUND,
@@ -81,7 +80,6 @@ impl StartError {
 
 impl CommandLine<'_> {
     /// Becomes the program, of which nothing of this process is in the way then. Returns where that fails.
-    #[must_use]
     pub fn exec(self) -> StartError {
         let cause = process::Command::new(self.program).args(self.arguments).exec();
         self.failed(cause)

@@ -53,10 +53,6 @@ pub(crate) struct Scraped {
 }
 
 /// What is to be scraped, as it is configured: no file has been read for it, and no connection made.
-///
-/// # Errors
-///
-/// The HTTP client cannot be set up.
 pub(crate) fn targets(configured: &[TargetConfig], max_body_bytes: u64) -> Result<Vec<Target>, reqwest::Error> {
     let connectors = client::connectors(configured)?.into_iter();
     let targets = connectors.zip(configured).map(|(connector, target)| Target {
@@ -74,11 +70,8 @@ impl Target {
         self.connector.stale_file()
     }
 
-    /// Asks it for its exposition, in one of the formats that `accept` names, and waits for its head.
-    ///
-    /// # Errors
-    ///
-    /// Anything but a `200 OK` with an exposition before the budget's end.
+    /// Asks it for its exposition, in one of the formats that `accept` names, and waits for its head. Anything but a `200 OK`
+    /// with an exposition before the budget's end is an error.
     pub(crate) async fn scrape(
         &self,
         accept: HeaderValue,

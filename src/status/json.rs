@@ -25,7 +25,6 @@ pub(crate) fn status(about: &About, is: &Now) -> Value {
 }
 
 /// What `check` found.
-#[must_use]
 pub fn report(report: &Report) -> Value {
     let remarks = report.remarks.iter().map(|remark| {
         json!({

@@ -28,7 +28,6 @@ pub(crate) fn readiness(states: &[TargetState]) -> String {
 }
 
 /// What `check` found.
-#[must_use]
 pub fn report(report: &Report) -> String {
     let mut text = table(&report.targets);
     text.push(String::new());
