@@ -173,35 +173,33 @@ impl<T> LastGood<T> {
         self.problem.as_ref()
     }
 
-    /// Makes the value anew if reading its files said that they have changed, or if they could not be used before.
-    ///
-    /// # Errors
-    ///
-    /// The files cannot be used, and never could be.
+    /// Makes the value anew if reading its files said that they have changed, or if they could not be used before. Files that
+    /// cannot be used, and never could be, are an error.
     pub(crate) fn refresh(
         &mut self,
         read: Result<bool, FileError>,
         make: impl FnOnce() -> Result<T, FileError>,
     ) -> Result<(&T, Option<FileNews>), FileError> {
         let has_changed = matches!(read, Ok(true));
-        let is_current = matches!(read, Ok(false)) && self.problem.is_none();
-        let (value, news) = match self.value.take() {
-            Some(value) if is_current => (value, None),
-            before => match (read.and_then(|_| make()), before) {
-                (Ok(made), None) => (made, None),
-                (Ok(made), Some(_)) => {
-                    let news = self.problem.take().map_or(FileNews::Changed, |_| FileNews::Better);
-                    (made, Some(news))
+        let is_current = matches!(read, Ok(false)) && self.problem.is_none() && self.value.is_some();
+        let mut news = None;
+        if !is_current {
+            match read.and_then(|_| make()) {
+                Ok(made) => {
+                    let problem = self.problem.take();
+                    let before = self.value.replace(made);
+                    news = before.map(|_| problem.map_or(FileNews::Changed, |_| FileNews::Better));
                 }
-                (Err(problem), None) => return Err(problem),
-                (Err(problem), Some(before)) => {
-                    let is_news = has_changed || self.problem.as_ref() != Some(&problem);
-                    self.problem = Some(problem.clone());
-                    (before, is_news.then_some(FileNews::Worse(problem)))
+                Err(problem) if self.value.is_none() => return Err(problem),
+                Err(problem) => {
+                    if has_changed || self.problem.as_ref() != Some(&problem) {
+                        news = Some(FileNews::Worse(problem.clone()));
+                    }
+                    self.problem = Some(problem);
                 }
-            },
-        };
-        Ok((self.value.insert(value), news))
+            }
+        }
+        Ok((self.value.as_ref().expect("it was made now or before"), news))
     }
 }
 
@@ -219,21 +217,17 @@ struct WatchedState<T, const N: usize> {
     files: [WatchedFile; N],
     looked: Instant,
     last_good: LastGood<Arc<T>>,
-    good: Arc<T>,
 }
 
 impl<T, const N: usize> Watched<T, N> {
     /// Reads the files for the first time, when they must be good.
-    pub(crate) fn open(mut files: [WatchedFile; N], make: Make<T, N>) -> Result<Self, FileError> {
-        let looked = Instant::now();
-        let mut last_good = LastGood::default();
-        let (good, _) = refresh(&mut last_good, &mut files, make)?;
-        let state = WatchedState {
+    pub(crate) fn open(files: [WatchedFile; N], make: Make<T, N>) -> Result<Self, FileError> {
+        let mut state = WatchedState {
             files,
-            looked,
-            last_good,
-            good,
+            looked: Instant::now(),
+            last_good: LastGood::default(),
         };
+        state.refresh(make)?;
         Ok(Self {
             make,
             state: Mutex::new(state),
@@ -246,9 +240,10 @@ impl<T, const N: usize> Watched<T, N> {
         let mut state = lock(&self.state);
         if state.looked.elapsed() >= FRESH_FOR {
             state.looked = Instant::now();
-            state.refresh(self.make);
+            state.refresh(self.make).expect("they were good at the start");
         }
-        Arc::clone(&state.good)
+        let value = state.last_good.value.as_ref();
+        Arc::clone(value.expect("they were good at the start"))
     }
 
     /// Why that is not what the files hold now, if so it is.
@@ -258,14 +253,9 @@ impl<T, const N: usize> Watched<T, N> {
 }
 
 impl<T, const N: usize> WatchedState<T, N> {
-    fn refresh(&mut self, make: Make<T, N>) {
-        let news = match refresh(&mut self.last_good, &mut self.files, make) {
-            Ok((good, news)) => {
-                self.good = good;
-                news
-            }
-            Err(problem) => Some(FileNews::Worse(problem)),
-        };
+    fn refresh(&mut self, make: Make<T, N>) -> Result<(), FileError> {
+        let read = read_all(&mut self.files);
+        let (_, news) = self.last_good.refresh(read, || make(&self.files).map(Arc::new))?;
         match news {
             None => {}
             Some(FileNews::Worse(error)) => warn!(%error, "files changed, and what they held before stays in use"),
@@ -274,17 +264,8 @@ impl<T, const N: usize> WatchedState<T, N> {
                 info!(files = names, "files changed, and are in use");
             }
         }
+        Ok(())
     }
-}
-
-fn refresh<T, const N: usize>(
-    last_good: &mut LastGood<Arc<T>>,
-    files: &mut [WatchedFile; N],
-    make: Make<T, N>,
-) -> Result<(Arc<T>, Option<FileNews>), FileError> {
-    let read = read_all(&mut *files);
-    let (good, news) = last_good.refresh(read, || make(files).map(Arc::new))?;
-    Ok((Arc::clone(good), news))
 }
 
 /// Without what the files hold.

@@ -32,7 +32,7 @@ use tracing::{debug, error, warn};
 
 use crate::aggregate::Aggregator;
 use crate::config::Listen;
-use clients::{Client, ClientEvents, Clients, Origin, Phase};
+use clients::{Client, Clients, Origin, Phase};
 use connection::{HEAD_TIMEOUT, IdleLimited};
 use routes::Service;
 use tls::{Peer, Tls};
@@ -140,15 +140,11 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Arc<Service
         return debug!(%error, "a client left at once");
     }
     let served = async {
-        match &service.authorizer().tls {
-            None => requests(stream, Peer::default(), &client, &service, stopped).await,
-            Some(tls) => {
-                if let Some((stream, peer)) =
-                    handshake(stream, tls, (client.origin(), &service.events), stopped.clone()).await
-                {
-                    requests(stream, peer, &client, &service, stopped).await;
-                }
-            }
+        let Some(tls) = &service.authorizer().tls else {
+            return requests(stream, Peer::default(), &client, &service, stopped).await;
+        };
+        if let Some((stream, peer)) = handshake(stream, tls, &client, &service, stopped.clone()).await {
+            requests(stream, peer, &client, &service, stopped).await;
         }
     };
     tokio::select! {
@@ -166,7 +162,8 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Arc<Service
 async fn handshake(
     stream: TcpStream,
     tls: &Tls,
-    (origin, events): (Origin, &ClientEvents),
+    client: &Client,
+    service: &Service,
     mut stopped: watch::Receiver<()>,
 ) -> Option<(impl AsyncRead + AsyncWrite + Unpin, Peer)> {
     let secured = tokio::select! {
@@ -178,9 +175,9 @@ async fn handshake(
         // Who just leaves is no news; who does not speak TLS, or shows what nobody can read, wants to be told.
         if error.kind() != io::ErrorKind::InvalidData {
             debug!(%error, "a client's handshake came to nothing");
-        } else if let Some(times) = events.no_handshake.happened() {
+        } else if let Some(times) = service.events.no_handshake.happened() {
             let hint = "a scraper's scheme is to be https";
-            warn!(times, client = %origin, %error, hint, "a client's handshake came to nothing");
+            warn!(times, client = %client.origin(), %error, hint, "a client's handshake came to nothing");
         }
     }
     secured.ok()
@@ -205,22 +202,17 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
             .max_buf_size(BUFFER)
             .serve_connection(stream, serve)
     );
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            ended = &mut serving => {
-                if let Err(error) = ended {
-                    debug!(%error, "a client's connection broke off");
-                }
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        _ = stopped.changed() => {
+            if matches!(client.phase(), Phase::SendingHead(_)) {
                 return;
             }
-            _ = stopped.changed(), if !stopping => {
-                if matches!(client.phase(), Phase::SendingHead(_)) {
-                    return;
-                }
-                stopping = true;
-                serving.as_mut().graceful_shutdown();
-            }
+            serving.as_mut().graceful_shutdown();
+            serving.await
         }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a client's connection broke off");
     }
 }
