@@ -274,7 +274,7 @@ async fn a_signal_after_the_programs_end_does_not_change_how_it_ended() {
 }
 
 #[tokio::test]
-async fn nobody_has_to_read_what_is_complained_of() {
+async fn nobody_has_to_read_what_is_said() {
     let directory = Directory::new();
     // It does not say what runs it: beside metrics it cannot be started, and alone it can.
     let program = directory.path("program");
