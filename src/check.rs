@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::aggregate::{Aggregator, Answer};
 use crate::config::Config;
 use crate::exposition::{Conflict, DropReason, Finding, FindingKind, Lint};
-use crate::telemetry::TargetState;
+use crate::telemetry::{OWN_NAME, TargetState};
 
 /// What Prometheus asks for by default, except that text is read, where there is a choice, as what all targets speak.
 const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
@@ -45,9 +45,6 @@ pub struct Report {
     /// Samples of which only was seen whether they can be read.
     pub(crate) not_remembered: u64,
 }
-
-/// What the lines are that the sidecar itself writes.
-const OWN: &str = "qpext";
 
 /// Scrapes once.
 ///
@@ -92,7 +89,7 @@ impl Report {
             let (before, behind) = rest.split_at((turn.at - self.bytes) as usize);
             lint.push(before);
             self.bytes = turn.at;
-            let name = config.targets.get(turn.target).map_or(OWN, |target| &target.name);
+            let name = config.targets.get(turn.target).map_or(OWN_NAME, |target| &target.name);
             self.turns.push((lint.lines() + 1, name.to_owned()));
             rest = behind;
         }
@@ -103,7 +100,7 @@ impl Report {
     /// Whose line this is.
     pub(crate) fn target_of(&self, line: u64) -> &str {
         let turns = self.turns.partition_point(|(first, _)| *first <= line);
-        self.turns[..turns].last().map_or(OWN, |(_, name)| name)
+        self.turns[..turns].last().map_or(OWN_NAME, |(_, name)| name)
     }
 
     /// Whether there is something to be mended: a target that is down, lines that had to be dropped, and whatever a

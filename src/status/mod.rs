@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::config::Config;
 use crate::exposition::Conflict;
-use crate::telemetry::TargetState;
+use crate::telemetry::{OWN_NAME, TargetState};
 
 /// What does not change while the sidecar runs.
 #[derive(Debug)]
@@ -42,5 +42,5 @@ impl About {
 
 /// The name of the target that gave a family a second type: of one of these, or the sidecar's own.
 fn target_of<'a>(conflict: &Conflict, targets: &'a [TargetState]) -> &'a str {
-    targets.get(conflict.target).map_or("qpext", |target| &target.name)
+    targets.get(conflict.target).map_or(OWN_NAME, |target| &target.name)
 }

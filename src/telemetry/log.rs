@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Outcome, TargetState};
+use super::state::{Outcome, TargetState};
 
 /// How often one target's dropped lines are worth a line of the log.
 const OFFENCES_EVERY: Duration = Duration::from_secs(60);

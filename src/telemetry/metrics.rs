@@ -7,11 +7,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Outcome, Telemetry};
+use super::state::Outcome;
 
 /// What the names of all families begin with that are written here.
 pub(crate) const PREFIX: &str = "qpext_";
@@ -97,35 +99,42 @@ impl Collector for OfScrape {
     }
 }
 
-/// Renders everything, the gauges from what came of one scrape.
-pub(super) fn exposition(telemetry: &Telemetry, labels: Vec<OfTarget>, outcomes: Vec<Option<Outcome>>) -> String {
-    let mut registry = Registry::default();
-    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("qpext_build", "Which sidecar this is", build);
-    let outcomes = labels.into_iter().zip(outcomes);
-    let outcomes = outcomes.filter_map(|(label, outcome)| Some((label, outcome?)));
-    registry.register_collector(Box::new(OfScrape(outcomes.collect())));
-    registry.register(
-        "qpext_scrapes",
-        "Scrapes of the pod that began",
-        telemetry.scrapes.clone(),
-    );
-    registry.register(
-        "qpext_scrape_failures",
-        "Scrapes of the target that failed",
-        telemetry.failures.clone(),
-    );
-    registry.register(
-        "qpext_dropped_lines",
-        "Lines of the target that are not in the answers",
-        telemetry.dropped_lines.clone(),
-    );
-    registry.register(
-        "qpext_family_conflicts",
-        "Metric families to which two targets gave two types in one scrape",
-        telemetry.family_conflicts.clone(),
-    );
-    let mut text = String::new();
-    encode(&mut text, &registry).expect("a String takes any text");
-    text
+/// What is counted since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) scrapes: Counter,
+    pub(super) failures: Family<OfTargetAndReason, Counter>,
+    pub(super) dropped_lines: Family<OfTargetAndReason, Counter>,
+    pub(super) family_conflicts: Counter,
+}
+
+impl Counters {
+    /// Renders everything, the gauges from what came of one scrape.
+    pub(super) fn exposition(&self, labels: Vec<OfTarget>, outcomes: Vec<Option<Outcome>>) -> String {
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("qpext_build", "Which sidecar this is", build);
+        let outcomes = labels.into_iter().zip(outcomes);
+        let outcomes = outcomes.filter_map(|(label, outcome)| Some((label, outcome?)));
+        registry.register_collector(Box::new(OfScrape(outcomes.collect())));
+        registry.register("qpext_scrapes", "Scrapes of the pod that began", self.scrapes.clone());
+        registry.register(
+            "qpext_scrape_failures",
+            "Scrapes of the target that failed",
+            self.failures.clone(),
+        );
+        registry.register(
+            "qpext_dropped_lines",
+            "Lines of the target that are not in the answers",
+            self.dropped_lines.clone(),
+        );
+        registry.register(
+            "qpext_family_conflicts",
+            "Metric families to which two targets gave two types in one scrape",
+            self.family_conflicts.clone(),
+        );
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a String takes any text");
+        text
+    }
 }

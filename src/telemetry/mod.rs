@@ -5,65 +5,27 @@
 
 mod log;
 mod metrics;
+mod state;
 
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-
-use crate::exposition::{Conflict, Counts, DropReason, FirstDropped, Format};
+use crate::exposition::{Conflict, DropReason};
 use crate::lock::lock;
-use crate::scrape::ScrapeError;
 use log::TargetLog;
-use metrics::{OfTarget, OfTargetAndReason};
+use metrics::{Counters, OfTarget};
 
 pub(crate) use metrics::PREFIX;
+pub(crate) use state::{Outcome, TargetState};
 
-/// How one scrape of one target went.
-#[derive(Debug, Clone)]
-pub(crate) struct Outcome {
-    /// How it ended.
-    pub(crate) result: Result<(), ScrapeError>,
-    /// How long it took: until the head came, and from when it was the body's turn until that ended.
-    pub(crate) duration: Duration,
-    /// What came of its lines.
-    pub(crate) counts: Counts,
-    /// The bytes of its body, decoded.
-    pub(crate) body_bytes: u64,
-    /// The format in which it answered, if it did.
-    pub(crate) format: Option<Format>,
-    /// The first of its lines that had to be dropped.
-    pub(crate) offence: Option<FirstDropped>,
-    /// Why a file of the target's could not be used, where it was asked with what that held before.
-    pub(crate) stale_file: Option<String>,
-}
-
-/// What is known of a target.
-#[derive(Debug, Clone)]
-pub(crate) struct TargetState {
-    /// Its name.
-    pub(crate) name: String,
-    /// Where it is.
-    pub(crate) address: String,
-    /// Its last scrape, and when that was over; none before the first.
-    pub(crate) last: Option<(SystemTime, Outcome)>,
-    /// Since when it has been up, or down.
-    pub(crate) since: Option<SystemTime>,
-    /// Its last failure, which may be long over, and when it was.
-    pub(crate) last_failure: Option<(SystemTime, ScrapeError)>,
-    /// The last line that had to be dropped, and when it was.
-    pub(crate) last_offence: Option<(SystemTime, FirstDropped)>,
-}
+/// What the sidecar is called where it is a target among others: its metrics stand in the answer, too.
+pub(crate) const OWN_NAME: &str = "qpext";
 
 /// What is known and counted since the start.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     targets: Mutex<Vec<TrackedTarget>>,
-    scrapes: Counter,
-    failures: Family<OfTargetAndReason, Counter>,
-    dropped_lines: Family<OfTargetAndReason, Counter>,
-    family_conflicts: Counter,
+    counters: Counters,
     named_conflicts: Mutex<Vec<Conflict>>,
 }
 
@@ -75,22 +37,6 @@ struct TrackedTarget {
     log: TargetLog,
 }
 
-impl TargetState {
-    /// Whether its last scrape went well; `None` before the first.
-    pub(crate) fn is_up(&self) -> Option<bool> {
-        self.last.as_ref().map(|(_, outcome)| outcome.result.is_ok())
-    }
-
-    /// Whether it is `up` or `down`; `unknown` before its first scrape.
-    pub(crate) fn word(&self) -> &'static str {
-        match self.is_up() {
-            None => "unknown",
-            Some(true) => "up",
-            Some(false) => "down",
-        }
-    }
-}
-
 impl Telemetry {
     /// Nothing is known yet of the targets of these names, which are there.
     pub(crate) fn new<'a>(targets: impl IntoIterator<Item = (&'a str, String)>) -> Self {
@@ -98,38 +44,32 @@ impl Telemetry {
             state: TargetState {
                 name: name.to_owned(),
                 address,
-                last: None,
-                since: None,
-                last_failure: None,
-                last_offence: None,
+                ..TargetState::default()
             },
             label: OfTarget::new(name),
             log: TargetLog::new(),
         });
         Self {
             targets: Mutex::new(known.collect()),
-            scrapes: Counter::default(),
-            failures: Family::default(),
-            dropped_lines: Family::default(),
-            family_conflicts: Counter::default(),
+            counters: Counters::default(),
             named_conflicts: Mutex::default(),
         }
     }
 
     /// Counts a scrape of the pod.
     pub(crate) fn count_scrape(&self) {
-        self.scrapes.inc();
+        self.counters.scrapes.inc();
     }
 
     /// Counts the families of one answer to which two targets gave two types, of which these are some.
     pub(crate) fn note_conflicts(&self, conflicts: u64, named: &[Conflict]) {
-        self.family_conflicts.inc_by(conflicts);
+        self.counters.family_conflicts.inc_by(conflicts);
         named.clone_into(&mut lock(&self.named_conflicts));
     }
 
     /// The families that were counted so.
     pub(crate) fn conflicts(&self) -> u64 {
-        self.family_conflicts.get()
+        self.counters.family_conflicts.get()
     }
 
     /// Some of those that the last answer had.
@@ -144,14 +84,17 @@ impl Telemetry {
         log.record(state, outcome);
         let at = SystemTime::now();
         if let Err(error) = &outcome.result {
-            self.failures.get_or_create(&label.because(error.reason())).inc();
+            self.counters
+                .failures
+                .get_or_create(&label.because(error.reason()))
+                .inc();
             state.last_failure = Some((at, error.clone()));
         }
         for reason in DropReason::ALL {
             let lines = outcome.counts.dropped(reason);
             if lines > 0 {
                 let labels = label.because(reason.as_str());
-                self.dropped_lines.get_or_create(&labels).inc_by(lines);
+                self.counters.dropped_lines.get_or_create(&labels).inc_by(lines);
             }
         }
         if state.is_up() != Some(outcome.result.is_ok()) {
@@ -176,13 +119,17 @@ impl Telemetry {
     /// The metrics of the sidecar itself in OpenMetrics, with those of the scrape that had these outcomes.
     pub(crate) fn exposition(&self, outcomes: Vec<Option<Outcome>>) -> String {
         let labels = lock(&self.targets).iter().map(|known| known.label.clone()).collect();
-        metrics::exposition(self, labels, outcomes)
+        self.counters.exposition(labels, outcomes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::exposition::Counts;
+    use crate::scrape::ScrapeError;
 
     fn outcome(result: Result<(), ScrapeError>) -> Outcome {
         Outcome {
@@ -205,7 +152,7 @@ mod tests {
         let telemetry = Telemetry::new([("app", String::new())]);
         telemetry.record(0, &failed());
         let dropped = OfTarget::new("app").because("malformed");
-        telemetry.dropped_lines.get_or_create(&dropped).inc();
+        telemetry.counters.dropped_lines.get_or_create(&dropped).inc();
         let text = telemetry.exposition(vec![Some(failed())]);
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types: Vec<&str> = types.collect();

@@ -1,0 +1,58 @@
+//! What is known of a target.
+
+use std::time::{Duration, SystemTime};
+
+use crate::exposition::{Counts, FirstDropped, Format};
+use crate::scrape::ScrapeError;
+
+/// How one scrape of one target went.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    /// How it ended.
+    pub(crate) result: Result<(), ScrapeError>,
+    /// How long it took: until the head came, and from when it was the body's turn until that ended.
+    pub(crate) duration: Duration,
+    /// What came of its lines.
+    pub(crate) counts: Counts,
+    /// The bytes of its body, decoded.
+    pub(crate) body_bytes: u64,
+    /// The format in which it answered, if it did.
+    pub(crate) format: Option<Format>,
+    /// The first of its lines that had to be dropped.
+    pub(crate) offence: Option<FirstDropped>,
+    /// Why a file of the target's could not be used, where it was asked with what that held before.
+    pub(crate) stale_file: Option<String>,
+}
+
+/// What is known of a target.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TargetState {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where it is.
+    pub(crate) address: String,
+    /// Its last scrape, and when that was over; none before the first.
+    pub(crate) last: Option<(SystemTime, Outcome)>,
+    /// Since when it has been up, or down.
+    pub(crate) since: Option<SystemTime>,
+    /// Its last failure, which may be long over, and when it was.
+    pub(crate) last_failure: Option<(SystemTime, ScrapeError)>,
+    /// The last line that had to be dropped, and when it was.
+    pub(crate) last_offence: Option<(SystemTime, FirstDropped)>,
+}
+
+impl TargetState {
+    /// Whether its last scrape went well; `None` before the first.
+    pub(crate) fn is_up(&self) -> Option<bool> {
+        self.last.as_ref().map(|(_, outcome)| outcome.result.is_ok())
+    }
+
+    /// Whether it is `up` or `down`; `unknown` before its first scrape.
+    pub(crate) fn word(&self) -> &'static str {
+        match self.is_up() {
+            None => "unknown",
+            Some(true) => "up",
+            Some(false) => "down",
+        }
+    }
+}
