@@ -17,14 +17,32 @@ pub(crate) use coding::Coding;
 
 const TEXT: &str = "text/plain";
 const OPEN_METRICS: &str = "application/openmetrics-text";
-const PROTOBUF: &str = "application/vnd.google.protobuf";
 
-/// The parameters of protobuf's media type (`ProtoProtocol` in prometheus/common, `expfmt/expfmt.go`).
-const METRIC_FAMILY: &[u8] = b"io.prometheus.client.MetricFamily";
-const DELIMITED: &[u8] = b"delimited";
+/// A format, the name of its media type, and that one's parameters.
+type MediaType = (Format, &'static str, &'static [(&'static str, &'static str)]);
+
+/// All that are known, as prometheus/common knows them (`expfmt/expfmt.go`); of one name the oldest first, which it is without
+/// a version.
+const MEDIA_TYPES: [MediaType; 5] = [
+    (TEXT_0_0_4, TEXT, &[("version", "0.0.4")]),
+    (TEXT_1_0_0, TEXT, &[("version", "1.0.0")]),
+    (OPEN_METRICS_0_0_1, OPEN_METRICS, &[("version", "0.0.1")]),
+    (OPEN_METRICS_1_0_0, OPEN_METRICS, &[("version", "1.0.0")]),
+    (
+        Format::Protobuf,
+        "application/vnd.google.protobuf",
+        &[
+            ("proto", "io.prometheus.client.MetricFamily"),
+            ("encoding", "delimited"),
+        ],
+    ),
+];
 
 /// The format that everybody speaks.
 const TEXT_0_0_4: Format = Format::Text(TextVersion::V0_0_4);
+const TEXT_1_0_0: Format = Format::Text(TextVersion::V1_0_0);
+const OPEN_METRICS_0_0_1: Format = Format::OpenMetrics(OpenMetricsVersion::V0_0_1);
+const OPEN_METRICS_1_0_0: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
 
 /// What everybody reads.
 const PLAIN_TEXT: Spelling = Spelling {
@@ -93,7 +111,7 @@ impl Accepted {
     pub fn choose(&self, answered: &[Format], all_known: bool) -> Spelling {
         let if_answered = |format| self.entry(format).filter(|_| answered.contains(&format));
         let open_metrics = || self.open_metrics(answered).filter(|_| all_known);
-        let text = || if_answered(Format::Text(TextVersion::V1_0_0));
+        let text = || if_answered(TEXT_1_0_0);
         let chosen = if_answered(Format::Protobuf).or_else(open_metrics).or_else(text);
         chosen.map_or(PLAIN_TEXT, |entry| entry.spelling)
     }
@@ -123,25 +141,13 @@ impl Accepted {
 }
 
 impl Entry {
-    /// `None` if the format is not known, as `NegotiateAccept` in prometheus/common, `expfmt/encode.go`, knows them.
+    /// `None` if the format is not known.
     fn of(element: &Element<'_>) -> Option<Self> {
-        let format = if element.is(TEXT) {
-            Format::Text(text_version(element)?)
-        } else if element.is(OPEN_METRICS) {
-            Format::OpenMetrics(open_metrics_version(element)?)
-        } else if element.is(PROTOBUF)
-            && element.parameter("proto") == Some(METRIC_FAMILY)
-            && element.parameter("encoding") == Some(DELIMITED)
-        {
-            Format::Protobuf
-        } else {
-            return None;
-        };
+        let format = named(element, |parameter| parameter == "version")?;
         let takes_utf8 = element.parameter("escaping") == Some(b"allow-utf-8") && format != TEXT_0_0_4;
-        let escaping = if takes_utf8 {
-            Escaping::AllowUtf8
-        } else {
-            Escaping::Underscores
+        let escaping = match takes_utf8 {
+            true => Escaping::AllowUtf8,
+            false => Escaping::Underscores,
         };
         Some(Self {
             spelling: Spelling { format, escaping },
@@ -151,21 +157,15 @@ impl Entry {
     }
 }
 
-fn text_version(element: &Element<'_>) -> Option<TextVersion> {
-    match element.parameter("version") {
-        None | Some(b"0.0.4") => Some(TextVersion::V0_0_4),
-        Some(b"1.0.0") => Some(TextVersion::V1_0_0),
-        Some(_) => None,
-    }
-}
-
-/// Without a version it is the first, as in prometheus/common.
-fn open_metrics_version(element: &Element<'_>) -> Option<OpenMetricsVersion> {
-    match element.parameter("version") {
-        None | Some(b"0.0.1") => Some(OpenMetricsVersion::V0_0_1),
-        Some(b"1.0.0") => Some(OpenMetricsVersion::V1_0_0),
-        Some(_) => None,
-    }
+/// The format that has this name and these parameters, of which some may be missing.
+fn named(element: &Element<'_>, may_miss: impl Fn(&str) -> bool) -> Option<Format> {
+    let has = |name: &str, value: &str| match element.parameter(name) {
+        Some(given) => given == value.as_bytes(),
+        None => may_miss(name),
+    };
+    let mut known = MEDIA_TYPES.iter().filter(|(_, name, _)| element.is(name));
+    let known = known.find(|(_, _, parameters)| parameters.iter().all(|(name, value)| has(name, value)));
+    known.map(|(format, _, _)| *format)
 }
 
 /// The format in which a target answered, by its `Content-Type`; `None` if that is no exposition.
@@ -178,38 +178,27 @@ pub fn format_of(content_type: Option<&HeaderValue>) -> Option<Format> {
         return Some(TEXT_0_0_4);
     };
     let element = header::single(content_type);
-    let is_or_lacks = |name: &str, value: &[u8]| element.parameter(name).is_none_or(|given| given == value);
-    if element.value.is_empty() {
-        Some(TEXT_0_0_4)
-    } else if element.is(TEXT) {
-        Some(Format::Text(text_version(&element).unwrap_or(TextVersion::V0_0_4)))
-    } else if element.is(OPEN_METRICS) {
-        let version = open_metrics_version(&element).unwrap_or(OpenMetricsVersion::V1_0_0);
-        Some(Format::OpenMetrics(version))
-    } else if element.is(PROTOBUF) && is_or_lacks("proto", METRIC_FAMILY) && is_or_lacks("encoding", DELIMITED) {
-        Some(Format::Protobuf)
-    } else {
-        None
-    }
+    let of_unknown_version = || match element.is(OPEN_METRICS) {
+        true => Some(OPEN_METRICS_1_0_0),
+        false => (element.value.is_empty() || element.is(TEXT)).then_some(TEXT_0_0_4),
+    };
+    named(&element, |_| true).or_else(of_unknown_version)
 }
 
-/// The content type of an answer, as prometheus/common writes it (`expfmt/expfmt.go`): what its body is, exactly.
+/// The content type of an answer, as prometheus/common writes it: what its body is, exactly.
 pub fn content_type(Spelling { format, escaping }: Spelling) -> HeaderValue {
-    let kind = match format {
-        // It has but one kind of names, and older scrapers expect these very words.
-        Format::Text(TextVersion::V0_0_4) => {
-            return HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        }
-        Format::Text(TextVersion::V1_0_0) => "text/plain; version=1.0.0; charset=utf-8",
-        Format::OpenMetrics(OpenMetricsVersion::V0_0_1) => "application/openmetrics-text; version=0.0.1; charset=utf-8",
-        Format::OpenMetrics(OpenMetricsVersion::V1_0_0) => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        Format::Protobuf => {
-            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-        }
-    };
+    let known = MEDIA_TYPES.iter().find(|(known, _, _)| *known == format);
+    let (_, name, parameters) = known.expect("every format has its media type");
+    let charset = (format != Format::Protobuf).then_some(("charset", "utf-8"));
     let escaping = match escaping {
-        Escaping::AllowUtf8 => "allow-utf-8",
-        Escaping::Underscores => "underscores",
+        // It has but one kind of names, and older scrapers expect these very words.
+        _ if format == TEXT_0_0_4 => None,
+        Escaping::AllowUtf8 => Some(("escaping", "allow-utf-8")),
+        Escaping::Underscores => Some(("escaping", "underscores")),
     };
-    HeaderValue::try_from(format!("{kind}; escaping={escaping}")).expect("it may stand in a header")
+    let mut text = (*name).to_owned();
+    for (name, value) in parameters.iter().copied().chain(charset).chain(escaping) {
+        text.extend(["; ", name, "=", value]);
+    }
+    HeaderValue::try_from(text).expect("it may stand in a header")
 }
