@@ -146,7 +146,7 @@ pub(super) fn quote(value: &[u8]) -> String {
 }
 
 /// What a library says of an error, in which there may be words of the target's.
-pub(super) fn words(error: &str) -> String {
+fn words(error: &str) -> String {
     cut(error, ERROR_CHARACTERS)
 }
 

@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// Since when it has been asking nothing, unless it is being served.
-    pub(super) fn quiet_since(&self) -> Option<Instant> {
+    fn quiet_since(&self) -> Option<Instant> {
         match self.phase() {
             Phase::SendingHead(since) | Phase::Resting(since) => Some(since),
             Phase::Served => None,

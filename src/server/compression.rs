@@ -103,10 +103,7 @@ impl Outgoing {
 
     /// How it is compressed, if it is.
     pub(super) fn coding(&self) -> Option<Coding> {
-        self.coder.as_ref().map(|coder| match coder.codec {
-            Codec::Gzip(_) => Coding::Gzip,
-            Codec::Zstd(_) => Coding::Zstd,
-        })
+        self.coder.as_ref().map(|coder| coder.coding)
     }
 
     /// The next piece, never empty; `None` at its end.
@@ -158,6 +155,7 @@ impl Pieces {
 
 /// A coded stream: bytes in, coded bytes out.
 struct Coder {
+    coding: Coding,
     codec: Codec,
     out: Vec<u8>,
     /// Bytes went in that need not have come out.
@@ -184,6 +182,7 @@ impl Coder {
             }
         };
         Ok(Self {
+            coding,
             codec,
             out: Vec::new(),
             is_behind: false,
