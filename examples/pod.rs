@@ -118,7 +118,8 @@ async fn run(ports: Ports) -> Result<(), String> {
 
 /// Binds a port of the loopback address; returns it with the number it came to have.
 fn bind(flag: &str, port: u16) -> Result<(u16, TcpListener), String> {
-    let listener = server::bind(Listen::One((Ipv4Addr::LOCALHOST, port).into()));
+    let address = Some(Ipv4Addr::LOCALHOST.into());
+    let listener = server::bind(Listen { address, port });
     listener
         .and_then(|listener| Ok((listener.local_addr()?.port(), listener)))
         .map_err(|error| format!("port {port} cannot be bound: {error}; choose another with {flag} N, or 0 for any"))

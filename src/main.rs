@@ -69,11 +69,10 @@ impl Fatal {
 }
 
 /// The variables that say what cannot be bound.
-fn cannot_bind(listen: Listen) -> String {
-    let port = format!("AGGREGATE_PROMETHEUS_METRICS_PORT=\"{}\"", listen.port());
-    match listen.address() {
-        None => format!("{port}: cannot bind the port"),
-        Some(address) => format!("QPEXT_BIND_ADDRESS=\"{address}\", {port}: cannot bind"),
+fn cannot_bind(Listen { address, port }: Listen) -> String {
+    match address {
+        None => format!("{OWN_PORT}=\"{port}\": cannot bind the port"),
+        Some(address) => format!("QPEXT_BIND_ADDRESS=\"{address}\", {OWN_PORT}=\"{port}\": cannot bind"),
     }
 }
 

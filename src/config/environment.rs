@@ -4,7 +4,6 @@
 //! knows; here is what must hold between variables, and what holds where one is not set.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,20 +89,14 @@ impl Environment {
             DEFAULT_PORT,
             |value| value.parse().ok(),
         )?;
-        let listen = match self.qpext_bind_address {
-            None => Listen::All { port },
-            Some(value) => {
-                let expected = "an IP address, such as 127.0.0.1 or ::";
-                let address = parse(
-                    "QPEXT_BIND_ADDRESS",
-                    Some(value),
-                    expected,
-                    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-                    |value| value.parse().ok(),
-                )?;
-                Listen::One(SocketAddr::new(address, port))
-            }
-        };
+        let address = parse(
+            "QPEXT_BIND_ADDRESS",
+            self.qpext_bind_address,
+            "an IP address, such as 127.0.0.1 or ::",
+            None,
+            |value| value.parse().ok().map(Some),
+        )?;
+        let listen = Listen { address, port };
         let queue_proxy = queue_proxy(
             self.qpext_queue_proxy_metrics_port,
             self.qpext_queue_proxy_metrics_path,

@@ -1,7 +1,7 @@
 //! The configuration as an operator would write it down, for the status page: every variable and what holds for it.
 //! What may be a secret is masked; the secrets that are in files never come here.
 
-use super::{Compression, Config, Listen, LogFormat, TargetConfig, TargetKind, targets};
+use super::{Compression, Config, LogFormat, TargetConfig, TargetKind, targets};
 use crate::exposition::Untyped;
 
 const NONE: &str = "";
@@ -33,7 +33,7 @@ impl Config {
         let file = |file: Option<&std::path::PathBuf>| file.map_or(NONE.to_owned(), |file| file.display().to_string());
         let [keep, drop] = self.filter_patterns.clone().map(Option::unwrap_or_default);
         vec![
-            ("AGGREGATE_PROMETHEUS_METRICS_PORT", self.listen.port().to_string()),
+            ("AGGREGATE_PROMETHEUS_METRICS_PORT", self.listen.port.to_string()),
             ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port(app)),
             ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", path(app)),
             ("QPEXT_QUEUE_PROXY_METRICS_PORT", port(queue_proxy)),
@@ -54,10 +54,9 @@ impl Config {
             ("QPEXT_SELF_METRICS", self.self_metrics.to_string()),
             (
                 "QPEXT_BIND_ADDRESS",
-                match self.listen {
-                    Listen::All { .. } => NONE.to_owned(),
-                    Listen::One(address) => address.ip().to_string(),
-                },
+                self.listen
+                    .address
+                    .map_or(NONE.to_owned(), |address| address.to_string()),
             ),
             ("QPEXT_TLS_CERT_FILE", file(tls.map(|tls| &tls.certificate.cert_file))),
             ("QPEXT_TLS_KEY_FILE", file(tls.map(|tls| &tls.certificate.key_file))),

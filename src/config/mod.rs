@@ -12,7 +12,7 @@ mod variables;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,42 +78,11 @@ pub struct Config {
 
 /// Where the sidecar listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listen {
-    /// Every address of the pod, IPv6 and IPv4.
-    All {
-        /// The port; 0 picks a free one.
-        port: u16,
-    },
-    /// One address.
-    One(SocketAddr),
-}
-
-impl Listen {
-    /// The same address with another port.
-    fn with_port(self, port: u16) -> Self {
-        match self {
-            Self::All { .. } => Self::All { port },
-            Self::One(address) => Self::One(SocketAddr::new(address.ip(), port)),
-        }
-    }
-
-    /// The address, if it is one.
-    #[must_use]
-    pub fn address(&self) -> Option<IpAddr> {
-        match self {
-            Self::All { .. } => None,
-            Self::One(address) => Some(address.ip()),
-        }
-    }
-
+pub struct Listen {
+    /// The one address; without, every one of the pod, IPv6 and IPv4.
+    pub address: Option<IpAddr>,
     /// The port; 0 picks a free one.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        match self {
-            Self::All { port } => *port,
-            Self::One(address) => address.port(),
-        }
-    }
+    pub port: u16,
 }
 
 /// Who may scrape, and how the connection is secured.
@@ -291,7 +260,7 @@ impl Config {
     ///
     /// There is one.
     pub fn check_served_at(&self, port: u16) -> Result<(), ConfigError> {
-        check_targets(&self.targets, self.listen.with_port(port))
+        check_targets(&self.targets, Listen { port, ..self.listen })
     }
 }
 

@@ -178,7 +178,7 @@ impl TargetConfig {
     /// Whether it is the sidecar itself, which would scrape itself without end.
     #[must_use]
     pub fn is_served_at(&self, listen: Listen) -> bool {
-        if self.address.socket.is_some() || self.address.url.port_or_known_default() != Some(listen.port()) {
+        if self.address.socket.is_some() || self.address.url.port_or_known_default() != Some(listen.port) {
             return false;
         }
         match self.address.url.host() {
@@ -191,7 +191,7 @@ impl TargetConfig {
                     return LOOPBACKS.iter().any(|loopback| leads_to(*loopback, listen));
                 }
                 // The pod's own name, for one. A name that nobody knows yet leads nowhere.
-                let mut found = (name, listen.port()).to_socket_addrs().into_iter().flatten();
+                let mut found = (name, listen.port).to_socket_addrs().into_iter().flatten();
                 found.any(|address| leads_to(address.ip(), listen))
             }
         }
@@ -231,7 +231,7 @@ fn leads_to(address: IpAddr, listen: Listen) -> bool {
         // Who connects to no address in particular comes to this machine's own.
         return LOOPBACKS.iter().any(|loopback| leads_to(*loopback, listen));
     }
-    match listen.address().map(|own| own.to_canonical()) {
+    match listen.address.map(|own| own.to_canonical()) {
         Some(own) if !own.is_unspecified() => own == address,
         // Nothing but an address of this machine can be bound.
         Some(_) | None => UdpSocket::bind((address, 0)).is_ok(),

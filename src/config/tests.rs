@@ -19,7 +19,13 @@ fn shown(config: &Config) -> Vec<String> {
 #[test]
 fn an_empty_environment_gives_the_documented_defaults() {
     let config = config(&[]).unwrap();
-    assert_eq!(config.listen, Listen::All { port: 9088 });
+    assert_eq!(
+        config.listen,
+        Listen {
+            address: None,
+            port: 9088
+        }
+    );
     assert_eq!(shown(&config), ["queue-proxy=http://localhost:9091/metrics"]);
     assert!(config.labels.is_empty());
     assert!(!config.label_queue_proxy);
@@ -71,7 +77,8 @@ fn every_variable_is_read() {
         ("QPEXT_BEARER_TOKEN_FILE", "/token"),
     ])
     .unwrap();
-    assert_eq!(config.listen, Listen::One("[::1]:0".parse().unwrap()));
+    let address = Some("::1".parse().unwrap());
+    assert_eq!(config.listen, Listen { address, port: 0 });
     assert_eq!(
         shown(&config),
         [

@@ -65,16 +65,14 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 ///
 /// Outside of a tokio runtime with I/O.
 pub fn bind(listen: Listen) -> io::Result<TcpListener> {
-    match listen {
-        Listen::One(address) => listener(address),
-        Listen::All { port } => {
-            let any = |address: IpAddr| listener(SocketAddr::new(address, port));
-            any(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| match error.kind() {
-                // A kernel without IPv6.
-                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
-                _ => any(Ipv4Addr::UNSPECIFIED.into()),
-            })
-        }
+    let at = |address: IpAddr| listener(SocketAddr::new(address, listen.port));
+    match listen.address {
+        Some(address) => at(address),
+        None => at(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| match error.kind() {
+            // A kernel without IPv6.
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+            _ => at(Ipv4Addr::UNSPECIFIED.into()),
+        }),
     }
 }
 
