@@ -9,16 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Url;
 use serde::Deserialize;
 use tracing_subscriber::filter::Targets as LogFilter;
 
 use super::values::{
-    DURATION, boolean, compression, duration, extra_labels, log_filter, log_format, serving_label_names, untyped,
+    DURATION, boolean, compression, duration, extra_labels, log_filter, log_format, path, serving_label_names, untyped,
 };
 use super::{
-    APP, CertificateFiles, Compression, Config, ConfigError, Listen, LogFormat, QUEUE_PROXY, Security, ServingTls,
-    TargetConfig, TargetKind, targets,
+    APP, Address, CertificateFiles, Compression, Config, ConfigError, Listen, LogFormat, QUEUE_PROXY, Security,
+    ServingTls, TargetConfig, TargetKind, targets,
 };
 use crate::exposition::{Filter, LabelSet, Untyped};
 
@@ -255,11 +254,8 @@ fn queue_proxy(port: Option<String>, path: Option<String>, own_port: u16) -> Res
     }
     refuse_own_port(PORT, port, own_port)?;
     let path = target_path("QPEXT_QUEUE_PROXY_METRICS_PATH", path)?;
-    Ok(Some(TargetConfig::plain(
-        TargetKind::QueueProxy,
-        QUEUE_PROXY,
-        local_url(port, &path),
-    )))
+    let address = Address::local(port.get(), &path);
+    Ok(Some(TargetConfig::plain(TargetKind::QueueProxy, QUEUE_PROXY, address)))
 }
 
 fn app(port: Option<String>, path: Option<String>, own_port: u16) -> Result<Option<TargetConfig>, ConfigError> {
@@ -272,13 +268,8 @@ fn app(port: Option<String>, path: Option<String>, own_port: u16) -> Result<Opti
         return Ok(None);
     };
     refuse_own_port(APP_PORT, port, own_port)?;
-    Ok(Some(TargetConfig::plain(TargetKind::App, APP, local_url(port, &path))))
-}
-
-fn local_url(port: NonZeroU16, path: &str) -> Url {
-    format!("http://localhost:{port}{path}")
-        .parse()
-        .expect("a host, a port and a checked path make a URL")
+    let address = Address::local(port.get(), &path);
+    Ok(Some(TargetConfig::plain(TargetKind::App, APP, address)))
 }
 
 pub(super) fn check_targets(targets: &[TargetConfig], listen: Listen) -> Result<(), ConfigError> {
@@ -296,7 +287,7 @@ pub(super) fn check_targets(targets: &[TargetConfig], listen: Listen) -> Result<
             let expected = format!("an address other than that of {}, which is scraped already", other.name);
             return Err(ConfigError::new(place(), &address, &expected));
         }
-        if target.is_served_at(listen) {
+        if target.address.is_served_at(listen) {
             return Err(ConfigError::new(place(), &address, OTHER_THAN_OWN));
         }
     }
@@ -315,9 +306,7 @@ fn refuse_own_port(variable: &'static str, port: NonZeroU16, own_port: u16) -> R
 
 fn target_path(variable: &'static str, value: Option<String>) -> Result<String, ConfigError> {
     let expected = "a path that starts with / and has neither blanks nor #, such as /metrics";
-    parse(variable, value, expected, DEFAULT_PATH.to_owned(), |value| {
-        targets::is_path(value).then(|| value.to_owned())
-    })
+    parse(variable, value, expected, DEFAULT_PATH.to_owned(), path)
 }
 
 /// The serving labels that have a value.

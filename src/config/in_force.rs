@@ -12,15 +12,9 @@ impl Config {
     #[must_use]
     pub fn in_force(&self) -> Vec<(&'static str, String)> {
         let of = |kind: TargetKind| self.targets.iter().find(|target| target.kind == kind);
-        let port = |target: Option<&TargetConfig>| {
-            let port = target.and_then(|target| target.address.url.port_or_known_default());
-            port.map_or(NONE.to_owned(), |port| port.to_string())
-        };
-        let path = |target: Option<&TargetConfig>| {
-            target
-                .map_or(NONE, |target| &target.address.url[url::Position::BeforePath..])
-                .to_owned()
-        };
+        let port =
+            |target: Option<&TargetConfig>| target.map_or(NONE.to_owned(), |target| target.address.port().to_string());
+        let path = |target: Option<&TargetConfig>| target.map_or(NONE, |target| target.address.path()).to_owned();
         let (queue_proxy, app) = (of(TargetKind::QueueProxy), of(TargetKind::App));
         let added = self.targets.iter().filter(|target| target.kind == TargetKind::Added);
         let added: Vec<_> = added.map(TargetConfig::masked).collect();

@@ -3,6 +3,7 @@
 //! In: environment variables. Out: a [`Config`], or the first [`ConfigError`], which names the variable, its value and
 //! what was expected. Every room reads this one; of the others it knows only the engine's words.
 
+mod address;
 mod environment;
 mod in_force;
 mod json;
@@ -23,8 +24,9 @@ use tracing_subscriber::filter::Targets as LogFilter;
 use crate::exposition::{Filter, LabelSet, Rules, Untyped, printable};
 use environment::{Environment, check_targets, unknown_variables};
 
+pub use address::Address;
 pub use environment::{OWN_PORT, default_log_filter};
-pub use targets::{APP, Address, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TargetConfig, TargetKind};
+pub use targets::{APP, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TargetConfig, TargetKind};
 pub use variables::{VARIABLES, Variable};
 
 /// The label that tells the samples of one container from those of another. The queue-proxy's own OpenTelemetry resource

@@ -3,16 +3,14 @@
 //! In: the variables that name targets. Out: [`TargetConfig`]s with different names and addresses, none of which is the
 //! sidecar's own. What is said of a bad value never repeats one that may be a secret.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
 use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue};
-use reqwest::Url;
 use serde_json::{Map, Value, json};
 
+use super::ConfigError;
+use super::address::{Address, address_of};
 use super::json::Json;
-use super::{ConfigError, Listen};
 
 /// The name of the queue-proxy's target.
 pub const QUEUE_PROXY: &str = "queue-proxy";
@@ -20,8 +18,6 @@ pub const QUEUE_PROXY: &str = "queue-proxy";
 pub const APP: &str = "app";
 
 pub(super) const TARGETS: &str = "QPEXT_TARGETS";
-
-const DEFAULT_PATH: &str = "/metrics";
 
 /// The longest name of a target, that of a container.
 const MAX_NAME: usize = 63;
@@ -74,15 +70,6 @@ pub enum TargetKind {
     Added,
 }
 
-/// Where a target is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    /// Its URL; where it is behind a socket, with a host that stands for nothing.
-    pub url: Url,
-    /// The Unix socket behind which it is.
-    pub socket: Option<PathBuf>,
-}
-
 /// How a target is to be reached: as in Prometheus's HTTP client configuration. Files are read when the target is
 /// scraped, and again when they change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,11 +115,12 @@ pub enum Authorization {
 }
 
 impl TargetConfig {
-    pub(super) fn plain(kind: TargetKind, name: &str, url: Url) -> Self {
+    /// A target that is asked by plain HTTP.
+    pub(super) fn plain(kind: TargetKind, name: &str, address: Address) -> Self {
         Self {
             name: name.to_owned(),
             kind,
-            address: Address { url, socket: None },
+            address,
             http: HttpOptions::default(),
         }
     }
@@ -173,83 +161,6 @@ impl TargetConfig {
         let headers: Map<String, Value> = headers.map(|(name, _)| (name.to_string(), json!(SECRET))).collect();
         add("headers", (!headers.is_empty()).then_some(Value::Object(headers)));
         Value::Object(object)
-    }
-
-    /// Whether it is the sidecar itself, which would scrape itself without end.
-    #[must_use]
-    pub fn is_served_at(&self, listen: Listen) -> bool {
-        if self.address.socket.is_some() || self.address.url.port_or_known_default() != Some(listen.port) {
-            return false;
-        }
-        match self.address.url.host() {
-            None => false,
-            Some(url::Host::Ipv4(address)) => leads_to(address.into(), listen),
-            Some(url::Host::Ipv6(address)) => leads_to(address.into(), listen),
-            Some(url::Host::Domain(name)) => {
-                let name = name.strip_suffix('.').unwrap_or(name);
-                if name == "localhost" || name.ends_with(".localhost") {
-                    return LOOPBACKS.iter().any(|loopback| leads_to(*loopback, listen));
-                }
-                // The pod's own name, for one. A name that nobody knows yet leads nowhere.
-                let mut found = (name, listen.port).to_socket_addrs().into_iter().flatten();
-                found.any(|address| leads_to(address.ip(), listen))
-            }
-        }
-    }
-}
-
-impl Address {
-    /// Whether another address looks like the same place, spelt in another way. On two loopback addresses two servers may
-    /// listen, so that it is not certain.
-    pub(super) fn is_likely(&self, other: &Self) -> bool {
-        let is_local = |url: &Url| match url.host() {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        let place = |url: &Url| {
-            (
-                url.port_or_known_default(),
-                url.path().to_owned(),
-                url.query().map(str::to_owned),
-            )
-        };
-        self.socket == other.socket
-            && is_local(&self.url)
-            && is_local(&other.url)
-            && place(&self.url) == place(&other.url)
-    }
-}
-
-const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-
-/// Whether who connects to this address comes to who listens there.
-fn leads_to(address: IpAddr, listen: Listen) -> bool {
-    let address = address.to_canonical();
-    if address.is_unspecified() {
-        // Who connects to no address in particular comes to this machine's own.
-        return LOOPBACKS.iter().any(|loopback| leads_to(*loopback, listen));
-    }
-    match listen.address.map(|own| own.to_canonical()) {
-        Some(own) if !own.is_unspecified() => own == address,
-        // Nothing but an address of this machine can be bound.
-        Some(_) | None => UdpSocket::bind((address, 0)).is_ok(),
-    }
-}
-
-/// The URL, or the socket and the path behind it: as it would stand in `QPEXT_TARGETS`.
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.socket {
-            None => write!(f, "{}", self.url),
-            Some(socket) => write!(
-                f,
-                "unix:{}:{}",
-                socket.display(),
-                &self.url[url::Position::BeforePath..]
-            ),
-        }
     }
 }
 
@@ -293,12 +204,11 @@ fn from_short(entry: &str, may_hold_secret: bool) -> Result<TargetConfig, Config
     if let Some(expected) = wrong_name(name) {
         return Err(refuse(expected));
     }
-    Ok(TargetConfig {
-        name: name.to_owned(),
-        kind: TargetKind::Added,
-        address: address_of(address).map_err(refuse)?,
-        http: HttpOptions::default(),
-    })
+    Ok(TargetConfig::plain(
+        TargetKind::Added,
+        name,
+        address_of(address).map_err(refuse)?,
+    ))
 }
 
 /// What was expected instead of this name.
@@ -311,59 +221,6 @@ fn wrong_name(name: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// Reads where a target is, or says what was expected.
-fn address_of(text: &str) -> Result<Address, &'static str> {
-    let (url, socket) = if let Some(rest) = text.strip_prefix("unix:") {
-        let (socket, path) = rest.split_once(':').unwrap_or((rest, DEFAULT_PATH));
-        if !socket.starts_with('/') || !is_path(path) {
-            return Err("a socket and a path that start with /, such as unix:/run/side.sock:/metrics");
-        }
-        (format!("http://localhost{path}"), Some(PathBuf::from(socket)))
-    } else if text.contains("://") {
-        (text.to_owned(), None)
-    } else {
-        let (place, path) = match text.find('/') {
-            Some(slash) => text.split_at(slash),
-            None => (text, DEFAULT_PATH),
-        };
-        // As Prometheus writes targets: a host and a port.
-        let (host, port) = place.rsplit_once(':').unwrap_or(("localhost", place));
-        if host.is_empty() || port.parse::<std::num::NonZeroU16>().is_err() || !is_path(path) {
-            return Err(
-                "a port from 1 to 65535, a host and a port, either with or without a path, or a URL that starts with \
-                 http:// or https://, or a Unix socket such as unix:/run/side.sock:/metrics",
-            );
-        }
-        (format!("http://{host}:{port}{path}"), None)
-    };
-    let mut parsed: Url = url.parse().map_err(|_| "a URL such as http://127.0.0.1:9400/metrics")?;
-    if !matches!(parsed.scheme(), "http" | "https") {
-        return Err("a URL that starts with http:// or https://");
-    }
-    if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err("a URL without a user and a password, for which there is basic_auth");
-    }
-    if parsed.fragment().is_some() {
-        return Err("a URL without #");
-    }
-    if parsed.port() == Some(0) {
-        return Err("a port from 1 to 65535");
-    }
-    let has_path = url.split_once("://").is_some_and(|(_, rest)| {
-        let place = rest.split('?').next().unwrap_or_default();
-        place.contains('/')
-    });
-    if !has_path && parsed.path() == "/" {
-        parsed.set_path(DEFAULT_PATH);
-    }
-    Ok(Address { url: parsed, socket })
-}
-
-/// Whether this is a path, and perhaps a query, as it stands in a request.
-pub(super) fn is_path(value: &str) -> bool {
-    value.starts_with('/') && !value.contains('#') && value.parse::<http::uri::PathAndQuery>().is_ok()
 }
 
 const FIELDS: &str = "one of name, url, ca_file, cert_file, key_file, server_name, insecure_skip_verify, basic_auth, \

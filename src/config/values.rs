@@ -88,6 +88,12 @@ pub(super) fn boolean(value: &str) -> Option<bool> {
     }
 }
 
+/// A path, and perhaps a query, as it stands in a request.
+pub(super) fn path(text: &str) -> Option<String> {
+    let is_path = text.starts_with('/') && !text.contains('#') && text.parse::<http::uri::PathAndQuery>().is_ok();
+    is_path.then(|| text.to_owned())
+}
+
 /// Three names with commas between them.
 pub(super) fn serving_label_names(value: &str) -> Option<[String; 3]> {
     let names: Vec<String> = value.split(',').map(|name| name.trim().to_owned()).collect();
