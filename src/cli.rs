@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::VARIABLES;
+use crate::config::{TARGET_OPTIONS, TargetOption, VARIABLES, Variable};
 use crate::run::CommandLine;
 
 /// The command line, as clap reads it.
@@ -65,13 +65,45 @@ pub enum CheckFormat {
     Json,
 }
 
-/// Every variable, its default and what it does.
+/// The most letters in a line of help, and what stands before the first word of one.
+const WIDTH: usize = 100;
+const INDENT: &str = "     ";
+
+/// Every variable and what it does, and every option of a target.
 fn variables() -> String {
     let mut text = String::from("Environment variables:\n");
-    for variable in &VARIABLES {
-        text.push_str(&format!("  {} [default: {}]\n", variable.name, variable.default));
-        text.push_str(&format!("      {}\n", variable.about));
+    for Variable {
+        name,
+        default,
+        example,
+        about,
+        ..
+    } in &VARIABLES
+    {
+        explain(&format!("{name} [default: {default}]"), about, example, &mut text);
+    }
+    text.push_str("\nOptions of targets, where QPEXT_TARGETS is JSON:\n");
+    for TargetOption {
+        name, example, about, ..
+    } in &TARGET_OPTIONS
+    {
+        explain(name, about, example, &mut text);
     }
     text.push_str("\nExit status: 0, 1 if it cannot serve, 64 if the command line or a variable is bad.");
     text
+}
+
+fn explain(title: &str, about: &str, example: &str, text: &mut String) {
+    text.push_str(&format!("  {title}\n"));
+    let mut line = String::from(INDENT);
+    for word in format!("{} Example: {example}", about.replace('`', "")).split(' ') {
+        if line.len() + 1 + word.len() > WIDTH {
+            text.push_str(&line);
+            line = format!("\n{INDENT}");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text.push_str(&line);
+    text.push('\n');
 }

@@ -16,7 +16,7 @@ use clap::Parser as _;
 use qpext::aggregate::Aggregator;
 use qpext::check;
 use qpext::cli::{Arguments, CheckFormat, Command, command_line};
-use qpext::config::{Config, ConfigError, Listen, LogFormat, OWN_PORT, default_log_filter};
+use qpext::config::{Config, ConfigError, Listen, OWN_PORT};
 use qpext::run::{self, Stop};
 use qpext::server::{self, Settings};
 use qpext::status::{json, text};
@@ -173,7 +173,8 @@ fn serve_beside(stop: Stop) {
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => {
-            let _log = log::start(default_log_filter(), LogFormat::Json);
+            let usual = Config::default();
+            let _log = log::start(usual.log, usual.log_format);
             return error!(%error, "no metrics are served: a variable has a bad value");
         }
     };

@@ -2,17 +2,19 @@
 //!
 //! In: environment variables. Out: a [`Config`], or the first [`ConfigError`], which names the variable, its value and
 //! what was expected. Every room reads this one; of the others it knows only the engine's words.
+//!
+//! `table` has a row for each variable, `targets` one for each option of a target, `values` reads and shows what they
+//! hold. Here is what must hold between variables.
 
 mod address;
-mod environment;
-mod in_force;
 mod json;
+mod table;
 mod targets;
 mod values;
-mod variables;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -22,12 +24,15 @@ use std::time::Duration;
 use tracing_subscriber::filter::Targets as LogFilter;
 
 use crate::exposition::{Filter, LabelSet, Rules, Untyped, printable};
-use environment::{Environment, check_targets, unknown_variables};
+use table::{APP_PORT, PATTERN, QUEUE_PROXY_PORT, Refused, TARGETS};
+use values::FILE;
 
 pub use address::Address;
-pub use environment::{OWN_PORT, default_log_filter};
-pub use targets::{APP, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TargetConfig, TargetKind};
-pub use variables::{VARIABLES, Variable};
+pub use table::{OWN_PORT, Unset, VARIABLES, Variable};
+pub use targets::{
+    APP, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TARGET_OPTIONS, TargetConfig, TargetKind,
+    TargetOption,
+};
 
 /// The label that tells the samples of one container from those of another. The queue-proxy's own OpenTelemetry resource
 /// uses it, too.
@@ -42,16 +47,10 @@ pub struct Config {
     pub targets: Vec<TargetConfig>,
     /// The labels added to whatever is relabelled.
     pub labels: LabelSet,
-    /// Their names and values.
-    pairs: Vec<(String, String)>,
-    /// The names of the labels that carry the service, the configuration and the revision.
-    serving_label_names: [String; 3],
     /// The queue-proxy is relabelled, too.
     pub label_queue_proxy: bool,
     /// Which families are written, of all targets but the queue-proxy.
     pub filter: Option<Arc<Filter>>,
-    /// The regular expressions of the families that are kept, and of those that are dropped.
-    filter_patterns: [Option<String>; 2],
     /// The samples at which a target is cut.
     pub sample_limit: Option<NonZeroU64>,
     /// Metrics of the sidecar itself close each answer.
@@ -74,8 +73,21 @@ pub struct Config {
     pub log: LogFilter,
     /// How events are logged.
     pub log_format: LogFormat,
+    parts: Parts,
     /// Variables that are named like ours and are none: misspelt, or of another version.
-    pub unknown_variables: Vec<String>,
+    unknown_variables: Vec<String>,
+}
+
+/// What is said by variables that only several of them together make something of.
+#[derive(Debug, Clone, Default)]
+struct Parts {
+    /// The names of the labels that carry the service, the configuration and the revision, and their values.
+    serving_names: [String; 3],
+    serving: [Option<String>; 3],
+    extra_labels: Vec<(String, String)>,
+    /// The regular expressions of the families that are kept, and of those that are dropped.
+    keep: Option<String>,
+    drop: Option<String>,
 }
 
 /// Where the sidecar listens.
@@ -97,7 +109,7 @@ pub struct Security {
 }
 
 /// How the sidecar serves TLS. Files are read at the start, and again when they change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServingTls {
     /// Its own certificate.
     pub certificate: CertificateFiles,
@@ -140,19 +152,28 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(variable: impl Into<Cow<'static, str>>, value: &str, expected: &str) -> Self {
+    fn new(variable: impl Into<Cow<'static, str>>, value: &str, expected: impl Into<String>) -> Self {
+        let (variable, value, expected) = (variable.into(), Some(value.to_owned()), expected.into());
         Self {
-            value: Some(value.to_owned()),
-            ..Self::without_value(variable, expected)
+            variable,
+            value,
+            expected,
         }
     }
 
-    fn without_value(variable: impl Into<Cow<'static, str>>, expected: &str) -> Self {
+    fn without_value(variable: impl Into<Cow<'static, str>>, expected: impl Into<String>) -> Self {
+        let value = None;
         Self {
-            variable: variable.into(),
-            value: None,
-            expected: expected.to_owned(),
+            value,
+            ..Self::new(variable, "", expected)
         }
+    }
+}
+
+/// What holds where no variable is set.
+impl Default for Config {
+    fn default() -> Self {
+        Self::from_variables([] as [(&str, &str); 0]).expect("every default can be read")
     }
 }
 
@@ -163,11 +184,7 @@ impl Config {
     ///
     /// The first variable that holds a bad value.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(std::env::vars_os().filter_map(|(name, value)| {
-            // A name that is no text is none of ours. A value that is no text is one we want to complain about, and
-            // what it is turned into shows where it went wrong.
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        }))
+        Self::from_variables(std::env::vars_os())
     }
 
     /// Reads a set of variables.
@@ -177,24 +194,134 @@ impl Config {
     /// The first variable that holds a bad value.
     pub fn from_variables<N, V>(variables: impl IntoIterator<Item = (N, V)>) -> Result<Self, ConfigError>
     where
-        N: Into<String>,
-        V: Into<String>,
+        N: Into<OsString>,
+        V: Into<OsString>,
     {
-        // envy does not tell upper from lower case, and refuses a variable that comes twice.
-        let (mut own, mut in_other_case) = (BTreeMap::new(), Vec::new());
+        let is_ours = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+        let (mut ours, mut unknown_variables) = (BTreeMap::new(), Vec::new());
         for (name, value) in variables {
-            let name = name.into();
-            if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-                in_other_case.push((name, value.into()));
-            } else {
-                own.entry(name).or_insert(value.into());
+            // What is no text becomes one that shows where it went wrong.
+            let [name, value] = [name.into(), value.into()].map(|text| text.to_string_lossy().into_owned());
+            if is_ours(&name) {
+                // Of a variable that comes twice the first counts, as for getenv.
+                ours.entry(name).or_insert(value);
+            } else if is_like_ours(&name, &value) {
+                unknown_variables.push(name);
             }
         }
-        let environment: Environment =
-            envy::from_iter(own).expect("every field is an optional text, which any variable is");
-        let mut config = environment.parse()?;
-        config.unknown_variables.extend(unknown_variables(in_other_case));
+        unknown_variables.sort();
+        unknown_variables.dedup();
+        // envy writes names in small letters, of every script: to it the Kelvin sign is a k. It is given none but ours.
+        let given: BTreeMap<String, String> = envy::from_iter(ours).expect("texts are read as texts");
+        let mut config = Self::blank(unknown_variables);
+        for variable in &VARIABLES {
+            let given = given.get(&variable.name.to_ascii_lowercase());
+            variable.read(given.map(String::as_str), &mut config)?;
+        }
+        config.settle(given.contains_key(&QUEUE_PROXY_PORT.to_ascii_lowercase()))?;
         Ok(config)
+    }
+
+    /// What reading starts from, before even the defaults are read.
+    fn blank(unknown_variables: Vec<String>) -> Self {
+        Self {
+            listen: Listen { address: None, port: 0 },
+            targets: Vec::new(),
+            labels: LabelSet::default(),
+            label_queue_proxy: false,
+            filter: None,
+            sample_limit: None,
+            self_metrics: false,
+            security: Security::default(),
+            scrape_timeout: Duration::ZERO,
+            scrape_timeout_offset: Duration::ZERO,
+            max_body_bytes: 0,
+            max_concurrent_scrapes: NonZeroUsize::MIN,
+            untyped: Untyped::Convert,
+            compression: Compression::Auto,
+            log: LogFilter::new(),
+            log_format: LogFormat::Json,
+            parts: Parts::default(),
+            unknown_variables,
+        }
+    }
+
+    /// Makes the filter of the two patterns, of which this one was just read.
+    fn set_filter(&mut self, variable: &'static str, text: &str) -> Result<(), Refused> {
+        let refuse = |why: &str| Some(ConfigError::new(variable, text, format!("{PATTERN}: {why}")));
+        if text.is_empty() {
+            return Err(refuse("this one matches none"));
+        }
+        let [keep, drop] = [&self.parts.keep, &self.parts.drop].map(Option::as_deref);
+        // The library draws under the pattern, over several lines.
+        let one_line = |error: &str| error.split_whitespace().collect::<Vec<_>>().join(" ");
+        let filter = Filter::new(keep, drop).map_err(|error| refuse(&one_line(&error.to_string())))?;
+        self.filter = Some(Arc::new(filter));
+        Ok(())
+    }
+
+    /// Makes what several variables say together, and refuses what contradicts.
+    fn settle(&mut self, is_queue_proxy_set: bool) -> Result<(), ConfigError> {
+        self.targets.sort_by_key(|target| target.kind);
+        let own_port = self.listen.port;
+        let is_own = |target: &TargetConfig| target.kind == TargetKind::QueueProxy && target.address.port() == own_port;
+        if !is_queue_proxy_set && self.targets.iter().any(is_own) {
+            let expected =
+                format!("a port other than the queue-proxy's, or {QUEUE_PROXY_PORT} set to another or to nothing");
+            return Err(ConfigError::new(OWN_PORT, &own_port.to_string(), expected));
+        }
+        self.check_served_at(own_port)?;
+        self.labels = LabelSet::new(self.pairs()).expect("each was checked");
+        self.security.check()
+    }
+
+    /// Refuses to scrape nothing, anything twice, or this sidecar itself, which would do so without end; the last once more
+    /// when the port is known that it serves.
+    ///
+    /// # Errors
+    ///
+    /// There is such a target, or none.
+    pub fn check_served_at(&self, port: u16) -> Result<(), ConfigError> {
+        const OTHER_THAN_OWN: &str =
+            "a port other than AGGREGATE_PROMETHEUS_METRICS_PORT, on which this sidecar itself serves";
+        const OTHER_THAN_QUEUE_PROXY: &str = "an endpoint other than the queue-proxy's, which is scraped already";
+        if self.targets.is_empty() {
+            let expected = format!("a port, or {APP_PORT} or {TARGETS} set: there is no target to scrape");
+            return Err(ConfigError::new(QUEUE_PROXY_PORT, "", expected));
+        }
+        let listen = Listen { port, ..self.listen };
+        for (index, target) in self.targets.iter().enumerate() {
+            let (is_added, address) = (target.kind == TargetKind::Added, &target.address);
+            let mut others = self.targets[..index].iter();
+            let expected = if address.is_served_at(listen) || !is_added && address.port() == port {
+                OTHER_THAN_OWN.to_owned()
+            } else if let Some(TargetConfig { name, .. }) = others.find(|other| other.address == *address) {
+                match is_added {
+                    true => format!("an address other than that of {name}, which is scraped already"),
+                    false => OTHER_THAN_QUEUE_PROXY.to_owned(),
+                }
+            } else {
+                continue;
+            };
+            return Err(match target.kind {
+                TargetKind::QueueProxy => ConfigError::new(QUEUE_PROXY_PORT, &address.port().to_string(), expected),
+                TargetKind::App => ConfigError::new(APP_PORT, &address.port().to_string(), expected),
+                TargetKind::Added => ConfigError::new(
+                    format!("{TARGETS}[{}].url", target.name),
+                    &address.to_string(),
+                    expected,
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// The labels added to whatever is relabelled: names and values.
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let serving = self.parts.serving_names.iter().zip(&self.parts.serving);
+        let serving = serving.filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
+        let extra = self.parts.extra_labels.iter();
+        serving.chain(extra.map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// Whether a target's text is passed on as it comes.
@@ -203,32 +330,31 @@ impl Config {
         target.kind == TargetKind::QueueProxy && !self.label_queue_proxy
     }
 
-    /// Whether the samples of a target are told from others by the name of its container.
-    fn names_containers(&self) -> bool {
-        let mut targets = self.targets.iter();
-        targets.any(|target| target.kind != TargetKind::App && !self.is_verbatim(target))
-    }
-
     /// What is done with the samples of a target.
     #[must_use]
     pub fn rules_of(&self, target: &TargetConfig) -> Rules {
-        let rules = if self.is_verbatim(target) {
-            Rules::new(LabelSet::default(), Untyped::Keep)
-        } else {
-            // The application goes without, as it did before there were others, and must not pass for one of them.
-            let container = (target.kind != TargetKind::App).then(|| (CONTAINER_NAME.to_owned(), target.name.clone()));
-            let has_none = container.is_none();
-            let labels = LabelSet::new(self.pairs.iter().cloned().chain(container)).expect("no label has that name");
-            let labels = match has_none && self.names_containers() {
-                true => labels.reserving(CONTAINER_NAME),
-                false => labels,
-            };
-            Rules::new(labels, self.untyped)
+        let (labels, untyped) = match self.is_verbatim(target) {
+            true => (LabelSet::default(), Untyped::Keep),
+            false => (self.labels_of(target), self.untyped),
         };
         Rules {
             filter: self.filter.clone().filter(|_| target.kind != TargetKind::QueueProxy),
             sample_limit: self.sample_limit,
-            ..rules
+            ..Rules::new(labels, untyped)
+        }
+    }
+
+    /// The labels added to the samples of a target, with its container's name. The application goes without, as it did before
+    /// there were others, and must not pass for one of them.
+    fn labels_of(&self, target: &TargetConfig) -> LabelSet {
+        if target.kind != TargetKind::App {
+            let container = (CONTAINER_NAME, target.name.as_str());
+            return LabelSet::new(self.pairs().chain([container])).expect("no label has that name");
+        }
+        let has_container = |other: &TargetConfig| other.kind != TargetKind::App && !self.is_verbatim(other);
+        match self.targets.iter().any(has_container) {
+            true => self.labels.clone().reserving(CONTAINER_NAME),
+            false => self.labels.clone(),
         }
     }
 
@@ -255,15 +381,39 @@ impl Config {
         }
         warnings
     }
+}
 
-    /// Refuses a target that is this sidecar itself, once the port is known that it serves.
-    ///
-    /// # Errors
-    ///
-    /// There is one.
-    pub fn check_served_at(&self, port: u16) -> Result<(), ConfigError> {
-        check_targets(&self.targets, Listen { port, ..self.listen })
+impl Security {
+    /// Refuses a part of what belongs together.
+    fn check(&self) -> Result<(), ConfigError> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let [cert, key, ca] = ["QPEXT_TLS_CERT_FILE", "QPEXT_TLS_KEY_FILE", "QPEXT_TLS_CLIENT_CA_FILE"];
+        let (missing, other) = match tls.certificate.are_named() {
+            [true, true] => return Ok(()),
+            [true, false] => (key, cert),
+            [false, true] => (cert, key),
+            [false, false] => (cert, ca),
+        };
+        let expected = format!("{FILE}, because {other} is set");
+        Err(ConfigError::without_value(missing, expected))
     }
+}
+
+/// How our variables begin, and those of KServe that are ours to read; in a cluster there are many that begin with `KSERVE_`.
+const OWN_PREFIXES: [&str; 3] = ["QPEXT_", "AGGREGATE_PROMETHEUS_", "KSERVE_CONTAINER_PROMETHEUS_"];
+
+/// Whether a variable looks as if it were meant to be ours.
+fn is_like_ours(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_of_service(&name, value)
+}
+
+/// Whether Kubernetes tells containers of a Service by this variable, of one that is called `qpext` for example
+/// (`pkg/kubelet/envvars/envvars.go`).
+fn is_of_service(name: &str, value: &str) -> bool {
+    let parts = ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP_", "_UDP_", "_SCTP_"];
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    parts.iter().any(|part| name.contains(part)) || schemes.iter().any(|scheme| value.starts_with(scheme))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! The targets: what is scraped, where it is, and how it is to be reached.
+//! The targets: what is scraped, and how it is to be reached.
 //!
-//! In: the variables that name targets. Out: [`TargetConfig`]s with different names and addresses, none of which is the
-//! sidecar's own. What is said of a bad value never repeats one that may be a secret.
+//! In: what stands in `QPEXT_TARGETS`. Out: [`TargetConfig`]s with different names. What is said of a bad value never repeats
+//! one that may be a secret. A target in JSON has options, one row each, as `table` has them for variables: to add an option
+//! is to add a row, and a field of [`HttpOptions`].
 
 use std::path::PathBuf;
 
@@ -10,41 +11,26 @@ use serde_json::{Map, Value, json};
 
 use super::ConfigError;
 use super::address::{Address, address_of};
-use super::json::Json;
+use super::json::{Field, Json};
+use super::table::TARGETS;
+use super::values::{BOOLEAN, FILE, TEXT};
 
 /// The name of the queue-proxy's target.
 pub const QUEUE_PROXY: &str = "queue-proxy";
 /// The name of the application's target.
 pub const APP: &str = "app";
 
-pub(super) const TARGETS: &str = "QPEXT_TARGETS";
-
 /// The longest name of a target, that of a container.
 const MAX_NAME: usize = 63;
 
 /// What stands for a value that nobody is to see.
-pub(super) const SECRET: &str = "<secret>";
+const SECRET: &str = "<secret>";
 
 /// Headers that a target is sent anyhow, or that belong to the connection (`ReservedHeaders` in prometheus/common,
 /// `config/headers.go`, has most of them).
-const RESERVED_HEADERS: [&str; 16] = [
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "x-prometheus-scrape-timeout-seconds",
-];
+const RESERVED_HEADERS: &str = "accept accept-encoding authorization connection content-encoding content-length content-type \
+                                host keep-alive proxy-authenticate proxy-authorization te transfer-encoding upgrade \
+                                user-agent x-prometheus-scrape-timeout-seconds";
 
 /// A target, as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +45,8 @@ pub struct TargetConfig {
     pub http: HttpOptions,
 }
 
-/// Which target one is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which target one is, in the order in which they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetKind {
     /// Knative's proxy in this pod.
     QueueProxy,
@@ -89,12 +75,19 @@ pub struct HttpOptions {
 }
 
 /// The files of a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The certificate and those it leads to, in PEM.
     pub cert_file: PathBuf,
     /// Its key, in PEM.
     pub key_file: PathBuf,
+}
+
+impl CertificateFiles {
+    /// Whether each of them has been named.
+    pub(super) fn are_named(&self) -> [bool; 2] {
+        [&self.cert_file, &self.key_file].map(|file| !file.as_os_str().is_empty())
+    }
 }
 
 /// How a scrape is authorized.
@@ -126,57 +119,27 @@ impl TargetConfig {
     }
 
     /// The target as it would stand in `QPEXT_TARGETS`, without the secrets.
-    #[must_use]
-    pub fn masked(&self) -> Value {
-        let http = &self.http;
-        let mut object = Map::new();
-        object.insert("name".to_owned(), json!(self.name));
-        object.insert("url".to_owned(), json!(self.address.to_string()));
-        let mut add = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                object.insert(name.to_owned(), value);
-            }
-        };
-        add("ca_file", http.ca_file.as_ref().map(|file| json!(file)));
-        if let Some(files) = &http.client_certificate {
-            add("cert_file", Some(json!(files.cert_file)));
-            add("key_file", Some(json!(files.key_file)));
-        }
-        add("server_name", http.server_name.as_ref().map(|name| json!(name)));
-        add("insecure_skip_verify", http.insecure_skip_verify.then_some(json!(true)));
-        match &http.authorization {
-            None => {}
-            Some(Authorization::Basic {
-                username,
-                password_file,
-            }) => {
-                add(
-                    "basic_auth",
-                    Some(json!({"username": username, "password_file": password_file})),
-                );
-            }
-            Some(Authorization::Bearer { token_file }) => add("bearer_token_file", Some(json!(token_file))),
-        }
-        let headers = http.headers.iter();
-        let headers: Map<String, Value> = headers.map(|(name, _)| (name.to_string(), json!(SECRET))).collect();
-        add("headers", (!headers.is_empty()).then_some(Value::Object(headers)));
-        Value::Object(object)
+    pub(super) fn masked(&self) -> Value {
+        let shown = TARGET_OPTIONS
+            .iter()
+            .map(|option| (option.name.to_owned(), (option.show)(self)));
+        Value::Object(shown.filter(|(_, value)| !value.is_null()).collect())
     }
 }
 
 /// Reads `QPEXT_TARGETS`: a short list, or JSON.
-pub(super) fn added(value: Option<&str>) -> Result<Vec<TargetConfig>, ConfigError> {
-    let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
-        return Ok(Vec::new());
-    };
-    // One that starts with a brace was meant as JSON; read as a list, its pieces may be secrets.
-    let targets = if value.starts_with(['[', '{']) {
-        from_json(value)?
-    } else {
-        // A password may have commas, so that it is in pieces by then.
-        let may_hold_secret = value.contains(['@', '"', '{']);
-        let entries = value.split(',').map(|entry| from_short(entry, may_hold_secret));
-        entries.collect::<Result<_, _>>()?
+pub(super) fn added(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
+    let text = text.trim();
+    let targets = match text.chars().next() {
+        None => Vec::new(),
+        // One that starts with a brace was meant as JSON; read as a list, its pieces may be secrets.
+        Some('[' | '{') => from_json(text)?,
+        Some(_) => {
+            // A password may have commas, so that it is in pieces by then.
+            let may_hold_secret = text.contains(['@', '"', '{']);
+            let entries = text.split(',').map(|entry| from_short(entry, may_hold_secret));
+            entries.collect::<Result<_, _>>()?
+        }
     };
     for (index, target) in targets.iter().enumerate() {
         if targets[..index].iter().any(|other| other.name == target.name) {
@@ -223,206 +186,245 @@ fn wrong_name(name: &str) -> Option<&'static str> {
     }
 }
 
-const FIELDS: &str = "one of name, url, ca_file, cert_file, key_file, server_name, insecure_skip_verify, basic_auth, \
-                      bearer_token_file and headers";
-
 fn from_json(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
     let entries: Vec<Json> = serde_json::from_str(text).map_err(|error| {
         let place = format!("{TARGETS}, line {}, column {}", error.line(), error.column());
         // Of what is no JSON at all the parser says what is wrong with it; of anything else it would quote the value.
-        let why = match error.is_syntax() || error.is_eof() {
-            true => error.to_string(),
-            false => String::new(),
-        };
-        let why = why.split(" at line ").next().unwrap_or_default();
-        let colon = if why.is_empty() { "" } else { ": " };
-        let expected = format!("a JSON array of objects, in [ and ], with no key twice in one object{colon}{why}");
-        ConfigError::without_value(place, &expected)
+        let mut expected = "a JSON array of objects, in [ and ], with no key twice in one object".to_owned();
+        if error.is_syntax() || error.is_eof() {
+            expected += ": ";
+            expected += error.to_string().split(" at line ").next().unwrap_or_default();
+        }
+        ConfigError::without_value(place, expected)
     })?;
     let entries = entries.into_iter().enumerate();
-    entries.map(|(index, Json(entry))| from_object(index, entry)).collect()
+    entries.map(|(index, Json(entry))| from_object(index, &entry)).collect()
 }
 
-fn from_object(index: usize, entry: Value) -> Result<TargetConfig, ConfigError> {
-    let mut fields = Fields::new(format!("{TARGETS}[{index}]"), entry, "an object with name and url")?;
-    let name = fields.required("name")?;
-    if let Some(expected) = wrong_name(&name) {
-        return Err(ConfigError::new(fields.place("name"), &name, expected));
-    }
-    // From here on it says more than its number.
-    fields.place = format!("{TARGETS}[{name}]");
-    let url = match fields.map.get("url") {
-        // A port as a number means what it says.
-        Some(Value::Number(port)) => {
-            let port = port.to_string();
-            fields.map.remove("url");
-            port
-        }
-        _ => fields.required("url")?,
+fn from_object(index: usize, value: &Value) -> Result<TargetConfig, ConfigError> {
+    let mut object = Field {
+        place: format!("{TARGETS}[{index}]"),
+        expected: "an object with name and url",
+        value,
     };
-    let address = address_of(&url).map_err(|expected| match url.contains('@') {
-        true => ConfigError::without_value(fields.place("url"), expected),
-        false => ConfigError::new(fields.place("url"), &url, expected),
-    })?;
-    let http = HttpOptions {
-        ca_file: fields.file("ca_file")?,
-        client_certificate: match (fields.file("cert_file")?, fields.file("key_file")?) {
-            (Some(cert_file), Some(key_file)) => Some(CertificateFiles { cert_file, key_file }),
-            (None, None) => None,
-            (Some(_), None) => return Err(fields.refuse("key_file", "the file of the key that belongs to cert_file")),
-            (None, Some(_)) => {
-                return Err(fields.refuse("cert_file", "the file of the certificate that belongs to key_file"));
+    object.entries()?;
+    let mut target = TargetConfig::plain(TargetKind::Added, "", Address::local(1, "/"));
+    for option in &TARGET_OPTIONS {
+        let field = object.key(option.name, option.expected);
+        // Without these two there is no target. Any other that is null is as good as not there.
+        if matches!(option.name, "name" | "url") || !field.value.is_null() {
+            (option.read)(&mut target, &field)?;
+        }
+        // It says more than a number.
+        object.place = format!("{TARGETS}[{}]", target.name);
+    }
+    object.refuse_others(TARGET_OPTIONS.iter().map(|option| option.name))?;
+    let http = &target.http;
+    let missing = |key, expected| Err(object.key(key, FILE).refuse(expected));
+    match http.client_certificate.as_ref().map(CertificateFiles::are_named) {
+        None | Some([true, true]) => {}
+        Some([_, false]) => return missing("key_file", "the file of the key that belongs to cert_file"),
+        Some([false, _]) => return missing("cert_file", "the file of the certificate that belongs to key_file"),
+    }
+    let is_trust_named = http.ca_file.is_some() || http.server_name.is_some() || http.insecure_skip_verify;
+    let is_for_tls = is_trust_named || http.client_certificate.is_some();
+    if is_for_tls && target.address.url.scheme() != "https" {
+        let url = object.key("url", TEXT);
+        let expected = "a URL that starts with https://, as ca_file, cert_file, server_name and insecure_skip_verify are \
+                        about TLS";
+        return Err(url.refuse_shown(&url.url()?, expected));
+    }
+    Ok(target)
+}
+
+/// An option of a target in JSON.
+pub struct TargetOption {
+    /// Its name.
+    pub name: &'static str,
+    expected: &'static str,
+    /// What it may be, for example, in JSON.
+    pub example: &'static str,
+    /// What it does. What stands between backticks is code.
+    pub about: &'static str,
+    read: fn(&mut TargetConfig, &Field<'_>) -> Result<(), ConfigError>,
+    /// What it is, without secrets; null where it is nothing.
+    show: fn(&TargetConfig) -> Value,
+}
+
+/// Every option, in the order in which they are read and told.
+pub static TARGET_OPTIONS: [TargetOption; 10] = [
+    TargetOption {
+        name: "name",
+        expected: TEXT,
+        example: r#""dcgm""#,
+        about: "Of the characters `a-z`, `0-9` and `-`, at most 63, and no other target's; `queue-proxy` and `app` are taken.",
+        read: |target, field| {
+            target.name = field.text()?;
+            match wrong_name(&target.name) {
+                None => Ok(()),
+                Some(expected) => Err(field.refuse_shown(&target.name, expected)),
             }
         },
-        server_name: fields.string("server_name")?,
-        insecure_skip_verify: fields.boolean("insecure_skip_verify")?,
-        authorization: authorization(&mut fields)?,
-        headers: headers(&mut fields)?,
-    };
-    fields.done(FIELDS)?;
-    if let Some(name) = &http.server_name
-        && !is_dns_name(name)
-    {
-        return Err(ConfigError::new(fields.place("server_name"), name, "a DNS name"));
+        show: |target| json!(target.name),
+    },
+    TargetOption {
+        name: "url",
+        expected: TEXT,
+        example: r#""https://10.0.0.7:9400/metrics""#,
+        about: "A port, a host and a port, either with or without a path, a URL, or `unix:`, a socket, and perhaps `:` and a \
+                path. Without a path it is `/metrics`.",
+        read: |target, field| {
+            let url = field.url()?;
+            let refuse = |expected| match url.contains('@') {
+                true => field.refuse(expected),
+                false => field.refuse_shown(&url, expected),
+            };
+            address_of(&url).map(|address| target.address = address).map_err(refuse)
+        },
+        show: |target| json!(target.address.to_string()),
+    },
+    TargetOption {
+        name: "ca_file",
+        expected: FILE,
+        example: r#""/tls/ca.crt""#,
+        about: "The certificates that the target's must lead to, or be: what `openssl req -x509` makes may stand there itself. \
+                Without it the system's are used; the image has those of Debian.",
+        read: |target, field| field.file().map(|file| target.http.ca_file = Some(file)),
+        show: |target| json!(target.http.ca_file),
+    },
+    TargetOption {
+        name: "cert_file",
+        expected: FILE,
+        example: r#""/tls/tls.crt""#,
+        about: "The certificate shown to the target.",
+        read: |target, field| {
+            let files = target.http.client_certificate.get_or_insert_default();
+            field.file().map(|file| files.cert_file = file)
+        },
+        show: |target| json!(target.http.client_certificate.as_ref().map(|files| &files.cert_file)),
+    },
+    TargetOption {
+        name: "key_file",
+        expected: FILE,
+        example: r#""/tls/tls.key""#,
+        about: "Its key.",
+        read: |target, field| {
+            let files = target.http.client_certificate.get_or_insert_default();
+            field.file().map(|file| files.key_file = file)
+        },
+        show: |target| json!(target.http.client_certificate.as_ref().map(|files| &files.key_file)),
+    },
+    TargetOption {
+        name: "server_name",
+        expected: TEXT,
+        example: r#""dcgm.example""#,
+        about: "The name that the target's certificate must have, if not the URL's host.",
+        read: |target, field| {
+            let name = field.text()?;
+            // What a URL may have as its host, and a certificate as its name.
+            let is_host = matches!(url::Host::parse(&name), Ok(url::Host::Domain(_)));
+            if !is_host || rustls::pki_types::DnsName::try_from(name.as_str()).is_err() {
+                return Err(field.refuse_shown(&name, "a DNS name"));
+            }
+            target.http.server_name = Some(name);
+            Ok(())
+        },
+        show: |target| json!(target.http.server_name),
+    },
+    TargetOption {
+        name: "insecure_skip_verify",
+        expected: BOOLEAN,
+        example: "true",
+        about: "`true`: whatever certificate it has will do.",
+        read: |target, field| field.boolean().map(|value| target.http.insecure_skip_verify = value),
+        show: |target| json!(target.http.insecure_skip_verify.then_some(true)),
+    },
+    TargetOption {
+        name: "basic_auth",
+        expected: "an object with username and password_file",
+        example: r#"{"username": "qpext", "password_file": "/secrets/password"}"#,
+        about: "An object of `username` and `password_file`, the file of the password.",
+        read: |target, field| basic_auth(field).map(|basic| target.http.authorization = Some(basic)),
+        show: |target| match &target.http.authorization {
+            Some(Authorization::Basic {
+                username: name,
+                password_file: file,
+            }) => {
+                json!({"username": name, "password_file": file})
+            }
+            _ => Value::Null,
+        },
+    },
+    TargetOption {
+        name: "bearer_token_file",
+        expected: FILE,
+        example: r#""/secrets/token""#,
+        about: "The file of the token shown to the target.",
+        read: |target, field| match target.http.authorization {
+            Some(_) => Err(field.refuse("one of basic_auth and bearer_token_file")),
+            None => {
+                let token_file = field.file()?;
+                target.http.authorization = Some(Authorization::Bearer { token_file });
+                Ok(())
+            }
+        },
+        show: |target| match &target.http.authorization {
+            Some(Authorization::Bearer { token_file }) => json!(token_file),
+            _ => Value::Null,
+        },
+    },
+    TargetOption {
+        name: "headers",
+        expected: "an object of names and values",
+        example: r#"{"X-Tenant": "ml"}"#,
+        about: "More headers; their values are shown nowhere.",
+        read: |target, field| headers(field).map(|headers| target.http.headers = headers),
+        show: |target| {
+            let headers = target.http.headers.iter();
+            let masked: Map<String, Value> = headers.map(|(name, _)| (name.to_string(), json!(SECRET))).collect();
+            json!((!masked.is_empty()).then_some(masked))
+        },
+    },
+];
+
+fn basic_auth(object: &Field<'_>) -> Result<Authorization, ConfigError> {
+    object.entries()?;
+    let (username, password_file) = (object.key("username", TEXT), object.key("password_file", FILE));
+    if username.text()?.contains(':') {
+        // What is behind the colon may be the password.
+        return Err(username.refuse("a name without a colon"));
     }
-    let has_tls = http.ca_file.is_some()
-        || http.client_certificate.is_some()
-        || http.server_name.is_some()
-        || http.insecure_skip_verify;
-    if has_tls && address.url.scheme() != "https" {
-        let expected = "a URL that starts with https://, as ca_file, cert_file, server_name and insecure_skip_verify \
-                        are about TLS";
-        return Err(ConfigError::new(fields.place("url"), &url, expected));
-    }
-    Ok(TargetConfig {
-        name,
-        kind: TargetKind::Added,
-        address,
-        http,
+    object.refuse_others(["username", "password_file"].into_iter())?;
+    Ok(Authorization::Basic {
+        username: username.text()?,
+        password_file: match password_file.value {
+            Value::Null => None,
+            _ => Some(password_file.file()?),
+        },
     })
 }
 
-/// Whether a certificate may have this name, and a URL, which is how it comes there.
-fn is_dns_name(name: &str) -> bool {
-    matches!(url::Host::parse(name), Ok(url::Host::Domain(_))) && rustls::pki_types::DnsName::try_from(name).is_ok()
-}
-
-fn authorization(fields: &mut Fields) -> Result<Option<Authorization>, ConfigError> {
-    let token_file = fields.file("bearer_token_file")?;
-    let basic = fields.object("basic_auth", "an object with username and password_file")?;
-    match (token_file, basic) {
-        (None, None) => Ok(None),
-        (Some(token_file), None) => Ok(Some(Authorization::Bearer { token_file })),
-        (None, Some(mut basic)) => {
-            let username = basic.required("username")?;
-            if username.contains(':') {
-                // What is behind the colon may be the password.
-                return Err(basic.refuse("username", "a name without a colon"));
-            }
-            let password_file = basic.file("password_file")?;
-            basic.done("one of username and password_file")?;
-            Ok(Some(Authorization::Basic {
-                username,
-                password_file,
-            }))
-        }
-        (Some(_), Some(_)) => Err(fields.refuse("bearer_token_file", "one of basic_auth and bearer_token_file")),
-    }
-}
-
-fn headers(fields: &mut Fields) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
-    let Some(given) = fields.object("headers", "an object of names and values")? else {
-        return Ok(Vec::new());
-    };
+fn headers(object: &Field<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (name, value) in given.map {
-        let parsed: Option<HeaderName> = name.parse().ok();
-        let Some(parsed) = parsed else {
+    for (name, value) in object.entries()? {
+        let Ok(parsed) = name.parse::<HeaderName>() else {
             // A whole header may stand there, which is then not shown.
-            return Err(ConfigError::without_value(given.place, "names of headers"));
+            return Err(object.refuse("names of headers"));
         };
-        let place = format!("{}[{name}]", given.place);
+        let refuse = |expected| ConfigError::without_value(format!("{}[{name}]", object.place), expected);
         if headers.iter().any(|(other, _)| *other == parsed) {
-            return Err(ConfigError::without_value(
-                place,
-                "a header that is not there already, in other letters",
+            return Err(refuse("a header that is not there already, in other letters"));
+        }
+        if RESERVED_HEADERS.split(' ').any(|reserved| parsed == reserved) {
+            return Err(refuse(
+                "a header that is neither the sidecar's own nor the connection's; for Authorization there are basic_auth and \
+                 bearer_token_file",
             ));
         }
-        if RESERVED_HEADERS.contains(&parsed.as_str()) {
-            let expected = "a header that is neither the sidecar's own nor the connection's; for Authorization there are \
-                            basic_auth and bearer_token_file";
-            return Err(ConfigError::without_value(place, expected));
-        }
         let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
-        let Some(mut value) = value else {
-            return Err(ConfigError::without_value(place, "a text that may stand in a header"));
-        };
+        let mut value = value.ok_or_else(|| refuse("a text that may stand in a header"))?;
         value.set_sensitive(true);
         headers.push((parsed, value));
     }
     Ok(headers)
-}
-
-/// The fields of a JSON object, each taken out as it is read.
-struct Fields {
-    /// Where the object stands.
-    place: String,
-    map: Map<String, Value>,
-}
-
-impl Fields {
-    fn new(place: String, value: Value, expected: &str) -> Result<Self, ConfigError> {
-        match value {
-            Value::Object(map) => Ok(Self { place, map }),
-            _ => Err(ConfigError::without_value(place, expected)),
-        }
-    }
-
-    fn place(&self, field: &str) -> String {
-        format!("{}.{field}", self.place)
-    }
-
-    fn refuse(&self, field: &str, expected: &str) -> ConfigError {
-        ConfigError::without_value(self.place(field), expected)
-    }
-
-    fn string(&mut self, field: &str) -> Result<Option<String>, ConfigError> {
-        match self.map.remove(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
-            Some(_) => Err(self.refuse(field, "a text, not empty")),
-        }
-    }
-
-    fn required(&mut self, field: &str) -> Result<String, ConfigError> {
-        self.string(field)?
-            .ok_or_else(|| self.refuse(field, "a text, not empty"))
-    }
-
-    fn file(&mut self, field: &str) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(self.string(field)?.map(PathBuf::from))
-    }
-
-    fn boolean(&mut self, field: &str) -> Result<bool, ConfigError> {
-        match self.map.remove(field) {
-            None | Some(Value::Null) => Ok(false),
-            Some(Value::Bool(value)) => Ok(value),
-            Some(_) => Err(self.refuse(field, "true or false")),
-        }
-    }
-
-    fn object(&mut self, field: &str, expected: &str) -> Result<Option<Self>, ConfigError> {
-        match self.map.remove(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => Self::new(self.place(field), value, expected).map(Some),
-        }
-    }
-
-    /// Refuses what nobody asked for.
-    fn done(&self, expected: &str) -> Result<(), ConfigError> {
-        match self.map.keys().next() {
-            None => Ok(()),
-            Some(unknown) => Err(self.refuse(unknown, expected)),
-        }
-    }
 }

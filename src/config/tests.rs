@@ -1,7 +1,8 @@
 //! What each variable does, and what is said of a bad one.
 
-use super::environment::unknown_variables;
-use super::values::duration;
+use std::fmt::Write as _;
+
+use super::values::{Words, duration};
 use super::*;
 
 fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -145,6 +146,14 @@ fn an_empty_queue_proxy_port_turns_that_target_off() {
 }
 
 #[test]
+fn the_path_of_a_target_that_is_not_there_is_checked_all_the_same() {
+    let off = ("QPEXT_QUEUE_PROXY_METRICS_PORT", "");
+    let app = ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080");
+    let refused = config(&[off, app, ("QPEXT_QUEUE_PROXY_METRICS_PATH", "x")]).unwrap_err();
+    assert_eq!(refused.variable, "QPEXT_QUEUE_PROXY_METRICS_PATH");
+}
+
+#[test]
 fn a_bad_value_is_refused_with_the_variable_the_value_and_what_was_expected() {
     for (variable, value, expected) in [
         ("AGGREGATE_PROMETHEUS_METRICS_PORT", "65536", "a port"),
@@ -273,6 +282,177 @@ fn variables_that_are_named_like_ours_are_told() {
         "QPEXT_Targets",
     ];
     assert_eq!(config.unknown_variables, told);
+}
+
+/// Each variable with the text that its row gives as an example.
+fn examples() -> Vec<(&'static str, &'static str)> {
+    VARIABLES
+        .iter()
+        .map(|variable| (variable.name, variable.example))
+        .collect()
+}
+
+#[test]
+fn every_default_and_every_example_is_read_and_shown_as_it_stands_in_the_table() {
+    let as_shown = |config: &Config| {
+        let shown = config.in_force().into_iter();
+        shown
+            .map(|(variable, value)| (variable.name, value))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let (usual, given) = (as_shown(&config(&[]).unwrap()), as_shown(&config(&examples()).unwrap()));
+    for variable in &VARIABLES {
+        let name = variable.name;
+        let (Some(default), Some(example)) = (usual.get(name), given.get(name)) else {
+            assert!(
+                name.starts_with("SERVING_") || name.starts_with("K_"),
+                "{name} is in force and not shown"
+            );
+            continue;
+        };
+        match variable.default.value() {
+            // Without an application its path is nowhere.
+            Some(value) if name != "KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH" => assert_eq!(default, value, "{name}"),
+            _ => assert_eq!(default, "", "{name}"),
+        }
+        assert_ne!(example, default, "{name}");
+        match name {
+            "QPEXT_TARGETS" => {
+                assert!(example.starts_with(r#"[{"name":"agent","url":"http://localhost:9089/metrics"},"#))
+            }
+            "QPEXT_SCRAPE_TIMEOUT" => assert_eq!(example, "90s"),
+            "QPEXT_LOG" => assert_eq!(example, "qpext=debug,info"),
+            _ => assert_eq!(example, variable.example, "{name}"),
+        }
+        // What is shown may be set.
+        let mut again = examples();
+        again.extend([(name, example.as_str())]);
+        again.reverse();
+        assert_eq!(as_shown(&config(&again).unwrap()), given, "{name}");
+    }
+}
+
+#[test]
+fn what_is_set_to_nothing_is_as_unset_or_refused_as_the_table_has_it() {
+    let app = ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080");
+    for variable in &VARIABLES {
+        let others = examples().into_iter().filter(|(name, _)| *name != variable.name);
+        let others: Vec<_> = others.chain([app]).collect();
+        let empty = config(&[&others[..], &[(variable.name, "")]].concat());
+        match (variable.name, variable.default) {
+            (_, Unset::OrEmpty(_)) => {
+                let unset = config(&others).unwrap();
+                assert_eq!(
+                    format!("{:?}", empty.unwrap()),
+                    format!("{unset:?}"),
+                    "{}",
+                    variable.name
+                );
+            }
+            // Off.
+            ("QPEXT_QUEUE_PROXY_METRICS_PORT", _) => assert_eq!(empty.unwrap().targets[0].name, "app"),
+            (name, _) => assert_eq!(empty.expect_err(name).variable, name),
+        }
+    }
+}
+
+#[test]
+fn every_word_of_a_list_is_read_shown_and_expected() {
+    fn check<T: Words + std::fmt::Debug>(variable: &str, every: &[T]) {
+        let refused = config(&[(variable, "none of them")]).unwrap_err();
+        let told: Vec<_> = refused
+            .expected
+            .split(", ")
+            .flat_map(|words| words.split(" or "))
+            .collect();
+        assert_eq!(told, T::WORDS.iter().map(|(word, _)| *word).collect::<Vec<_>>());
+        assert_eq!(every.len(), T::WORDS.len());
+        for value in every {
+            assert_eq!(T::read(&value.show()), Some(*value));
+        }
+    }
+    check("QPEXT_UNTYPED", &[Untyped::Convert, Untyped::Drop, Untyped::Keep]);
+    let every = [
+        Compression::Off,
+        Compression::Gzip,
+        Compression::Zstd,
+        Compression::Auto,
+    ];
+    check("QPEXT_COMPRESSION", &every);
+    check("QPEXT_LOG_FORMAT", &[LogFormat::Json, LogFormat::Text]);
+}
+
+#[test]
+fn every_option_of_a_target_is_read_and_shown_as_it_stands_in_the_table() {
+    for left_out in ["basic_auth", "bearer_token_file"] {
+        let options = TARGET_OPTIONS.iter().filter(|option| option.name != left_out);
+        let options: Vec<_> = options
+            .map(|option| format!("{:?}:{}", option.name, option.example))
+            .collect();
+        let list = format!("[{{{}}}]", options.join(","));
+        let read = config(&[("QPEXT_TARGETS", &list)]).unwrap();
+        let shown = read.targets[1].masked();
+        let written: serde_json::Value = serde_json::from_str(&list).unwrap();
+        for (name, value) in written[0].as_object().unwrap() {
+            match name.as_str() {
+                "headers" => assert_eq!(shown[name], serde_json::json!({"x-tenant": "<secret>"})),
+                _ => assert_eq!(shown[name], *value, "{name}"),
+            }
+        }
+    }
+}
+
+/// A table of the README's, from its rows here.
+fn markdown(head: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let columns = head.matches('|').count() - 1;
+    let mut text = format!("{head}\n{}|\n", "|---".repeat(columns));
+    for row in rows {
+        let row = row.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>();
+        writeln!(text, "| {} |", row.join(" | ")).unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_tables_of_the_readme_are_those_of_the_code() {
+    let code = |text: &str| format!("`{text}`");
+    let variables = markdown(
+        "| variable | default | example | meaning |",
+        VARIABLES.iter().map(|variable| {
+            let words = || variable.default.to_string();
+            let default = variable.default.value().map_or_else(words, code);
+            vec![
+                code(variable.name),
+                default,
+                code(variable.example),
+                variable.about.to_owned(),
+            ]
+        }),
+    );
+    let options = markdown(
+        "| option | example | meaning |",
+        TARGET_OPTIONS
+            .iter()
+            .map(|option| vec![code(option.name), code(option.example), option.about.to_owned()]),
+    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    let mut readme = written.clone();
+    for (name, table) in [("variables", variables), ("options", options)] {
+        let (start, end) = (format!("<!-- {name}: "), format!("<!-- end of {name} -->"));
+        let start = readme.find(&start).expect("it is marked where the table is");
+        let start = start + readme[start..].find('\n').unwrap() + 1;
+        let end = readme.find(&end).expect("it is marked where the table ends");
+        readme.replace_range(start..end, &format!("\n{table}\n"));
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &readme).unwrap();
+    } else {
+        assert!(
+            readme == written,
+            "README.md has other tables: UPDATE=1 cargo test --lib readme writes them"
+        );
+    }
 }
 
 #[test]
@@ -451,6 +631,16 @@ fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
             r#"[{"name":"a","url":"1","ca_file":"/ca"}]"#,
             "QPEXT_TARGETS[a].url=\"1\": expected a URL that starts with https",
         ),
+        (r#"[{"name":"a","url":"1","tls":{}}]"#, "bearer_token_file and headers"),
+        (
+            r#"[{"name":"a","url":"1","ca_fil":"/ca"}]"#,
+            "QPEXT_TARGETS[a].ca_fil: expected one of name, url, ca_file, cert_file, key_file, server_name, \
+             insecure_skip_verify, basic_auth, bearer_token_file and headers",
+        ),
+        (
+            r#"[{"name":"a","url":"https://h","ca_file":1}]"#,
+            "QPEXT_TARGETS[a].ca_file: expected the path of a file",
+        ),
         (
             &format!(r#"[{{"name":"a",{tls}"cert_file":"/c"}}]"#),
             "QPEXT_TARGETS[a].key_file: expected the file of the key",
@@ -568,6 +758,10 @@ fn a_target_that_is_the_sidecar_itself_is_refused() {
     let free_port = config(&[("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"), ("QPEXT_TARGETS", "a=4321")]).unwrap();
     assert!(free_port.check_served_at(4320).is_ok());
     assert!(free_port.check_served_at(4321).is_err(), "it was not known before");
+    let app = ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "4321");
+    let free_port = config(&[("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"), app]).unwrap();
+    let refused = free_port.check_served_at(4321).unwrap_err();
+    assert_eq!((&*refused.variable, refused.value.as_deref()), (app.0, Some(app.1)));
 }
 
 #[test]
@@ -604,34 +798,5 @@ fn tls_files_come_together() {
             error.starts_with(&format!("{missing}: expected the path of a file, because {}", set[0])),
             "{error}"
         );
-    }
-}
-
-#[test]
-fn every_variable_is_in_the_list_for_help_and_every_one_of_ours_in_force() {
-    // One that is not in the list would be told as one that nobody knows; one that is not read, too.
-    let every: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
-    let own = every.iter().filter(|name| name.starts_with("QPEXT_"));
-    let environment: BTreeMap<String, String> = own.map(|name| ((*name).to_owned(), String::new())).collect();
-    let read: Environment = envy::from_iter(environment).unwrap();
-    assert_eq!(unknown_variables(read.others), Vec::<String>::new());
-    let source = include_str!("environment.rs");
-    let fields = source
-        .split("struct Environment {")
-        .nth(1)
-        .unwrap()
-        .split("/// Every other")
-        .next()
-        .unwrap();
-    let fields: Vec<_> = fields
-        .lines()
-        .filter_map(|line| line.trim().split_once(": Option<String>"))
-        .collect();
-    assert_eq!(fields.len(), VARIABLES.len());
-    let config = config(&[]).unwrap();
-    let in_force: Vec<_> = config.in_force().into_iter().map(|(name, _)| name).collect();
-    let serving = |name: &&str| name.starts_with("SERVING_") || name.starts_with("K_");
-    for name in every.into_iter().filter(|name| !serving(name)) {
-        assert!(in_force.contains(&name), "{name}");
     }
 }

@@ -1,5 +1,8 @@
-//! What stands in one variable: words, filters, durations, lists. In: its text. Out: its meaning, or nothing.
+//! Text and value: what may stand in a variable, and how it is written down again, each beside the other.
+//!
+//! In: a text. Out: what it means, or nothing; and back. What std's `parse` and `to_string` do already is not here.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::filter::{LevelFilter, Targets as LogFilter};
@@ -7,71 +10,65 @@ use tracing_subscriber::filter::{LevelFilter, Targets as LogFilter};
 use super::{CONTAINER_NAME, Compression, LogFormat};
 use crate::exposition::{LabelSet, Untyped};
 
-pub(super) fn untyped(value: &str) -> Option<Untyped> {
-    Some(match value {
-        "convert" => Untyped::Convert,
-        "drop" => Untyped::Drop,
-        "keep" => Untyped::Keep,
-        _ => return None,
-    })
-}
+pub(super) const TEXT: &str = "a text, not empty";
+pub(super) const FILE: &str = "the path of a file";
+pub(super) const BOOLEAN: &str = "true or false";
 
-pub(super) fn compression(value: &str) -> Option<Compression> {
-    Some(match value {
-        "off" => Compression::Off,
-        "gzip" => Compression::Gzip,
-        "zstd" => Compression::Zstd,
-        "auto" => Compression::Auto,
-        _ => return None,
-    })
-}
+/// What is one of a few words.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    /// Each value with its word.
+    const WORDS: &'static [(&'static str, Self)];
 
-/// A filter as tracing has it, except that each part must name a level: tracing takes a word that is none, a misspelt
-/// level for example, for a module, and logs nothing else.
-pub(super) fn log_filter(value: &str) -> Option<LogFilter> {
-    let names_level = |part: &str| {
-        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
-    };
-    if value.split(',').all(names_level) {
-        value.parse().ok()
-    } else {
-        None
+    fn read(text: &str) -> Option<Self> {
+        let word = Self::WORDS.iter().find(|(word, _)| *word == text);
+        word.map(|(_, value)| *value)
+    }
+
+    fn show(self) -> String {
+        let word = Self::WORDS.iter().find(|(_, value)| *value == self);
+        word.map(|(word, _)| (*word).to_owned()).unwrap_or_default()
     }
 }
 
-pub(super) fn log_format(value: &str) -> Option<LogFormat> {
-    Some(match value {
-        "json" => LogFormat::Json,
-        "text" => LogFormat::Text,
-        _ => return None,
-    })
+impl Words for Untyped {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("convert", Self::Convert), ("drop", Self::Drop), ("keep", Self::Keep)];
 }
 
-pub(super) const DURATION: &str = "a duration above 0 as Prometheus writes it, such as 500ms, 10s or 1m";
-
-/// A duration as Prometheus writes it (`ParseDuration` in prometheus/common, `model/time.go`): whole numbers with the
-/// units y, w, d, h, m, s and ms, from the largest to the smallest, each at most once.
-pub(super) fn duration(value: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 7] = [
-        ("y", 365 * 24 * 3_600_000),
-        ("w", 7 * 24 * 3_600_000),
-        ("d", 24 * 3_600_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
+impl Words for Compression {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("gzip", Self::Gzip),
+        ("zstd", Self::Zstd),
+        ("auto", Self::Auto),
     ];
+}
+
+impl Words for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("json", Self::Json), ("text", Self::Text)];
+}
+
+/// The units of a duration as Prometheus writes it (`ParseDuration` in prometheus/common, `model/time.go`), in
+/// milliseconds.
+const UNITS: [(&str, u64); 7] = [
+    ("y", 365 * 24 * 3_600_000),
+    ("w", 7 * 24 * 3_600_000),
+    ("d", 24 * 3_600_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// A duration above 0: whole numbers with units, from the largest to the smallest, each at most once.
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut milliseconds = 0u64;
     let mut units = UNITS.iter();
-    let mut rest = value;
+    let mut rest = text;
     while !rest.is_empty() {
-        let number_end = rest.find(|character: char| !character.is_ascii_digit())?;
-        let (number, after) = rest.split_at(number_end);
-        let unit_end = after
-            .find(|character: char| character.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_end);
+        let (number, after) = rest.split_at(rest.find(|character: char| !character.is_ascii_digit())?);
+        let unit_end = after.find(|character: char| character.is_ascii_digit());
+        let (unit, after) = after.split_at(unit_end.unwrap_or(after.len()));
         let (_, factor) = units.find(|(name, _)| *name == unit)?;
         let part = number.parse::<u64>().ok()?.checked_mul(*factor)?;
         milliseconds = milliseconds.checked_add(part)?;
@@ -80,12 +77,27 @@ pub(super) fn duration(value: &str) -> Option<Duration> {
     (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
 }
 
-pub(super) fn boolean(value: &str) -> Option<bool> {
-    match value {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    }
+/// A duration in the largest unit that it is a whole number of, up to minutes.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let is_whole = |(_, factor): &&(&str, u64)| milliseconds.is_multiple_of(u128::from(*factor));
+    let (unit, factor) = UNITS[4..].iter().find(is_whole).expect("1 divides all");
+    format!("{}{unit}", milliseconds / u128::from(*factor))
+}
+
+/// A filter as tracing has it, except that each part must name a level: tracing takes a word that is none, a misspelt
+/// level for example, for a module, and logs nothing else.
+pub(super) fn log_filter(text: &str) -> Option<LogFilter> {
+    let names_level = |part: &str| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+    };
+    text.split(',').all(names_level).then(|| text.parse().ok())?
+}
+
+/// A file; whether it is there is not seen here.
+pub(super) fn file(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 /// A path, and perhaps a query, as it stands in a request.
@@ -95,37 +107,32 @@ pub(super) fn path(text: &str) -> Option<String> {
 }
 
 /// Three names with commas between them.
-pub(super) fn serving_label_names(value: &str) -> Option<[String; 3]> {
-    let names: Vec<String> = value.split(',').map(|name| name.trim().to_owned()).collect();
-    let names: [String; 3] = names.try_into().ok()?;
-    let is_taken = |(index, name): (usize, &String)| is_reserved(name) || names[..index].contains(name);
-    let is_wrong =
-        names.iter().enumerate().any(is_taken) || LabelSet::new(names.iter().map(|name| (name, ""))).is_err();
-    (!is_wrong).then_some(names)
+pub(super) fn serving_names(text: &str) -> Option<[String; 3]> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    may_be_added(names.iter()).then(|| names.try_into().ok())?
 }
 
 /// Pairs with commas between them, whose names are not among `taken`.
-pub(super) fn extra_labels(value: &str, taken: &[String]) -> Option<Vec<(String, String)>> {
-    if value.trim().is_empty() {
+pub(super) fn extra_labels(text: &str, taken: &[String]) -> Option<Vec<(String, String)>> {
+    if text.trim().is_empty() {
         return Some(Vec::new());
     }
-    let pairs = value.split(',').map(|pair| {
+    let pairs = text.split(',').map(|pair| {
         let (name, value) = pair.split_once('=')?;
         // To Prometheus an empty label is none.
         let value = value.trim();
         (!value.is_empty()).then(|| (name.trim().to_owned(), value.to_owned()))
     });
     let pairs: Vec<(String, String)> = pairs.collect::<Option<_>>()?;
-    let is_wrong = pairs.iter().any(|(name, _)| is_reserved(name) || taken.contains(name))
-        || LabelSet::new(pairs.iter().cloned()).is_err();
-    (!is_wrong).then_some(pairs)
+    let names = taken.iter().chain(pairs.iter().map(|(name, _)| name));
+    may_be_added(names).then_some(pairs)
 }
 
-/// Whether no added label may have this name: those that tell a target's own series apart, those of the sidecar's own
-/// metrics, and those that Prometheus takes away (its names with two underscores).
-fn is_reserved(name: &str) -> bool {
-    matches!(
-        name,
-        CONTAINER_NAME | "le" | "quantile" | "target" | "reason" | "version"
-    ) || name.starts_with("__")
+/// Whether labels of these names may be added: each is one, none comes twice, and none is reserved. Reserved are those
+/// that tell a target's own series apart, those of the sidecar's own metrics, and those that Prometheus takes away (its
+/// names with two underscores).
+fn may_be_added<'a>(names: impl Iterator<Item = &'a String> + Clone) -> bool {
+    const RESERVED: [&str; 6] = [CONTAINER_NAME, "le", "quantile", "target", "reason", "version"];
+    let is_reserved = |name: &String| RESERVED.contains(&name.as_str()) || name.starts_with("__");
+    !names.clone().any(is_reserved) && LabelSet::new(names.map(|name| (name, ""))).is_ok()
 }

@@ -13,6 +13,7 @@ use crate::telemetry::TargetState;
 /// What the page shows.
 pub(crate) fn status(about: &About, is: &Now) -> Value {
     let configuration = about.configuration.iter();
+    let configuration = configuration.map(|(variable, value)| (variable.name.to_owned(), json!(value)));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(about.started),
@@ -20,7 +21,7 @@ pub(crate) fn status(about: &About, is: &Now) -> Value {
         "family_conflicts": conflicts(&is.conflicts, &is.targets),
         "targets": targets(&is.targets),
         "labels": about.labels,
-        "configuration": configuration.map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<Map<_, _>>(),
+        "configuration": Map::from_iter(configuration),
     })
 }
 

@@ -9,7 +9,7 @@ pub mod text;
 
 use std::time::SystemTime;
 
-use crate::config::Config;
+use crate::config::{Config, Variable};
 use crate::exposition::Conflict;
 use crate::telemetry::{OWN_NAME, TargetState};
 
@@ -18,7 +18,7 @@ use crate::telemetry::{OWN_NAME, TargetState};
 pub(crate) struct About {
     started: SystemTime,
     labels: String,
-    configuration: Vec<(&'static str, String)>,
+    configuration: Vec<(&'static Variable, String)>,
 }
 
 /// What is so at the moment.

@@ -78,10 +78,12 @@ pub(crate) fn page(about: &About, is: &Now, now: SystemTime) -> String {
                 p { @if about.labels.is_empty() { span.quiet { "none" } } @else { code { (about.labels) } } }
                 h2 { "Configuration in force" }
                 table {
-                    @for (name, value) in &about.configuration {
+                    @for (variable, value) in &about.configuration {
                         tr {
-                            th scope="row" { code { (name) } }
-                            td { @if value.is_empty() { span.quiet { "none" } } @else { code { (value) } } }
+                            th scope="row" { code { (variable.name) } }
+                            td {
+                                @if value.is_empty() { span.quiet { (variable.nothing()) } } @else { code { (value) } }
+                            }
                         }
                     }
                 }

@@ -150,6 +150,10 @@ async fn help_names_every_variable_and_the_version_is_told() {
             "{said}"
         );
     }
+    for option in &qpext::config::TARGET_OPTIONS {
+        assert!(said.contains(&format!("\n  {}\n      ", option.name)), "{said}");
+    }
+    assert!(said.lines().skip(1).all(|line| line.len() < 110), "{said}");
     assert!(said.contains("\n  check  "), "{said}");
     let (status, said) = run(&[], &["--version"]).await;
     assert_eq!((status, said), (0, format!("qpext {}\n", env!("CARGO_PKG_VERSION"))));

@@ -55,6 +55,8 @@ async fn the_page_shows_every_target_and_the_configuration_and_no_secret() {
         "<dt>Lines dropped</dt><dd>1 malformed</dd>",
         "Line 3 was dropped as malformed",
         "<code>QPEXT_MAX_CONCURRENT_SCRAPES</code></th><td><code>8</code>",
+        "<code>QPEXT_KEEP_METRICS</code></th><td><span class=\"quiet\">all</span>",
+        "<code>QPEXT_DROP_METRICS</code></th><td><span class=\"quiet\">none</span>",
         "&lt;secret&gt;",
         "<a href=\"/status.json\">",
     ] {
