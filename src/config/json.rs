@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Value};
 
 use super::ConfigError;
-use super::values::TEXT;
+use super::values::{TEXT, did_you_mean};
 
 /// A value, in none of whose objects a key comes twice.
 pub(super) struct Json(pub(super) Value);
@@ -122,8 +122,11 @@ impl<'a> Field<'a> {
         let Some(other) = self.entries()?.keys().find(is_other) else {
             return Ok(());
         };
-        let known = keys.collect::<Vec<_>>().join(", ");
+        let known = keys.clone().collect::<Vec<_>>().join(", ");
         let (known, last) = known.rsplit_once(", ").unwrap_or_default();
-        Err(self.key(other, TEXT).refuse(format!("one of {known} and {last}")))
+        let nearest = did_you_mean(other, keys);
+        Err(self
+            .key(other, TEXT)
+            .refuse(format!("one of {known} and {last}{nearest}")))
     }
 }

@@ -25,7 +25,7 @@ use tracing_subscriber::filter::Targets as LogFilter;
 
 use crate::exposition::{Filter, LabelSet, Rules, Untyped, printable};
 use table::{APP_PORT, PATTERN, QUEUE_PROXY_PORT, Refused, TARGETS};
-use values::FILE;
+use values::{FILE, did_you_mean};
 
 pub use address::Address;
 pub use table::{OWN_PORT, Unset, VARIABLES, Variable};
@@ -376,8 +376,11 @@ impl Config {
             }
         }
         if !self.unknown_variables.is_empty() {
-            let variables = self.unknown_variables.join(", ");
-            warnings.push(format!("variables that are none of ours are ignored: {variables}"));
+            let known = VARIABLES.iter().map(|variable| variable.name);
+            let told = self.unknown_variables.iter();
+            let told = told.map(|name| printable(name) + &did_you_mean(name, known.clone()));
+            let told = told.collect::<Vec<_>>().join(", ");
+            warnings.push(format!("variables that are none of ours are ignored: {told}"));
         }
         warnings
     }

@@ -284,6 +284,40 @@ fn variables_that_are_named_like_ours_are_told() {
     assert_eq!(config.unknown_variables, told);
 }
 
+#[test]
+fn a_misspelt_name_is_told_with_the_nearest_that_there_is() {
+    for (name, nearest) in [
+        ("QPEXT_SCRAP_TIMEOUT", Some("QPEXT_SCRAPE_TIMEOUT")),
+        ("QPEXT_SCRAPE_TIMEOUT_OFSET", Some("QPEXT_SCRAPE_TIMEOUT_OFFSET")),
+        ("QPEXT_TAGRETS", Some("QPEXT_TARGETS")),
+        ("QPEXT_LOGS", Some("QPEXT_LOG")),
+        ("QPEXT_Targets", Some("QPEXT_TARGETS")),
+        ("qpext_targets", Some("QPEXT_TARGETS")),
+        ("QPEXT_\u{212a}EEP_METRICS", Some("QPEXT_KEEP_METRICS")),
+        (
+            "KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT",
+            Some("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT"),
+        ),
+        (
+            "AGGREGATE_PROMETHEUS_METRICS_PROT",
+            Some("AGGREGATE_PROMETHEUS_METRICS_PORT"),
+        ),
+        ("QPEXT_X", None),
+        ("QPEXT_", None),
+        ("QPEXT_PORT", None),
+        ("QPEXT_METRICS_KEEP", None),
+        ("QPEXT_RETRIES", None),
+    ] {
+        let config = config(&[(name, "x"), ("K_SERVICE", "iris")]).unwrap();
+        let nearest = nearest.map_or_else(String::new, |nearest| format!(" (did you mean {nearest}?)"));
+        let told = format!("variables that are none of ours are ignored: {name}{nearest}");
+        assert_eq!(config.warnings(), [told]);
+    }
+    let two = config(&[("QPEXT_LOGS", "x"), ("QPEXT_\n", "x")]).unwrap().warnings();
+    let told = "variables that are none of ours are ignored: QPEXT_\\n, QPEXT_LOGS (did you mean QPEXT_LOG?)";
+    assert_eq!(two, [told]);
+}
+
 /// Each variable with the text that its row gives as an example.
 fn examples() -> Vec<(&'static str, &'static str)> {
     VARIABLES
@@ -635,7 +669,12 @@ fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
         (
             r#"[{"name":"a","url":"1","ca_fil":"/ca"}]"#,
             "QPEXT_TARGETS[a].ca_fil: expected one of name, url, ca_file, cert_file, key_file, server_name, \
-             insecure_skip_verify, basic_auth, bearer_token_file and headers",
+             insecure_skip_verify, basic_auth, bearer_token_file and headers (did you mean ca_file?)",
+        ),
+        (
+            r#"[{"name":"a","url":"1","basic_auth":{"username":"u","pasword_file":"/p"}}]"#,
+            "QPEXT_TARGETS[a].basic_auth.pasword_file: expected one of username and password_file (did you mean \
+             password_file?)",
         ),
         (
             r#"[{"name":"a","url":"https://h","ca_file":1}]"#,

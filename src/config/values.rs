@@ -2,6 +2,7 @@
 //!
 //! In: a text. Out: what it means, or nothing; and back. What std's `parse` and `to_string` do already is not here.
 
+use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -135,4 +136,31 @@ fn may_be_added<'a>(names: impl Iterator<Item = &'a String> + Clone) -> bool {
     const RESERVED: [&str; 6] = [CONTAINER_NAME, "le", "quantile", "target", "reason", "version"];
     let is_reserved = |name: &String| RESERVED.contains(&name.as_str()) || name.starts_with("__");
     !names.clone().any(is_reserved) && LabelSet::new(names.map(|name| (name, ""))).is_ok()
+}
+
+/// ` (did you mean this?)`, where one of the names that there are is spelt nearly as this one that is none.
+pub(super) fn did_you_mean(name: &str, names: impl Iterator<Item = &'static str>) -> String {
+    let edits = |other: &str| edits(&name.to_lowercase(), &other.to_lowercase());
+    // One in six letters may be wrong, but not one of five, of which another name may be as near.
+    let most = (name.len() / 6).min(3);
+    let near = names
+        .map(|other| (edits(other), other))
+        .filter(|(edits, _)| *edits <= most);
+    near.min()
+        .map_or_else(String::new, |(_, other)| format!(" (did you mean {other}?)"))
+}
+
+/// How many letters have to be put in, left out or changed to make one word of another (Levenshtein's distance).
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, letter) in from.chars().enumerate() {
+        let mut diagonal = mem::replace(&mut row[0], index + 1);
+        for (column, other) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(diagonal.min(row[column]) + 1);
+        }
+    }
+    row[to.len()]
 }

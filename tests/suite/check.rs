@@ -103,7 +103,7 @@ async fn what_is_hardly_meant_is_a_finding() {
     let (status, said) = run(&variables, &["check"]).await;
     assert_eq!(status, 1, "{said}");
     for expected in [
-        "variables that are none of ours are ignored: QPEXT_TARGETZ\n",
+        "variables that are none of ours are ignored: QPEXT_TARGETZ (did you mean QPEXT_TARGETS?)\n",
         "no label is added to the app's samples",
         "app: QPEXT_KEEP_METRICS and QPEXT_DROP_METRICS leave nothing of it",
         "\n3 findings\n",
