@@ -1,8 +1,11 @@
 //! What each variable does, and what is said of a bad one.
 
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
 
-use super::values::{Words, duration};
+use proptest::prelude::*;
+
+use super::values::{Words, duration, show_duration};
 use super::*;
 
 fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -316,6 +319,93 @@ fn a_misspelt_name_is_told_with_the_nearest_that_there_is() {
     let two = config(&[("QPEXT_LOGS", "x"), ("QPEXT_\n", "x")]).unwrap().warnings();
     let told = "variables that are none of ours are ignored: QPEXT_\\n, QPEXT_LOGS (did you mean QPEXT_LOG?)";
     assert_eq!(two, [told]);
+}
+
+/// What begins as text goes on as no text, and as letters that others fold into ours.
+#[test]
+fn no_name_and_no_value_is_too_odd_to_be_read() {
+    let no_text = || OsString::from_vec(b"\xff\xfe".to_vec());
+    let joined = |start: &str| OsString::from_vec([start.as_bytes(), b"\xff"].concat());
+    for (name, value, warnings) in [
+        // The Kelvin sign is a k in small letters, and the long s an S in large ones; a Turkish i is neither.
+        ("\u{212a}_SERVICE".into(), "x".into(), 0),
+        ("\u{17f}ERVING_SERVICE".into(), "x".into(), 0),
+        ("QPEXT_\u{212a}EEP_METRICS".into(), "(".into(), 1),
+        ("QPEXT_SELF_METRIC\u{17f}".into(), "x".into(), 1),
+        ("QPEXT_UNTYPED\u{131}".into(), "x".into(), 1),
+        ("QPEXT_L\u{130}MIT".into(), "x".into(), 1),
+        ("qpext_untyped".into(), "x".into(), 1),
+        ("Qpext_Untyped".into(), "x".into(), 1),
+        ("k_service".into(), "x".into(), 0),
+        ("".into(), "x".into(), 0),
+        ("=".into(), "x".into(), 0),
+        (no_text(), no_text(), 0),
+        (joined("QPEXT_UNTYPED"), no_text(), 1),
+        (joined("K_SERVICE"), no_text(), 0),
+    ] {
+        let usual = [
+            ("K_SERVICE".into(), "iris".into()),
+            ("QPEXT_UNTYPED".into(), "keep".into()),
+        ];
+        let both = [(name.clone(), value.clone()), (name.clone(), value)]
+            .into_iter()
+            .chain(usual);
+        let read = Config::from_variables(both).unwrap();
+        assert_eq!(read.warnings().len(), warnings, "{name:?}");
+        assert_eq!(read.labels.to_string(), r#"service_name="iris""#, "{name:?}");
+        assert_eq!(read.untyped, Untyped::Keep, "{name:?}");
+    }
+    let error = Config::from_variables([("QPEXT_UNTYPED", joined("keep"))]).unwrap_err();
+    assert_eq!(error.value.as_deref(), Some("keep\u{fffd}"));
+    let twice = config(&[("QPEXT_UNTYPED", "keep"), ("QPEXT_UNTYPED", "x")]).unwrap();
+    assert_eq!(twice.untyped, Untyped::Keep, "the first counts, as for getenv");
+}
+
+/// Names that are ours, nearly ours, and anything else, and what may stand in variables.
+fn name_and_value() -> impl Strategy<Value = (OsString, OsString)> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..24).prop_map(OsString::from_vec);
+    let own = || proptest::sample::select(VARIABLES.map(|variable| variable.name).to_vec());
+    let near = own().prop_flat_map(|name| {
+        let odd = prop_oneof![Just('\u{212a}'), Just('\u{17f}'), Just('\u{131}'), any::<char>()];
+        (0..name.len(), odd).prop_map(move |(at, odd)| format!("{}{odd}{}", &name[..at], &name[at + 1..]).into())
+    });
+    let name = prop_oneof![
+        4 => own().prop_map(OsString::from),
+        2 => near,
+        1 => "(QPEXT|K|KSERVE_CONTAINER_PROMETHEUS)_.{0,12}".prop_map(OsString::from),
+        1 => bytes(),
+    ];
+    let examples = VARIABLES.map(|variable| variable.example).to_vec();
+    let value = prop_oneof![
+        2 => proptest::sample::select(examples).prop_map(OsString::from),
+        1 => "[a-z0-9/:.,=@|()*+ -]{0,24}".prop_map(OsString::from),
+        1 => r#"[\[{]{1,2}["a-z0-9:,{}\[\] ]{0,32}"#.prop_map(OsString::from),
+        1 => ".{0,16}".prop_map(OsString::from),
+        1 => bytes(),
+    ];
+    (name, value)
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_environment_holds_it_is_read_or_refused(
+        variables in proptest::collection::vec(name_and_value(), 0..12),
+    ) {
+        match Config::from_variables(variables) {
+            Err(error) => prop_assert!(!error.to_string().contains('\n')),
+            Ok(config) => {
+                prop_assert_eq!(config.in_force().len(), 26);
+                prop_assert!(config.warnings().iter().all(|warning| !warning.contains('\n')));
+                prop_assert!(config.targets.iter().all(|target| config.rules_of(target).sample_limit == config.sample_limit));
+            }
+        }
+    }
+
+    #[test]
+    fn a_duration_is_read_as_it_is_shown(milliseconds in 1..u64::MAX) {
+        let duration_ = Duration::from_millis(milliseconds);
+        prop_assert_eq!(duration(&show_duration(duration_)), Some(duration_));
+    }
 }
 
 /// Each variable with the text that its row gives as an example.
