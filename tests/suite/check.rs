@@ -123,7 +123,8 @@ async fn a_pod_without_an_answer_ends_with_1() {
         "{said}"
     );
 
-    let free = Stub::text("").await.port().to_string();
+    let absent = Stub::absent();
+    let free = absent.port().to_string();
     let (_, said) = run(&[("QPEXT_QUEUE_PROXY_METRICS_PORT", &free)], &["check"]).await;
     assert!(said.contains("set QPEXT_QUEUE_PROXY_METRICS_PORT to nothing"), "{said}");
 }

@@ -101,7 +101,7 @@ async fn head_gives_the_status_and_the_headers_of_get() {
     );
     assert_eq!(response.text().await.unwrap(), "");
     app.request().await;
-    drop(app);
+    app.stop().await;
     assert_eq!(
         client().head(sidecar.url("/metrics")).send().await.unwrap().status(),
         503

@@ -301,10 +301,11 @@ async fn head_gives_the_headers_of_get() {
 
 #[tokio::test]
 async fn errors_are_not_compressed_and_say_what_they_depend_on() {
-    let gone = Stub::text("").await.port().to_string();
+    let gone = Stub::absent();
+    let port = gone.port().to_string();
     let path = format!("/{}", "x".repeat(2000));
     let variables = [
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", gone.as_str()),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", port.as_str()),
         ("QPEXT_QUEUE_PROXY_METRICS_PATH", path.as_str()),
     ];
     let sidecar = Sidecar::start(&variables).await;

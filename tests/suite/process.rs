@@ -1,8 +1,9 @@
 //! The process as an operator meets it: its exit status, its one line of complaint, its log, its memory.
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::support::bodies;
+use crate::support::port::Port;
 use crate::support::sidecar::{Sidecar, run};
 use crate::support::stub::Stub;
 
@@ -41,14 +42,8 @@ async fn an_argument_ends_the_start_with_64_and_one_line() {
 
 #[tokio::test]
 async fn a_target_that_is_the_sidecar_itself_ends_the_start_with_64() {
-    // Free a moment ago, and not asked for by anybody else.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let (port, targets) = (port.to_string(), format!("self=http://127.0.0.1:{port}/x"));
+    let free = Port::new();
+    let (port, targets) = (free.number().to_string(), format!("self=http://{}/x", free.address()));
     let variables = [
         ("AGGREGATE_PROMETHEUS_METRICS_PORT", port.as_str()),
         ("QPEXT_TARGETS", &targets),
@@ -75,8 +70,8 @@ async fn the_start_says_what_is_scraped_and_what_was_ignored() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_ends_the_start_and_is_named() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let taken = Port::new();
+    let (_listener, port) = (taken.listen(), taken.number().to_string());
     let variables = [
         ("AGGREGATE_PROMETHEUS_METRICS_PORT", port.as_str()),
         ("QPEXT_BIND_ADDRESS", "127.0.0.1"),
@@ -99,7 +94,14 @@ async fn all_addresses_are_served_by_default_and_one_if_it_is_named() {
     assert!(TcpStream::connect(("127.0.0.1", all.port)).await.is_ok());
     assert!(TcpStream::connect(("127.0.0.2", all.port)).await.is_ok());
     assert!(TcpStream::connect(("::1", all.port)).await.is_ok());
-    let one = Sidecar::start(&[("QPEXT_BIND_ADDRESS", "127.0.0.2")]).await;
+    // A port that nobody else serves at the other addresses.
+    let port = Port::new();
+    let number = port.number().to_string();
+    let one = Sidecar::start(&[
+        ("QPEXT_BIND_ADDRESS", "127.0.0.2"),
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", &number),
+    ])
+    .await;
     assert!(TcpStream::connect(("127.0.0.2", one.port)).await.is_ok());
     assert!(TcpStream::connect(("127.0.0.1", one.port)).await.is_err());
     assert!(TcpStream::connect(("::1", one.port)).await.is_err());
@@ -107,8 +109,9 @@ async fn all_addresses_are_served_by_default_and_one_if_it_is_named() {
 
 #[tokio::test]
 async fn the_log_is_json_or_text_and_can_be_filtered() {
-    let gone = Stub::text("").await.port().to_string();
-    let queue_proxy = ("QPEXT_QUEUE_PROXY_METRICS_PORT", gone.as_str());
+    let gone = Stub::absent();
+    let port = gone.port().to_string();
+    let queue_proxy = ("QPEXT_QUEUE_PROXY_METRICS_PORT", port.as_str());
 
     let mut json = Sidecar::start(&[queue_proxy]).await;
     json.scrape(LONG).await;
@@ -167,9 +170,10 @@ pub fn resident_kilobytes(process: u32, line: &str) -> u64 {
 
 #[tokio::test]
 async fn a_log_that_nobody_reads_stops_nothing() {
-    let gone = Stub::text("").await.port().to_string();
+    let gone = Stub::absent();
+    let port = gone.port().to_string();
     let variables = [
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", gone.as_str()),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", port.as_str()),
         ("QPEXT_LOG", "debug"),
     ];
     let sidecar = Sidecar::start(&variables).await;

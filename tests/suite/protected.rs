@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::certificates::{Authority, Certificate};
 use crate::support::directory::Directory;
+use crate::support::port::Port;
 use crate::support::reader::read;
 use crate::support::sidecar::{Answer, Sidecar, scrape};
 use crate::support::stub::{Event, Step, Stub, answer, ok};
@@ -349,8 +350,8 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
 #[tokio::test]
 async fn a_server_that_does_not_speak_tls_is_told_of() {
     // Whatever it is sent holds no end of a head, so it says at once what servers say.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}/metrics", listener.local_addr().unwrap());
+    let port = Port::new();
+    let (listener, url) = (port.listen(), format!("https://{}/metrics", port.address()));
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();

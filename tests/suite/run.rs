@@ -8,12 +8,13 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
 use crate::support::directory::Directory;
+use crate::support::port::Port;
 use crate::support::sidecar::{PROGRAM, command, port_served, scrape};
 use crate::support::stub::{Step, Stub, chunk, chunked_head, last_chunk};
 
@@ -420,11 +421,13 @@ async fn with_too_few_files_there_is_the_program_alone() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_served_once_it_is_free() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let (taken, absent) = (Port::new(), Stub::absent());
+    let (listener, port) = (taken.listen(), taken.number().to_string());
+    let queue_proxy = absent.port().to_string();
     let variables = [
         ("AGGREGATE_PROMETHEUS_METRICS_PORT", &*port),
         ("QPEXT_BIND_ADDRESS", "127.0.0.1"),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", &queue_proxy),
     ];
     let mut pod = Beside::start(&variables, "echo at work; read -r line; exit 9");
     assert_eq!(next(&mut pod.output).await, "at work");
@@ -435,13 +438,13 @@ async fn a_port_that_is_taken_is_served_once_it_is_free() {
             "{log}"
         );
     }
-    drop(taken);
+    drop(listener);
     let url = pod.served().await;
     assert!(url.contains(&port), "{url}");
     assert_eq!(
         scrape(&url, LONG).await.unwrap().status,
         503,
-        "there is no queue-proxy here"
+        "the queue-proxy is not there"
     );
     pod.tell("end").await;
     assert_eq!(pod.status().await, Some(9));

@@ -155,9 +155,8 @@ async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_sampl
 #[tokio::test]
 async fn an_app_that_is_not_there_costs_only_its_own_samples() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
-    let gone = Stub::text(APP_TEXT).await;
-    let sidecar = Sidecar::for_pod(&queue_proxy, &gone, &[]).await;
-    drop(gone);
+    let app = Stub::absent();
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let answer = sidecar.scrape(LONG).await;
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, QUEUE_PROXY_TEXT));
 }
@@ -433,10 +432,8 @@ async fn a_queue_proxy_without_a_final_newline_is_not_glued_to_the_app() {
 #[tokio::test]
 async fn no_target_alive_is_503_and_says_which_failed_and_why() {
     let queue_proxy = Stub::start(vec![answer("500 Internal Server Error", "", b"")]).await;
-    let app = Stub::text(APP_TEXT).await;
+    let app = Stub::absent();
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let app_port = app.port();
-    drop(app);
     let answer = sidecar.scrape(LONG).await;
     assert_eq!(answer.status, 503);
     assert!(
@@ -454,7 +451,10 @@ async fn no_target_alive_is_503_and_says_which_failed_and_why() {
                 "queue-proxy (http://localhost:{}/metrics) answered 500 Internal Server Error, expected 200 OK",
                 queue_proxy.port()
             ),
-            &format!("app (http://localhost:{app_port}/metrics) cannot be reached: Connection refused (os error 111)"),
+            &format!(
+                "app (http://localhost:{}/metrics) cannot be reached: Connection refused (os error 111)",
+                app.port()
+            ),
         ]
     );
 }

@@ -5,6 +5,7 @@ pub mod bodies;
 pub mod certificates;
 pub mod directory;
 pub mod open_metrics;
+pub mod port;
 pub mod prometheus;
 pub mod protobuf;
 pub mod reader;

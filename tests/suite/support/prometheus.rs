@@ -1,6 +1,5 @@
 //! The real Prometheus and its promtool, from the PATH (`scripts/test` installs them from Debian).
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,6 +8,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use super::directory::Directory;
+use super::port::Port;
 use super::sidecar::client;
 
 /// How long a real server may take to see what it must see: long, because the machine may be slow.
@@ -20,8 +21,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// A running Prometheus. Dropped, it is killed and its data removed.
 pub struct Prometheus {
     url: String,
-    folder: PathBuf,
-    child: Child,
+    _child: Child,
+    _port: Port,
+    _folder: Directory,
 }
 
 /// One element of a query's result: its labels and its value.
@@ -38,13 +40,6 @@ impl Element {
     }
 }
 
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.start_kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
 impl Prometheus {
     /// Starts a server with these `scrape_configs`, which are YAML.
     pub async fn start(scrape_configs: &str) -> Self {
@@ -53,18 +48,15 @@ impl Prometheus {
 
     /// As [`Self::start`], with these features on.
     pub async fn start_with(scrape_configs: &str, features: &[&str]) -> Self {
-        // Its port cannot be asked for, so it is given one that was free a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = port.expect("a free port").port();
-        let folder = std::env::temp_dir().join(format!("qpext-prometheus-{}-{port}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
-        let config = folder.join("prometheus.yml");
+        // It cannot be asked which port it picked.
+        let port = Port::new();
+        let folder = Directory::new();
         let text = format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{scrape_configs}");
-        std::fs::write(&config, text).expect("a writable folder");
+        let config = folder.write("prometheus.yml", text);
         let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--config.file={config}"))
+            .arg(format!("--storage.tsdb.path={}", folder.path("data")))
+            .arg(format!("--web.listen-address={}", port.address()))
             .args(features.iter().map(|feature| format!("--enable-feature={feature}")))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -73,9 +65,10 @@ impl Prometheus {
             .spawn()
             .expect("prometheus is on the PATH; scripts/test installs it");
         Self {
-            url: format!("http://127.0.0.1:{port}"),
-            folder,
-            child,
+            url: format!("http://{}", port.address()),
+            _child: child,
+            _port: port,
+            _folder: folder,
         }
     }
 

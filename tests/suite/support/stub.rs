@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::port::Port;
 use super::tls::{Shown, TlsServerStream, shake_hands};
 
 /// What the stub does with a connection, one step after the other.
@@ -59,7 +60,8 @@ pub enum Event {
 
 /// A running stub. Dropped, it stops.
 pub struct Stub {
-    address: Option<SocketAddr>,
+    /// None on a Unix socket.
+    port: Option<Port>,
     events: mpsc::UnboundedReceiver<Event>,
     server: JoinHandle<()>,
 }
@@ -95,15 +97,16 @@ impl Stub {
 
     /// As [`Self::route`], at this address.
     pub async fn route_at(address: IpAddr, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        Self::listen(Listener::Tcp(bind(address).await), answer)
+        let port = Port::at(address);
+        let listener = Listener::Tcp(port.listen());
+        Self::serve(Some(port), listener, answer)
     }
 
     /// As [`Self::route`], over TLS with what is shown at the time.
     pub async fn route_tls(shown: &Shown, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        Self::listen(
-            Listener::Tls(bind(Ipv4Addr::LOCALHOST.into()).await, shown.clone()),
-            answer,
-        )
+        let port = Port::new();
+        let listener = Listener::Tls(port.listen(), shown.clone());
+        Self::serve(Some(port), listener, answer)
     }
 
     /// Answers every request over TLS with this text.
@@ -115,14 +118,31 @@ impl Stub {
     /// As [`Self::route`], on a Unix socket.
     pub fn route_unix(path: &str, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = UnixListener::bind(path).expect("a free path");
-        Self::listen(Listener::Unix(listener), answer)
+        Self::serve(None, Listener::Unix(listener), answer)
     }
 
-    fn listen(listener: Listener, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        let address = match &listener {
-            Listener::Tcp(listener) | Listener::Tls(listener, _) => Some(listener.local_addr().expect("it is bound")),
-            Listener::Unix(_) => None,
-        };
+    /// A target that is not there: connections to its port are refused.
+    pub fn absent() -> Self {
+        let (_, events) = mpsc::unbounded_channel();
+        Self {
+            port: Some(Port::new()),
+            events,
+            server: tokio::spawn(pending()),
+        }
+    }
+
+    /// Ends it, as a program ends: from then on it is as if [`Self::absent`].
+    pub async fn stop(&mut self) {
+        self.server.abort();
+        // Its listener and its connections are closed when it is over, and not before.
+        let _ = (&mut self.server).await;
+    }
+
+    fn serve(
+        port: Option<Port>,
+        listener: Listener,
+        answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let answer = Arc::new(answer);
         let server = tokio::spawn(async move {
@@ -157,15 +177,11 @@ impl Stub {
                 }
             }
         });
-        Self {
-            address,
-            events,
-            server,
-        }
+        Self { port, events, server }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address.expect("it is not on a Unix socket")
+        self.port.as_ref().expect("it is not on a Unix socket").address()
     }
 
     pub fn port(&self) -> u16 {
@@ -195,10 +211,6 @@ impl Stub {
     pub fn past_events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
-}
-
-async fn bind(address: IpAddr) -> TcpListener {
-    TcpListener::bind((address, 0)).await.expect("a free port")
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
