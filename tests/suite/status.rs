@@ -157,7 +157,7 @@ async fn status_json_is_the_same_for_programs() {
 async fn ready_is_who_has_tried_every_target_whatever_came_of_it() {
     let mut queue_proxy = Stub::start(vec![Step::Hang]).await;
     let app = Stub::start(vec![ok(b"x 1\n")]).await;
-    let variables = [("QPEXT_SCRAPE_TIMEOUT", "1s")];
+    let variables = [("QPEXT_SCRAPE_TIMEOUT", "3s")];
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
     let early = get(&sidecar, "/readyz").await;
     assert_eq!(early.status, 503);
@@ -173,7 +173,7 @@ async fn ready_is_who_has_tried_every_target_whatever_came_of_it() {
     };
     assert_eq!(
         ready.text,
-        "queue-proxy: down: sent no answer within 0.750 s\napp: up\n"
+        "queue-proxy: down: sent no answer within 2.500 s\napp: up\n"
     );
     let requests = queue_proxy.past_events().into_iter();
     let requests = requests.filter(|event| matches!(event, crate::support::stub::Event::Request(_)));
