@@ -51,8 +51,7 @@
 //! 1. **A target's failure costs its own data only.** Each target's outcome is a value (`ScrapeError`), never
 //!    the answer's.
 //! 2. **What goes out parses.** One line that Prometheus cannot read costs the whole scrape, so a relabelled target's
-//!    line is written only when all of it has been checked. `tests/suite/lines.rs` and `openmetrics.rs` have the rules, one
-//!    line each, and `protobuf.rs` those of messages.
+//!    line is written only when all of it has been checked. `tests/suite/engine` has the rules, one line each.
 //! 3. **Inside the budget, always.** Whoever adds a wait adds a deadline from `Budget`.
 //! 4. **Constant memory.** Whatever grows with what a target sends has a bound and a reason for its size.
 //! 5. **No secret is shown.** What stands in a file never leaves the rooms that use it; a header's value is marked as one.

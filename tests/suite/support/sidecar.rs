@@ -192,3 +192,13 @@ pub async fn run(variables: &[(&str, &str)]) -> (i32, String) {
         .unwrap_or_else(|| -output.status.signal().unwrap_or(0));
     (status, String::from_utf8(output.stderr).expect("it is text"))
 }
+
+/// A figure of the process's memory, as `/proc` names it.
+pub fn resident_kilobytes(process: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status
+        .lines()
+        .find_map(|text| text.strip_prefix(line))
+        .expect("the kernel tells");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+}

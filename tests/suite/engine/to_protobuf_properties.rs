@@ -10,16 +10,16 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use qpext::exposition::{End, Escaping, Families, Untyped};
 
-use crate::properties::{almost_an_exposition, escaped, families, render, tries, untyped};
-use crate::protobuf::Setting;
-use crate::protobuf_properties::rename;
+use crate::engine::properties::{almost_an_exposition, escaped, families, render, tries, untyped};
+use crate::engine::protobuf::Setting;
+use crate::engine::protobuf_properties::rename;
+use crate::engine::to_protobuf::{append, convert, read_put_together};
 use crate::support::protobuf::{
     Bucket, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Quantile, Summary,
     Timestamp, label, labels,
 };
 use crate::support::reader::{self, Exposition, Sample, read_value};
 use crate::support::{Cut, Lines, SERVING_LABELS};
-use crate::to_protobuf::{append, convert, read_put_together};
 
 /// What a valid body must become, and how many lines of it are lost.
 #[derive(Debug, Default)]

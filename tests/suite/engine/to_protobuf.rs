@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use prost::Message as _;
 use qpext::exposition::{Counts, DropReason, End, Engine, Escaping, Families, Format, MAX_FAMILY, Rules, Untyped};
 
-use crate::protobuf::{Setting, USUAL, reading};
-use crate::protobuf_properties::read_strictly;
+use crate::engine::protobuf::{Setting, USUAL, reading};
+use crate::engine::protobuf_properties::read_strictly;
 use crate::support::protobuf::{
     Exemplar, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp, decode, show,
 };

@@ -2,11 +2,10 @@
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 
-use crate::process::resident_kilobytes;
 use crate::support::prometheus::{Prometheus, promtool_reads};
 use crate::support::protobuf::{MetricFamily, decode};
 use crate::support::reader::{Exposition, read};
-use crate::support::sidecar::{Sidecar, client, scrape_patiently};
+use crate::support::sidecar::{Sidecar, client, resident_kilobytes, scrape_patiently};
 use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, ok};
 use crate::support::{SERVING, bodies};
 

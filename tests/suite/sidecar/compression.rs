@@ -10,10 +10,9 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::sync::Semaphore;
 use zstd::stream::raw::{CParameter, InBuffer, Operation as _, OutBuffer};
 
-use crate::clients::ask_and_do_not_read;
-use crate::process::resident_kilobytes;
+use crate::sidecar::clients::ask_and_do_not_read;
 use crate::support::reader::read;
-use crate::support::sidecar::{Sidecar, client};
+use crate::support::sidecar::{Sidecar, client, resident_kilobytes};
 use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, last_chunk, ok};
 use crate::support::{Cut, bodies, merge};
 

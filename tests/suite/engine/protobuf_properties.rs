@@ -9,7 +9,7 @@ use proptest::sample::select;
 use prost::Message as _;
 use qpext::exposition::{DropReason, End, Escaping, Untyped};
 
-use crate::protobuf::{Setting, added, field, head, raw_family, splice_cut, to_text_cut};
+use crate::engine::protobuf::{Setting, added, field, head, raw_family, splice_cut, to_text_cut};
 use crate::support::protobuf::*;
 use crate::support::reader::{Sample, read, read_value};
 use crate::support::{Cut, SERVING_LABELS};

@@ -9,7 +9,7 @@ use qpext::exposition::{
     MAX_QUOTED, OpenMetricsVersion, Rules, Untyped, verbatim,
 };
 
-use crate::protobuf::{counter, gauge, histogram, untyped};
+use crate::engine::protobuf::{counter, gauge, histogram, untyped};
 use crate::support::protobuf::*;
 use crate::support::{Cut, PLAIN, engine_of, reader};
 

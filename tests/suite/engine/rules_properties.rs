@@ -7,13 +7,13 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use qpext::exposition::{DropReason, Escaping, Filter, Rules};
 
-use crate::properties::{almost_an_exposition, families, render, tries, untyped};
-use crate::protobuf_properties::{any_body, read_strictly};
-use crate::rules::{Form, Outcome, engine, outputs, run};
+use crate::engine::properties::{almost_an_exposition, families, render, tries, untyped};
+use crate::engine::protobuf_properties::{any_body, read_strictly};
+use crate::engine::rules::{Form, Outcome, engine, outputs, run};
+use crate::engine::to_protobuf::read_put_together;
+use crate::engine::to_protobuf_properties::check_counts;
 use crate::support::reader::{Exposition, Sample};
 use crate::support::{Cut, Lines, serving_rules};
-use crate::to_protobuf::read_put_together;
-use crate::to_protobuf_properties::check_counts;
 
 const FORMS: [Form; 3] = [Form::Text, Form::OpenMetrics, Form::Protobuf];
 

@@ -4,17 +4,17 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use qpext::exposition::{End, Untyped};
 
-use crate::lines::{CASES, Fate, written};
-use crate::openmetrics;
-use crate::properties::almost_an_exposition;
-use crate::protobuf::{USUAL, splice_cut, to_text_cut};
-use crate::protobuf_properties::any_body as any_messages;
+use crate::engine::lines::{CASES, Fate, written};
+use crate::engine::openmetrics;
+use crate::engine::properties::almost_an_exposition;
+use crate::engine::protobuf::{USUAL, splice_cut, to_text_cut};
+use crate::engine::protobuf_properties::any_body as any_messages;
+use crate::engine::to_protobuf;
 use crate::support::prometheus::{Prometheus, promtool_reads};
 use crate::support::protobuf::{BucketSpan, Histogram, Metric, MetricType, encode, family};
 use crate::support::sidecar::Sidecar;
 use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, ok};
 use crate::support::{Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, TEXT};
-use crate::to_protobuf;
 
 /// Families that every pod has, with names and label values that are hard to read.
 const QUEUE_PROXY_TEXT: &str = "\

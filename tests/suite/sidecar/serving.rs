@@ -9,14 +9,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
-use crate::clients::are_answered_in_turn;
-use crate::process::resident_kilobytes;
+use crate::sidecar::clients::are_answered_in_turn;
 use crate::support::bodies;
 use crate::support::certificates::{Authority, Certificate};
 use crate::support::directory::Directory;
 use crate::support::prometheus::Prometheus;
 use crate::support::scraper::Scraper;
-use crate::support::sidecar::{Answer, Sidecar, client, run};
+use crate::support::sidecar::{Answer, Sidecar, client, resident_kilobytes, run};
 use crate::support::stub::{Event, Step, Stub, chunk, chunked_head, last_chunk, ok};
 
 const APP_TEXT: &str = "# TYPE app_requests_total counter\napp_requests_total 3\n";

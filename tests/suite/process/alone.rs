@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 
 use crate::support::bodies;
 use crate::support::port::Port;
-use crate::support::sidecar::{Sidecar, run};
+use crate::support::sidecar::{Sidecar, resident_kilobytes, run};
 use crate::support::stub::Stub;
 
 const LONG: f64 = 60.0;
@@ -156,16 +156,6 @@ async fn a_hundred_megabytes_go_through_in_constant_memory() {
     println!("{idle} kB resident before, {peak} kB at the peak");
     // A debug build, so not the documented figures; holding the body would take ten times as much.
     assert!(idle < 20_000 && peak < 30_000, "{idle} kB, {peak} kB");
-}
-
-/// A figure of the process's memory, as `/proc` names it.
-pub fn resident_kilobytes(process: u32, line: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status
-        .lines()
-        .find_map(|text| text.strip_prefix(line))
-        .expect("the kernel tells");
-    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 use qpext::exposition::{DropReason, End, Families, Untyped};
 
-use crate::lines::written;
+use crate::engine::lines::written;
 use crate::support::reader::{Exposition, read};
 use crate::support::{Cell, Converted, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, open_metrics};
 

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use qpext::exposition::{DropReason, End, Escaping, Untyped};
 
-use crate::protobuf::{Setting, USUAL, splice_cut, to_text_cut};
-use crate::protobuf_properties::rename;
+use crate::engine::protobuf::{Setting, USUAL, splice_cut, to_text_cut};
+use crate::engine::protobuf_properties::rename;
+use crate::engine::to_protobuf::{convert, read_put_together};
+use crate::engine::to_protobuf_properties::Model;
 use crate::support::protobuf::{decode, label};
 use crate::support::reader::{Exposition, Sample, read, read_value};
 use crate::support::{
     Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING_LABELS, merge, merge_as, open_metrics, relabel,
 };
-use crate::to_protobuf::{convert, read_put_together};
-use crate::to_protobuf_properties::Model;
 
 fn corpus() -> Option<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
