@@ -10,13 +10,13 @@ use tokio::sync::Semaphore;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::sidecar::clients::are_answered_in_turn;
-use crate::support::bodies;
 use crate::support::certificates::{Authority, Certificate};
 use crate::support::directory::Directory;
 use crate::support::prometheus::Prometheus;
 use crate::support::scraper::Scraper;
 use crate::support::sidecar::{Answer, Sidecar, client, resident_kilobytes, run};
 use crate::support::stub::{Event, Step, Stub, chunk, chunked_head, last_chunk, ok};
+use crate::support::{POLL, bodies};
 
 const APP_TEXT: &str = "# TYPE app_requests_total counter\napp_requests_total 3\n";
 const TOKEN: &str = "correct-horse-battery-staple";
@@ -116,7 +116,7 @@ fn bearer(token: &str) -> String {
 /// request.
 async fn until<T: PartialEq, F: Future<Output = T>>(expected: T, mut attempt: impl FnMut() -> F) {
     while attempt().await != expected {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -6,6 +6,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::support::POLL;
 use crate::support::sidecar::{Answer, Sidecar, scrape};
 use crate::support::stub::{Step, Stub, answer, ok};
 
@@ -169,7 +170,7 @@ async fn ready_is_who_has_tried_every_target_whatever_came_of_it() {
         if answer.status == 200 {
             break answer;
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(POLL).await;
     };
     assert_eq!(
         ready.text,

@@ -317,7 +317,7 @@ async fn an_app_need_not_wait_for_a_queue_proxys_body_without_end() {
     ])
     .await;
     let variables = [
-        ("QPEXT_SCRAPE_TIMEOUT", "4s"),
+        ("QPEXT_SCRAPE_TIMEOUT", "3s"),
         ("QPEXT_MAX_BODY_BYTES", "1000000000000"),
     ];
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;

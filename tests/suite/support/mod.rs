@@ -14,12 +14,17 @@ pub mod sidecar;
 pub mod stub;
 pub mod tls;
 
+use std::time::Duration;
+
 use qpext::exposition::{
     Counts, End, Engine, Escaping, Families, Format, LabelSet, OpenMetricsVersion, Rules, Spelling, TextVersion,
     Untyped, engine, verbatim,
 };
 
 use reader::Exposition;
+
+/// How long to wait before asking again where there is no event to wait for.
+pub const POLL: Duration = Duration::from_millis(20);
 
 /// The labels that most tests add.
 pub const SERVING_LABELS: [(&str, &str); 3] = [

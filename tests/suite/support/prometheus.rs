@@ -8,15 +8,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use super::POLL;
 use super::directory::Directory;
 use super::port::Port;
 use super::sidecar::client;
 
 /// How long a real server may take to see what it must see: long, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long to wait before asking it again: its API has no event to wait for.
-const POLL: Duration = Duration::from_millis(50);
 
 /// A running Prometheus. Dropped, it is killed and its data removed.
 pub struct Prometheus {
