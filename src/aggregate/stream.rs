@@ -85,7 +85,7 @@ impl Stream {
         outcome.counts = self.engine.progress().counts();
         outcome.body_bytes = self.body_bytes;
         outcome.format = Some(self.format);
-        outcome.offence = self.engine.progress().first_dropped().cloned();
+        outcome.first_dropped = self.engine.progress().first_dropped().cloned();
     }
 
     /// Reads, if everything that was read has been pushed.

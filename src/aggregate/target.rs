@@ -111,7 +111,7 @@ impl TargetScrape {
             counts: Counts::default(),
             body_bytes: 0,
             format: None,
-            offence: None,
+            first_dropped: None,
             stale_file: self.plan.target.stale_file(),
         };
         if let State::Alive(stream) = &self.state {

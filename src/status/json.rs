@@ -71,8 +71,8 @@ fn target(state: &TargetState) -> Value {
         })
     });
     let last_failure = state.last_failure.as_ref();
-    let last_dropped_line = state.last_offence.as_ref().map(|(at, offence)| {
-        json!({"at": time(*at), "reason": offence.reason.as_str(), "line": offence.line, "text": offence.text})
+    let last_dropped_line = state.last_dropped.as_ref().map(|(at, dropped)| {
+        json!({"at": time(*at), "reason": dropped.reason.as_str(), "line": dropped.line, "text": dropped.text})
     });
     json!({
         "name": state.name,

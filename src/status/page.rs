@@ -115,10 +115,10 @@ fn card(state: &TargetState, now: SystemTime) -> Markup {
                     (fact("Lines dropped", &outcome.counts.dropped_in_words()))
                 }
             }
-            @if let Some((at, offence)) = &state.last_offence {
+            @if let Some((at, dropped)) = &state.last_dropped {
                 p {
-                    "Line " (offence.line) " was dropped as " (offence.reason.as_str()) " " (since(*at, now)) " ago: "
-                    code { (offence.text) }
+                    "Line " (dropped.line) " was dropped as " (dropped.reason.as_str()) " " (since(*at, now)) " ago: "
+                    code { (dropped.text) }
                 }
             }
             @if let Some((at, error)) = &state.last_failure && state.is_up() == Some(true) {

@@ -120,8 +120,8 @@ fn of_target(state: &TargetState, report: &Report) -> Vec<String> {
              families, as in # TYPE, not of samples"
         ));
     }
-    if let Some(offence) = &outcome.offence {
-        let (line, reason, what) = (offence.line, offence.reason.as_str(), &offence.text);
+    if let Some(first) = &outcome.first_dropped {
+        let (line, reason, what) = (first.line, first.reason.as_str(), &first.text);
         text.push(format!(
             "{name}: line {line} of its body is the first dropped, as {reason}: {what}"
         ));

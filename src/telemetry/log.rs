@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::state::{Outcome, TargetState};
 
 /// How often one target's dropped lines are worth a line of the log.
-const OFFENCES_EVERY: Duration = Duration::from_secs(60);
+const DROPPED_LINES_EVERY: Duration = Duration::from_secs(60);
 
 /// Changes of one target that are told within a minute. A scraper that gives targets no time, beside one that does, could
 /// fill the log.
@@ -64,9 +64,10 @@ impl TargetLog {
             }
             (Ok(()), _) => debug!(target = name, %url, samples, milliseconds, "target scraped"),
         }
-        if let Some(offence) = outcome.offence.as_ref().filter(|_| self.is_time_for_dropped_lines()) {
+        let first_dropped = outcome.first_dropped.as_ref();
+        if let Some(first) = first_dropped.filter(|_| self.is_time_for_dropped_lines()) {
             let dropped = outcome.counts.dropped_in_all();
-            let (line, text, reason) = (offence.line, offence.text.as_str(), offence.reason.as_str());
+            let (line, text, reason) = (first.line, first.text.as_str(), first.reason.as_str());
             warn!(
                 target = name,
                 line, text, reason, dropped, "lines dropped; this is the first"
@@ -102,7 +103,7 @@ impl TargetLog {
 
     /// Whether a line that was dropped now is worth one of the log.
     fn is_time_for_dropped_lines(&mut self) -> bool {
-        let is_time = self.dropped_at.is_none_or(|told| told.elapsed() >= OFFENCES_EVERY);
+        let is_time = self.dropped_at.is_none_or(|told| told.elapsed() >= DROPPED_LINES_EVERY);
         if is_time {
             self.dropped_at = Some(Instant::now());
         }

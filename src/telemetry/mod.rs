@@ -100,8 +100,8 @@ impl Telemetry {
         if state.is_up() != Some(outcome.result.is_ok()) {
             state.since = Some(at);
         }
-        if let Some(offence) = &outcome.offence {
-            state.last_offence = Some((at, offence.clone()));
+        if let Some(line) = &outcome.first_dropped {
+            state.last_dropped = Some((at, line.clone()));
         }
         state.last = Some((at, outcome.clone()));
     }
@@ -138,7 +138,7 @@ mod tests {
             counts: Counts::default(),
             body_bytes: 0,
             format: None,
-            offence: None,
+            first_dropped: None,
             stale_file: None,
         }
     }

@@ -19,7 +19,7 @@ pub(crate) struct Outcome {
     /// The format in which it answered, if it did.
     pub(crate) format: Option<Format>,
     /// The first of its lines that had to be dropped.
-    pub(crate) offence: Option<FirstDropped>,
+    pub(crate) first_dropped: Option<FirstDropped>,
     /// Why a file of the target's could not be used, where it was asked with what that held before.
     pub(crate) stale_file: Option<String>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct TargetState {
     /// Its last failure, which may be long over, and when it was.
     pub(crate) last_failure: Option<(SystemTime, ScrapeError)>,
     /// The last line that had to be dropped, and when it was.
-    pub(crate) last_offence: Option<(SystemTime, FirstDropped)>,
+    pub(crate) last_dropped: Option<(SystemTime, FirstDropped)>,
 }
 
 impl TargetState {

@@ -51,7 +51,7 @@ pub struct Outcome {
     pub out: Vec<u8>,
     pub counts: Counts,
     pub is_over_limit: bool,
-    pub first_offence: Option<FirstDropped>,
+    pub first_dropped: Option<FirstDropped>,
 }
 
 /// Runs a body through an engine.
@@ -65,7 +65,7 @@ pub fn run(mut engine: Box<dyn Engine + Send>, body: &[u8], cut: Cut<'_>) -> Out
         out,
         counts: engine.progress().counts(),
         is_over_limit: engine.progress().is_over_limit(),
-        first_offence: engine.progress().first_dropped().cloned(),
+        first_dropped: engine.progress().first_dropped().cloned(),
     }
 }
 
@@ -115,7 +115,7 @@ fn filters(from: Form, (keep, drop): (Option<&str>, Option<&str>), body: &[u8], 
             "{from:?} as {to:?}"
         );
         assert_eq!(outcome.counts.dropped_in_all(), dropped, "{from:?} as {to:?}");
-        assert_eq!(outcome.first_offence, None, "the operator said so");
+        assert_eq!(outcome.first_dropped, None, "the operator said so");
     }
 }
 
@@ -567,17 +567,17 @@ fn who_goes_on_checked_goes_on_with_the_limit_and_the_numbers_of_the_lines() {
         checked.finish(End::Whole, &mut families, &mut out);
         assert_eq!(checked.progress().counts().samples, 3, "{place}");
         assert!(checked.progress().is_over_limit(), "{place}");
-        let offence = checked
+        let first = checked
             .progress()
             .first_dropped()
-            .map(|offence| (offence.line, offence.text.as_str()));
-        assert_eq!(offence, Some((3, "not a sample")), "{place}");
+            .map(|first| (first.line, first.text.as_str()));
+        assert_eq!(first, Some((3, "not a sample")), "{place}");
     }
 }
 
 #[test]
 fn the_first_line_that_was_lost_is_shown_with_its_number() {
-    let offence = |line, text: &str, reason| {
+    let first = |line, text: &str, reason| {
         Some(FirstDropped {
             line,
             text: text.to_owned(),
@@ -591,38 +591,38 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
         (
             Text,
             b"a 1\n\n# comment\n not\ta sample\r\nnor this\n".to_vec(),
-            offence(4, "not\\ta sample\\r", DropReason::Malformed),
+            first(4, "not\\ta sample\\r", DropReason::Malformed),
         ),
         (
             Text,
             b"# TYPE a foo\n".to_vec(),
-            offence(1, "# TYPE a foo", DropReason::Malformed),
+            first(1, "# TYPE a foo", DropReason::Malformed),
         ),
         (
             Text,
             long.clone().into_bytes(),
-            offence(1, &long[..MAX_QUOTED - 1], DropReason::Malformed),
+            first(1, &long[..MAX_QUOTED - 1], DropReason::Malformed),
         ),
-        (Text, b"\xff\n".to_vec(), offence(1, "\u{fffd}", DropReason::Malformed)),
+        (Text, b"\xff\n".to_vec(), first(1, "\u{fffd}", DropReason::Malformed)),
         (
             Text,
             format!("a 1\n{too_long}not a sample\n").into_bytes(),
-            offence(2, &too_long[..MAX_QUOTED], DropReason::TooLong),
+            first(2, &too_long[..MAX_QUOTED], DropReason::TooLong),
         ),
         (
             OpenMetrics,
             b"# TYPE a counter\na_total 1 # {\n# EOF\n".to_vec(),
-            offence(2, "a_total 1 # {", DropReason::Malformed),
+            first(2, "a_total 1 # {", DropReason::Malformed),
         ),
         (
             OpenMetrics,
             b"# EOF\na 1\n".to_vec(),
-            offence(2, "a 1", DropReason::Malformed),
+            first(2, "a 1", DropReason::Malformed),
         ),
         (
             Text,
             b"# TYPE a histogram\na_bucket 1\n".to_vec(),
-            offence(2, "a_bucket 1", DropReason::Malformed),
+            first(2, "a_bucket 1", DropReason::Malformed),
         ),
     ];
     for (index, (from, body, expected)) in cases.into_iter().enumerate() {
@@ -632,7 +632,7 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
                 continue;
             }
             let outcome = convert(from, *to, &Rules::default(), &body);
-            assert_eq!(outcome.first_offence, expected, "{from:?} as {to:?}, {index}");
+            assert_eq!(outcome.first_dropped, expected, "{from:?} as {to:?}, {index}");
         }
     }
 }
@@ -646,10 +646,10 @@ fn the_first_line_without_room_is_shown() {
             body.as_bytes(),
             Cut::Whole,
         );
-        let offence = outcome.first_offence.expect("there are too many");
-        assert_eq!(offence.reason, DropReason::NoRoom);
-        assert_eq!(offence.line, outcome.counts.samples + 1);
-        assert_eq!(offence.text, format!("made_up_{} 1", offence.line - 1));
+        let first = outcome.first_dropped.expect("there are too many");
+        assert_eq!(first.reason, DropReason::NoRoom);
+        assert_eq!(first.line, outcome.counts.samples + 1);
+        assert_eq!(first.text, format!("made_up_{} 1", first.line - 1));
     }
 }
 
@@ -677,10 +677,10 @@ fn the_first_message_that_lost_a_metric_is_shown_by_its_familys_name() {
         ([good.clone(), unreadable, bad].concat(), Some((2, "d"))),
     ] {
         for to in outputs(Protobuf) {
-            let offence = convert(Protobuf, *to, &Rules::default(), &body).first_offence;
-            let offence = offence.map(|offence| (offence.line, offence.text, offence.reason));
+            let first = convert(Protobuf, *to, &Rules::default(), &body).first_dropped;
+            let first = first.map(|first| (first.line, first.text, first.reason));
             let expected = expected.map(|(line, text)| (line, text.to_owned(), DropReason::Malformed));
-            assert_eq!(offence, expected);
+            assert_eq!(first, expected);
         }
     }
     for to in outputs(Protobuf) {
@@ -690,9 +690,9 @@ fn the_first_message_that_lost_a_metric_is_shown_by_its_familys_name() {
             &mut Families::default(),
             &mut Vec::new(),
         );
-        let offence = engine.progress().first_dropped().expect("it is too long");
+        let first = engine.progress().first_dropped().expect("it is too long");
         assert_eq!(
-            (offence.line, offence.text.as_str(), offence.reason),
+            (first.line, first.text.as_str(), first.reason),
             (2, "", DropReason::TooLong)
         );
     }

@@ -101,9 +101,9 @@ proptest! {
                 }
                 _ => prop_assert_eq!(read(*to, &outcome, names)?.samples.len() as u64, samples),
             }
-            // An offence is a loss that was counted.
-            if let Some(offence) = &outcome.first_offence {
-                prop_assert!(outcome.counts.dropped(offence.reason) > 0);
+            // What was dropped first is a loss that was counted.
+            if let Some(first) = &outcome.first_dropped {
+                prop_assert!(outcome.counts.dropped(first.reason) > 0);
             }
         }
     }
