@@ -37,10 +37,10 @@ pub struct Report {
     pub(crate) content_type: Option<String>,
     /// The bytes of the answer.
     pub(crate) bytes: u64,
-    pub(crate) remarks: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
     /// Whose lines these are: from which on, and a target's name.
     turns: Vec<(u64, String)>,
-    /// How many remarks of each kind there would be.
+    /// How many findings of each kind there would be.
     pub(crate) counts: HashMap<FindingKind, u64>,
     /// Samples of which only was seen whether they can be read.
     pub(crate) not_remembered: u64,
@@ -72,7 +72,7 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
             report.read(&piece, &answer, &mut lint, config);
         }
         report.not_remembered = lint.not_remembered();
-        (report.remarks, report.counts) = lint.finish();
+        (report.findings, report.counts) = lint.finish();
     }
     report.targets = aggregator.telemetry().states();
     report.conflicts = aggregator.telemetry().conflicts();
@@ -105,30 +105,30 @@ impl Report {
 
     /// Whether there is something to be mended: a target that is down, lines that had to be dropped, and whatever a
     /// reader may refuse or lose.
-    pub fn has_findings(&self) -> bool {
-        self.findings() > 0
+    pub fn needs_mending(&self) -> bool {
+        self.to_be_mended() > 0
     }
 
     /// Whether data is lost, or a reader may refuse it. A family in two places is no more than untidy in text, and nobody's
     /// fault where two targets have it.
-    pub(crate) fn is_finding(&self, kind: FindingKind) -> bool {
-        let is_within_a_target = |remark: &Finding| {
-            let earlier = remark.earlier.map(|line| self.target_of(line));
-            remark.kind == kind && earlier == Some(self.target_of(remark.line))
+    pub(crate) fn is_to_be_mended(&self, kind: FindingKind) -> bool {
+        let is_within_a_target = |finding: &Finding| {
+            let earlier = finding.earlier.map(|line| self.target_of(line));
+            finding.kind == kind && earlier == Some(self.target_of(finding.line))
         };
         let is_text = |content_type: &String| content_type.starts_with("text/");
         kind != FindingKind::SplitFamily
-            || !self.content_type.as_ref().is_some_and(is_text) && self.remarks.iter().any(is_within_a_target)
+            || !self.content_type.as_ref().is_some_and(is_text) && self.findings.iter().any(is_within_a_target)
     }
 
     /// How many things there are to be mended.
-    pub(crate) fn findings(&self) -> usize {
+    pub(crate) fn to_be_mended(&self) -> usize {
         let count = |is_bad: &dyn Fn(&TargetState) -> bool| self.targets.iter().filter(|state| is_bad(state)).count();
         let down = count(&|state| state.is_up() != Some(true));
         let empty = count(&|state| self.is_filtered_away(state));
         let dropping = count(&|state| lost(state) > 0);
-        let remarks = self.counts.keys().filter(|kind| self.is_finding(**kind)).count();
-        self.warnings.len() + down + empty + dropping + remarks + usize::from(self.conflicts > 0)
+        let findings = self.counts.keys().filter(|kind| self.is_to_be_mended(**kind)).count();
+        self.warnings.len() + down + empty + dropping + findings + usize::from(self.conflicts > 0)
     }
 
     /// Whether nothing of a target is left, and that because of the filter.

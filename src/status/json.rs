@@ -25,28 +25,28 @@ pub(crate) fn status(about: &About, is: &Now) -> Value {
     })
 }
 
-/// What `check` found.
+/// What `check` found. Its readers know what a strict reader says as remarks, and as findings whatever is to be mended.
 pub fn report(report: &Report) -> Value {
-    let remarks = report.remarks.iter().map(|remark| {
+    let findings = report.findings.iter().map(|finding| {
         json!({
-            "kind": remark.kind.as_str(),
-            "is_finding": report.is_finding(remark.kind),
-            "target": report.target_of(remark.line),
-            "line": remark.line,
-            "earlier_target": remark.earlier.map(|line| report.target_of(line)),
-            "earlier_line": remark.earlier,
-            "text": remark.text,
+            "kind": finding.kind.as_str(),
+            "is_finding": report.is_to_be_mended(finding.kind),
+            "target": report.target_of(finding.line),
+            "line": finding.line,
+            "earlier_target": finding.earlier.map(|line| report.target_of(line)),
+            "earlier_line": finding.earlier,
+            "text": finding.text,
         })
     });
     let counts = FindingKind::ALL.map(|kind| (kind.as_str().to_owned(), json!(report.counts.get(&kind).unwrap_or(&0))));
     json!({
-        "findings": report.findings(),
+        "findings": report.to_be_mended(),
         "warnings": report.warnings,
         "targets": targets(&report.targets),
         "answer": {"content_type": report.content_type, "bytes": report.bytes},
         "family_conflicts": report.conflicts,
         "named_conflicts": conflicts(&report.named_conflicts, &report.targets),
-        "remarks": remarks.collect::<Vec<_>>(),
+        "remarks": findings.collect::<Vec<_>>(),
         "samples_not_compared": report.not_remembered,
         "remark_counts": Map::from_iter(counts),
     })

@@ -62,7 +62,7 @@ pub fn report(report: &Report) -> String {
         None => "no answer: a scraper would get 503".to_owned(),
         Some(content_type) => format!("{} bytes of {content_type}", report.bytes),
     });
-    text.push(match report.findings() {
+    text.push(match report.to_be_mended() {
         0 => "nothing to be mended".to_owned(),
         1 => "1 finding".to_owned(),
         findings => format!("{findings} findings"),
@@ -129,18 +129,18 @@ fn of_target(state: &TargetState, report: &Report) -> Vec<String> {
     text
 }
 
-/// The remarks of a kind: how many there are, and the first of them.
+/// The findings of a kind: how many there are, and the first of them.
 fn of_kind(kind: FindingKind, report: &Report) -> Vec<String> {
     let Some(count) = report.counts.get(&kind) else {
         return Vec::new();
     };
-    let note = match report.is_finding(kind) {
+    let note = match report.is_to_be_mended(kind) {
         true => "",
         false => "a note, no finding: ",
     };
     let mut text = vec![format!("{note}{}: {count}", title(kind))];
-    let shown = report.remarks.iter().filter(|remark| remark.kind == kind);
-    text.extend(shown.map(|remark| of_remark(remark, report)));
+    let shown = report.findings.iter().filter(|finding| finding.kind == kind);
+    text.extend(shown.map(|finding| of_finding(finding, report)));
     let more = *count + 1 - text.len() as u64;
     if more > 0 {
         text.push(format!("  and {more} more"));
@@ -148,10 +148,10 @@ fn of_kind(kind: FindingKind, report: &Report) -> Vec<String> {
     text
 }
 
-fn of_remark(remark: &Finding, report: &Report) -> String {
-    let (line, target, what) = (remark.line, report.target_of(remark.line), &remark.text);
+fn of_finding(finding: &Finding, report: &Report) -> String {
+    let (line, target, what) = (finding.line, report.target_of(finding.line), &finding.text);
     let mut text = format!("  line {line} of the answer, from {target}: {what}");
-    if let Some(line) = remark.earlier {
+    if let Some(line) = finding.earlier {
         write!(text, ", first in line {line}, from {}", report.target_of(line)).expect("a String takes any text");
     }
     text
