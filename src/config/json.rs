@@ -65,14 +65,14 @@ impl<'de> Visitor<'de> for Reader {
 }
 
 /// A value in JSON. What is said of it does not show it, unless that is asked for: it may be a secret.
-pub(super) struct Field<'a> {
+pub(super) struct JsonValue<'a> {
     /// Where it stands.
     pub(super) place: String,
     pub(super) expected: &'static str,
     pub(super) value: &'a Value,
 }
 
-impl<'a> Field<'a> {
+impl<'a> JsonValue<'a> {
     pub(super) fn refuse(&self, expected: impl Into<String>) -> ConfigError {
         ConfigError::without_value(self.place.clone(), expected)
     }

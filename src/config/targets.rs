@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::ConfigError;
 use super::address::{Address, address_of};
-use super::json::{Field, Json};
+use super::json::{Json, JsonValue};
 use super::table::TARGETS;
 use super::values::{BOOLEAN, FILE, TEXT};
 
@@ -202,7 +202,7 @@ fn from_json(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
 }
 
 fn from_object(index: usize, value: &Value) -> Result<TargetConfig, ConfigError> {
-    let mut object = Field {
+    let mut object = JsonValue {
         place: format!("{TARGETS}[{index}]"),
         expected: "an object with name and url",
         value,
@@ -246,7 +246,7 @@ pub struct TargetOption {
     pub example: &'static str,
     /// What it does. What stands between backticks is code.
     pub about: &'static str,
-    read: fn(&mut TargetConfig, &Field<'_>) -> Result<(), ConfigError>,
+    read: fn(&mut TargetConfig, &JsonValue<'_>) -> Result<(), ConfigError>,
     /// What it is, without secrets; null where it is nothing.
     show: fn(&TargetConfig) -> Value,
 }
@@ -387,7 +387,7 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
     },
 ];
 
-fn basic_auth(object: &Field<'_>) -> Result<Authorization, ConfigError> {
+fn basic_auth(object: &JsonValue<'_>) -> Result<Authorization, ConfigError> {
     object.entries()?;
     let (username, password_file) = (object.key("username", TEXT), object.key("password_file", FILE));
     if username.text()?.contains(':') {
@@ -404,7 +404,7 @@ fn basic_auth(object: &Field<'_>) -> Result<Authorization, ConfigError> {
     })
 }
 
-fn headers(object: &Field<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
+fn headers(object: &JsonValue<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, value) in object.entries()? {
         let Ok(parsed) = name.parse::<HeaderName>() else {
