@@ -17,11 +17,12 @@ pub(super) struct Json(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
+        deserializer.deserialize_any(JsonVisitor).map(Self)
     }
 }
 
-struct Reader;
+/// Makes a value of what serde_json reads.
+struct JsonVisitor;
 
 macro_rules! visits {
     ($($visit:ident: $type:ty),*) => {
@@ -31,7 +32,7 @@ macro_rules! visits {
     };
 }
 
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for JsonVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
