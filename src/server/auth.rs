@@ -21,12 +21,12 @@ use crate::files::{FileError, IS_EMPTY, IS_NO_HEADER, Watched, WatchedFile};
 pub(super) struct Authorizer {
     pub(super) tls: Option<Tls>,
     token: Option<Watched<Token, 1>>,
-    refused: Refused,
+    log_limits: RefusalLimits,
 }
 
-/// How often was refused for which reason, as far as the log was not told.
+/// Bounds what the log is told of refusals, for each reason.
 #[derive(Debug, Default)]
-struct Refused {
+struct RefusalLimits {
     no_certificate: LogLimit,
     wrong_certificate: LogLimit,
     no_token: LogLimit,
@@ -56,7 +56,7 @@ impl Authorizer {
         Ok(Self {
             tls: security.tls.as_ref().map(Tls::open).transpose()?,
             token: token.transpose()?,
-            refused: Refused::default(),
+            log_limits: RefusalLimits::default(),
         })
     }
 
@@ -85,10 +85,10 @@ impl Authorizer {
     /// What is answered to a request that is refused, from there.
     pub(super) fn refuse(&self, refusal: &Refusal, origin: Origin) -> Response<Content> {
         let limit = match refusal {
-            Refusal::Certificate(CertificateRefused::Missing) => &self.refused.no_certificate,
-            Refusal::Certificate(CertificateRefused::Wrong(_)) => &self.refused.wrong_certificate,
-            Refusal::NoToken => &self.refused.no_token,
-            Refusal::WrongToken => &self.refused.wrong_token,
+            Refusal::Certificate(CertificateRefused::Missing) => &self.log_limits.no_certificate,
+            Refusal::Certificate(CertificateRefused::Wrong(_)) => &self.log_limits.wrong_certificate,
+            Refusal::NoToken => &self.log_limits.no_token,
+            Refusal::WrongToken => &self.log_limits.wrong_token,
         };
         if let Some(times) = limit.happened() {
             warn!(times, client = %origin, why = %refusal, "a request was refused");
