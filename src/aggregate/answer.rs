@@ -10,7 +10,7 @@ use http::HeaderValue;
 use tokio::time::{Instant, Sleep};
 
 use super::stream::Step;
-use super::target::{State, TargetScrape};
+use super::target::{ScrapeState, TargetScrape};
 use super::{FRAME, FRAME_CAPACITY, Failure};
 use crate::budget::Budget;
 use crate::exposition::{End, Families, Format, Held, OpenMetricsVersion, Room, Rules, Spelling, engine};
@@ -150,14 +150,14 @@ impl Answer {
             return Poll::Ready(());
         }
         let heard = self.scrapes.iter().filter_map(|scrape| match &scrape.state {
-            State::Heard(scraped) => scraped.as_ref().map(|scraped| scraped.format),
-            State::Asked(_) | State::Alive(_) | State::Done(_) => None,
+            ScrapeState::Heard(scraped) => scraped.as_ref().map(|scraped| scraped.format),
+            ScrapeState::Asked(_) | ScrapeState::Alive(_) | ScrapeState::Done(_) => None,
         });
         let heard: Vec<Format> = heard.collect();
         let awaits_any = self
             .scrapes
             .iter()
-            .any(|scrape| matches!(scrape.state, State::Asked(_)));
+            .any(|scrape| matches!(scrape.state, ScrapeState::Asked(_)));
         if awaits_any && !self.accepted.is_text_only() {
             if Instant::now() < self.budget.in_turn_by() {
                 ready!(self.poll_timer(self.budget.in_turn_by(), cx));
@@ -194,12 +194,12 @@ impl Answer {
             self.turn_to(index);
             let scrape = &mut self.scrapes[self.current];
             let step = match &mut scrape.state {
-                State::Asked(_) | State::Heard(_) => Step::Waiting,
-                State::Done(_) => {
+                ScrapeState::Asked(_) | ScrapeState::Heard(_) => Step::Waiting,
+                ScrapeState::Done(_) => {
                     self.current += 1;
                     continue;
                 }
-                State::Alive(stream) => {
+                ScrapeState::Alive(stream) => {
                     self.out.reserve(FRAME_CAPACITY - self.out.len());
                     let step = stream.step(self.budget.bodies_by(), &mut self.families, &mut self.out, cx);
                     self.held.force(self.out.capacity());
@@ -248,9 +248,9 @@ impl Answer {
         let in_turn_by = self.budget.in_turn_by();
         let at = match &self.scrapes[self.current].state {
             _ if Instant::now() < in_turn_by => in_turn_by,
-            State::Alive(_) => self.budget.bodies_by(),
+            ScrapeState::Alive(_) => self.budget.bodies_by(),
             // Its head has a limit of its own.
-            State::Asked(_) | State::Heard(_) | State::Done(_) => return Poll::Pending,
+            ScrapeState::Asked(_) | ScrapeState::Heard(_) | ScrapeState::Done(_) => return Poll::Pending,
         };
         self.poll_timer(at, cx)
     }

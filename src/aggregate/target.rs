@@ -26,13 +26,13 @@ pub(super) struct TargetScrape {
     lost_its_turn: bool,
     /// When its head came.
     heard_at: Option<Instant>,
-    pub(super) state: State,
+    pub(super) state: ScrapeState,
 }
 
 /// A target's head, which is awaited.
 pub(super) type Head = Pin<Box<dyn Future<Output = Result<Scraped, ScrapeError>> + Send>>;
 
-pub(super) enum State {
+pub(super) enum ScrapeState {
     /// Its head is not in.
     Asked(Head),
     /// Its head is in, and the answer's format is not settled; it is taken out when its body is opened.
@@ -52,19 +52,19 @@ impl TargetScrape {
             index,
             lost_its_turn: false,
             heard_at: None,
-            state: State::Asked(head),
+            state: ScrapeState::Asked(head),
         }
     }
 
     /// Ready when its head has just come.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let State::Asked(head) = &mut self.state else {
+        let ScrapeState::Asked(head) = &mut self.state else {
             return Poll::Pending;
         };
         match ready!(head.as_mut().poll(cx)) {
             Ok(scraped) => {
                 self.heard_at = Some(Instant::now());
-                self.state = State::Heard(Some(Box::new(scraped)));
+                self.state = ScrapeState::Heard(Some(Box::new(scraped)));
             }
             Err(error) => self.end(Err(error)),
         }
@@ -73,11 +73,13 @@ impl TargetScrape {
 
     /// Opens its body, if its head is in: the answer's format is settled.
     pub(super) fn open(&mut self, to: Spelling) {
-        let State::Heard(scraped) = &mut self.state else { return };
+        let ScrapeState::Heard(scraped) = &mut self.state else {
+            return;
+        };
         let Some(scraped) = scraped.take() else { return };
         let from = scraped.format;
         match Stream::open(*scraped, &self.plan, self.lost_its_turn, to) {
-            Some(stream) => self.state = State::Alive(Box::new(stream)),
+            Some(stream) => self.state = ScrapeState::Alive(Box::new(stream)),
             None => {
                 let answered =
                     String::from_utf8_lossy(content_type(Spelling { format: from, ..to }).as_bytes()).into_owned();
@@ -89,15 +91,15 @@ impl TargetScrape {
     /// Whether a step through its body would get somewhere. If not, whoever polls is woken when it would.
     pub(super) fn has_something(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.state {
-            State::Alive(stream) => stream.poll_fill(cx).is_ready(),
-            State::Asked(_) | State::Heard(_) | State::Done(_) => false,
+            ScrapeState::Alive(stream) => stream.poll_fill(cx).is_ready(),
+            ScrapeState::Asked(_) | ScrapeState::Heard(_) | ScrapeState::Done(_) => false,
         }
     }
 
     /// Another target goes before it.
     pub(super) fn lose_turn(&mut self) {
         self.lost_its_turn = true;
-        if let State::Alive(stream) = &mut self.state {
+        if let ScrapeState::Alive(stream) = &mut self.state {
             stream.check_the_rest();
         }
     }
@@ -114,18 +116,18 @@ impl TargetScrape {
             first_dropped: None,
             stale_file: self.plan.target.stale_file(),
         };
-        if let State::Alive(stream) = &self.state {
+        if let ScrapeState::Alive(stream) = &self.state {
             stream.report(now, &mut outcome);
         }
         self.telemetry.record(self.index, &outcome);
-        self.state = State::Done(Box::new(outcome));
+        self.state = ScrapeState::Done(Box::new(outcome));
     }
 
     /// What came of it, once that is known.
     pub(super) fn outcome(&self) -> Option<&Outcome> {
         match &self.state {
-            State::Done(outcome) => Some(outcome),
-            State::Asked(_) | State::Heard(_) | State::Alive(_) => None,
+            ScrapeState::Done(outcome) => Some(outcome),
+            ScrapeState::Asked(_) | ScrapeState::Heard(_) | ScrapeState::Alive(_) => None,
         }
     }
 
