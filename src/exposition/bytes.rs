@@ -32,13 +32,19 @@ pub(super) fn is_blank(byte: u8) -> bool {
 }
 
 /// The index of the first byte from `start` on that is no blank.
+#[inline(always)]
 pub(super) fn skip_blanks(line: &[u8], start: usize) -> usize {
-    let mut at = start;
     // Both blanks are among the lowest bytes, and most often there is none: one comparison settles that.
-    while line.get(at).is_some_and(|byte| *byte <= b' ' && is_blank(*byte)) {
-        at += 1;
+    match line.get(start) {
+        Some(0..=b' ') => skip_some_blanks(line, start),
+        _ => start,
     }
-    at
+}
+
+#[inline(never)]
+fn skip_some_blanks(line: &[u8], start: usize) -> usize {
+    let rest = &line[start..];
+    start + rest.iter().position(|byte| !is_blank(*byte)).unwrap_or(rest.len())
 }
 
 /// The end of the metric name that starts at `start`, or `None` if none does.
@@ -121,60 +127,54 @@ impl Span {
     }
 }
 
-/// Eight bytes, the first of them lowest.
-fn word(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes.try_into().expect("the chunk has eight bytes"))
+/// Eight bytes from `at` on, the first of them lowest.
+#[inline(always)]
+fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let word = bytes.get(at..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*word))
 }
 
 /// How many bytes two lines have in common from their beginning. Eight bytes a step.
+#[inline(always)]
 pub(super) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
-    let mut length = 0;
-    for (one, other) in one.chunks_exact(8).zip(other.chunks_exact(8)) {
-        let difference = word(one) ^ word(other);
+    let mut at = 0;
+    while let (Some(one), Some(other)) = (word_at(one, at), word_at(other, at)) {
+        let difference = one ^ other;
         if difference != 0 {
-            return length + difference.trailing_zeros() as usize / 8;
+            return at + difference.trailing_zeros() as usize / 8;
         }
-        length += 8;
+        at += 8;
     }
-    let rest = one[length..].iter().zip(&other[length..]);
-    length + rest.take_while(|(one, other)| one == other).count()
+    let rest = one[at..].iter().zip(&other[at..]);
+    at + rest.take_while(|(one, other)| one == other).count()
 }
 
-/// The index of the first quote or backslash from `start` on (the line's length if there is none), and whether all
-/// bytes before it are ASCII. Eight bytes a step: this is where most of a body's bytes are looked at.
+/// The index of the first quote or backslash from `start` on; the line's length if there is none. Eight bytes a step: this is
+/// where most of a body's bytes are looked at.
 #[inline(always)]
-pub(super) fn plain_run_end(line: &[u8], start: usize) -> (usize, bool) {
+pub(super) fn plain_run_end(line: &[u8], start: usize) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
     const QUOTES: u64 = ONES * b'"' as u64;
     const BACKSLASHES: u64 = ONES * b'\\' as u64;
     /// Sets the high bit of each zero byte; a bit above the lowest one set may be false, the lowest never is.
     const fn zero_bytes(word: u64) -> u64 {
-        word.wrapping_sub(ONES) & !word & HIGHS
+        word.wrapping_sub(ONES) & !word
     }
 
-    let rest = &line[start..];
-    let mut non_ascii = 0;
-    let mut words = rest.chunks_exact(8);
-    for (index, chunk) in words.by_ref().enumerate() {
-        let word = word(chunk);
-        let found = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
+    let mut at = start;
+    while let Some(word) = word_at(line, at) {
+        let found = (zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES)) & HIGHS;
         if found != 0 {
-            let before = found.trailing_zeros() / 8;
-            // The bytes below the one found: none for 0, so the mask never shifts by 64.
-            let mask = (1u64 << (before * 8)) - 1;
-            non_ascii |= word & HIGHS & mask;
-            return (start + index * 8 + before as usize, non_ascii == 0);
+            return at + found.trailing_zeros() as usize / 8;
         }
-        non_ascii |= word & HIGHS;
+        at += 8;
     }
-    let tail = words.remainder();
-    let length = tail
+    let tail = &line[at..];
+    at + tail
         .iter()
         .position(|byte| matches!(byte, b'"' | b'\\'))
-        .unwrap_or(tail.len());
-    let ascii = non_ascii == 0 && tail[..length].is_ascii();
-    (line.len() - tail.len() + length, ascii)
+        .unwrap_or(tail.len())
 }
 
 /// Whether these bytes are UTF-8, which they nearly always are because they are ASCII.

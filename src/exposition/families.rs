@@ -2,7 +2,8 @@
 //!
 //! This is the only state that grows with what targets send, and so it has a bound.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 
 use super::bytes::shown;
 use super::model::{Convention, MetricType};
@@ -159,21 +160,22 @@ impl Families {
 
     /// The family of this name.
     pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Known, Full> {
-        // Looked up twice when it is new: a family is new once and old a thousand times.
-        if !self.by_name.contains_key(name) {
-            let target = self.target as usize;
-            if self.bytes.len() <= target {
-                self.bytes.resize(target + 1, 0);
+        match self.by_name.entry_ref(name) {
+            EntryRef::Occupied(entry) => Ok(entry.into_mut()),
+            EntryRef::Vacant(entry) => {
+                let target = self.target as usize;
+                if self.bytes.len() <= target {
+                    self.bytes.resize(target + 1, 0);
+                }
+                let cost = name.len() + ENTRY_COST;
+                let in_all: usize = self.bytes.iter().sum();
+                if self.bytes[target] + cost > self.max_bytes || !self.held.resize(in_all + cost) {
+                    return Err(Full);
+                }
+                self.bytes[target] += cost;
+                Ok(entry.insert(Known::default()))
             }
-            let cost = name.len() + ENTRY_COST;
-            let in_all: usize = self.bytes.iter().sum();
-            if self.bytes[target] + cost > self.max_bytes || !self.held.resize(in_all + cost) {
-                return Err(Full);
-            }
-            self.bytes[target] += cost;
-            self.by_name.insert(name.into(), Known::default());
         }
-        Ok(self.by_name.get_mut(name).expect("it was there, or was just put there"))
     }
 
     /// What is known of the family of this name.

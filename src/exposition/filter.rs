@@ -67,6 +67,10 @@ impl Filter {
 
     fn is_reserved(&self, name: &[u8]) -> bool {
         let Some(prefix) = self.reserved else { return false };
+        if !name.starts_with(&prefix.as_bytes()[..1]) {
+            // Its first letter is none that another character is escaped to.
+            return false;
+        }
         let mut escaped = Vec::new();
         escape_name(
             &name[..name.len().min(4 * prefix.len())],

@@ -144,27 +144,33 @@ struct Pair {
     name: Span,
     value: Span,
     fingerprint: u64,
-    /// What holds of it and of all before it.
-    sums: Sums,
-    /// Its name stands between quotes.
-    is_quoted: bool,
-    /// Its name is not in the old character set.
-    is_odd: bool,
+    /// The fingerprints of its name and of all before it: no bit in common means no name in common.
+    fingerprints: u64,
+    /// What holds of it, and of it or any before it.
+    facts: u8,
 }
 
-/// What holds of a label or of any before it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    fingerprints: u64,
-    is_quoted: bool,
-    is_odd: bool,
-    /// It does not stand there as it would be written.
-    is_misspelt: bool,
-}
+/// The name stands between quotes.
+const IS_QUOTED: u8 = 1;
+/// The name is not in the old character set.
+const IS_ODD: u8 = 1 << 1;
+/// Of this label or one before it the same holds.
+const ANY_QUOTED: u8 = 1 << 2;
+const ANY_ODD: u8 = 1 << 3;
+/// This label, or one before it, does not stand there as it would be written.
+const ANY_MISSPELT: u8 = 1 << 4;
+/// What goes on to hold.
+const ANY: u8 = ANY_QUOTED | ANY_ODD | ANY_MISSPELT;
 
 impl<'a> Labels<'a> {
-    fn sums(&self) -> Sums {
-        self.pairs.last().map_or(Sums::default(), |pair| pair.sums)
+    #[inline(always)]
+    fn fingerprints(&self) -> u64 {
+        self.pairs.last().map_or(0, |pair| pair.fingerprints)
+    }
+
+    #[inline(always)]
+    fn any(&self, fact: u8) -> bool {
+        self.pairs.last().is_some_and(|pair| pair.facts & fact != 0)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -173,7 +179,7 @@ impl<'a> Labels<'a> {
 
     /// Whether a name stands between quotes.
     pub(super) fn has_quoted_name(&self) -> bool {
-        self.sums().is_quoted
+        self.any(ANY_QUOTED)
     }
 
     /// Each label's name and value, as they came.
@@ -198,7 +204,7 @@ impl<'a> Labels<'a> {
 impl Pair {
     fn name_in(self, bytes: &[u8]) -> Text<'_> {
         let name = self.name.of(bytes);
-        if self.is_quoted {
+        if self.facts & IS_QUOTED != 0 {
             Text::Quoted(name)
         } else {
             Text::Plain(name)
@@ -220,8 +226,17 @@ pub(super) struct Pairs {
 #[derive(Debug, Default)]
 struct KnownNames {
     bytes: Vec<u8>,
-    /// Where each name stands, and its fingerprint. All of them are in the old character set, and behind each stands `="`.
-    names: Vec<(Span, u64)>,
+    /// All of them are in the old character set, and behind each stands `="`.
+    names: Vec<KnownName>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct KnownName {
+    span: Span,
+    fingerprint: u64,
+    /// The name and what stands behind it, in the low bytes, and which these are; all of them are 0 if it is longer.
+    word: u128,
+    mask: u128,
 }
 
 /// What stands behind a label's name in a line.
@@ -246,9 +261,14 @@ pub(super) enum NameKind {
 pub(super) struct Name {
     pub span: Span,
     fingerprint: u64,
-    is_quoted: bool,
-    /// It is not in the old character set.
-    pub is_odd: bool,
+    facts: u8,
+}
+
+impl Name {
+    /// Whether it is not in the old character set.
+    pub(super) fn is_odd(self) -> bool {
+        self.facts & IS_ODD != 0
+    }
 }
 
 impl Pairs {
@@ -276,21 +296,32 @@ impl Pairs {
 
     /// Whether one does not stand there as it would be written.
     pub(super) fn is_misspelt(&self) -> bool {
-        self.pairs.last().is_some_and(|pair| pair.sums.is_misspelt)
+        self.pairs.last().is_some_and(|pair| pair.facts & ANY_MISSPELT != 0)
     }
 
     /// The name at `at` in a line, if it is the one that is known at the next label's place; `="` follows it.
     #[inline(always)]
     pub(super) fn known_in_line(&self, line: &[u8], at: usize) -> Option<Name> {
-        let (span, fingerprint) = *self.known.names.get(self.pairs.len())?;
-        let (start, end) = (span.range().start, span.end());
-        let known = &self.known.bytes[start..end + BEHIND_NAME.len()];
-        line[at..].starts_with(known).then(|| Name {
-            span: Span::new(at, at + end - start),
-            fingerprint,
-            is_quoted: false,
-            is_odd: false,
+        let known = self.known.names.get(self.pairs.len())?;
+        let length = known.span.end() - known.span.range().start;
+        let is_it = match line.get(at..at + 16) {
+            // Sixteen bytes at once.
+            Some(word) if known.mask != 0 => {
+                u128::from_le_bytes(word.try_into().expect("there are sixteen bytes")) & known.mask == known.word
+            }
+            _ => self.is_known_at(known, line, at),
+        };
+        is_it.then(|| Name {
+            span: Span::new(at, at + length),
+            fingerprint: known.fingerprint,
+            facts: 0,
         })
+    }
+
+    #[inline(never)]
+    fn is_known_at(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
+        let (start, end) = (known.span.range().start, known.span.end());
+        line[at..].starts_with(&self.known.bytes[start..end + BEHIND_NAME.len()])
     }
 
     /// The name that stands at this place in these bytes, read or known.
@@ -298,15 +329,14 @@ impl Pairs {
     pub(super) fn name(&mut self, bytes: &[u8], span: Span, kind: NameKind) -> Name {
         let name = span.of(bytes);
         let place = self.pairs.len();
-        if let Some((known, fingerprint)) = self.known.names.get(place)
+        if let Some(known) = self.known.names.get(place)
             && kind != NameKind::Quoted
-            && known.of(&self.known.bytes) == name
+            && known.span.of(&self.known.bytes) == name
         {
             return Name {
                 span,
-                fingerprint: *fingerprint,
-                is_quoted: false,
-                is_odd: false,
+                fingerprint: known.fingerprint,
+                facts: 0,
             };
         }
         let is_quoted = kind == NameKind::Quoted;
@@ -318,11 +348,14 @@ impl Pairs {
         } else if !is_quoted && !is_odd {
             self.known.note(place, name, fingerprint);
         }
+        let facts = [(is_quoted, IS_QUOTED | ANY_QUOTED), (is_odd, IS_ODD | ANY_ODD)];
         Name {
             span,
             fingerprint,
-            is_quoted,
-            is_odd,
+            facts: facts
+                .into_iter()
+                .map(|(holds, fact)| if holds { fact } else { 0 })
+                .sum(),
         }
     }
 
@@ -335,29 +368,25 @@ impl Pairs {
     /// Adds a label. `is_misspelt` says that it does not stand there as it would be written.
     #[inline(always)]
     pub(super) fn push(&mut self, bytes: &[u8], name: Name, value: Span, is_misspelt: bool) {
-        let Name {
-            span,
-            fingerprint,
-            is_quoted,
-            is_odd,
-        } = name;
-        let before = self.pairs.last().map_or(Sums::default(), |pair| pair.sums);
-        if before.fingerprints & fingerprint != 0 && self.pairs.len() <= FEW {
-            self.is_bad |= self.has_twin_of(bytes, name);
+        let (fingerprints, facts) = match self.pairs.last() {
+            Some(before) => (before.fingerprints, before.facts & ANY),
+            None => (0, 0),
+        };
+        if fingerprints & name.fingerprint != 0 {
+            self.look_for_twin(bytes, name);
         }
         self.pairs.push(Pair {
-            name: span,
+            name: name.span,
             value,
-            fingerprint,
-            sums: Sums {
-                fingerprints: before.fingerprints | fingerprint,
-                is_quoted: before.is_quoted | is_quoted,
-                is_odd: before.is_odd | is_odd,
-                is_misspelt: before.is_misspelt | is_misspelt,
-            },
-            is_quoted,
-            is_odd,
+            fingerprint: name.fingerprint,
+            fingerprints: fingerprints | name.fingerprint,
+            facts: facts | name.facts | if is_misspelt { ANY_MISSPELT } else { 0 },
         });
+    }
+
+    #[inline(never)]
+    fn look_for_twin(&mut self, bytes: &[u8], name: Name) {
+        self.is_bad |= self.pairs.len() <= FEW && self.has_twin_of(bytes, name);
     }
 
     fn has_twin_of(&self, bytes: &[u8], name: Name) -> bool {
@@ -368,15 +397,20 @@ impl Pairs {
 
     /// Whether the labels may stand together: no two of them have one name, and none the name under which Prometheus keeps the
     /// metric's.
+    #[inline(always)]
     pub(super) fn are_sound(&self, bytes: &[u8]) -> bool {
-        !self.is_bad && (self.pairs.len() <= FEW || are_different(self.pairs.iter().map(|pair| pair.name.of(bytes))))
+        !self.is_bad && (self.pairs.len() <= FEW || self.are_different(bytes))
+    }
+
+    #[inline(never)]
+    fn are_different(&self, bytes: &[u8]) -> bool {
+        are_different(self.pairs.iter().map(|pair| pair.name.of(bytes)))
     }
 
     /// Whether there is a label of this name, unquoted.
     pub(super) fn has(&self, bytes: &[u8], name: &[u8]) -> bool {
         let wanted = fingerprint(name);
-        let sums = self.pairs.last().map_or(Sums::default(), |pair| pair.sums);
-        sums.fingerprints & wanted != 0
+        self.pairs.last().is_some_and(|pair| pair.fingerprints & wanted != 0)
             && (self.pairs.iter()).any(|pair| pair.fingerprint == wanted && pair.name.of(bytes) == name)
     }
 
@@ -396,12 +430,26 @@ impl KnownNames {
             return;
         }
         self.names.truncate(place);
-        let end = self.names.last().map_or(0, |(span, _)| span.end() + BEHIND_NAME.len());
+        let end = self
+            .names
+            .last()
+            .map_or(0, |known| known.span.end() + BEHIND_NAME.len());
         self.bytes.truncate(end);
         self.bytes.extend_from_slice(name);
-        self.names
-            .push((Span::before(self.bytes.len(), name.len()), fingerprint));
+        let span = Span::before(self.bytes.len(), name.len());
         self.bytes.extend_from_slice(BEHIND_NAME);
+        let (mut word, mut mask) = ([0; 16], [0; 16]);
+        let known = &self.bytes[end..];
+        if let (Some(word), Some(mask)) = (word.get_mut(..known.len()), mask.get_mut(..known.len())) {
+            word.copy_from_slice(known);
+            mask.fill(0xff);
+        }
+        self.names.push(KnownName {
+            span,
+            fingerprint,
+            word: u128::from_le_bytes(word),
+            mask: u128::from_le_bytes(mask),
+        });
     }
 }
 
@@ -452,8 +500,7 @@ impl Resolver {
     /// Settles the names of labels that may stand together, behind which those are written that are added.
     #[inline(always)]
     pub(super) fn resolve(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
-        let sums = labels.sums();
-        if sums.fingerprints & self.added.fingerprints == 0 && !sums.is_odd {
+        if labels.fingerprints() & self.added.fingerprints == 0 && !labels.any(ANY_ODD) {
             return Ok(Names::Own);
         }
         self.give(labels, true)
@@ -461,7 +508,7 @@ impl Resolver {
 
     /// As [`Self::resolve`], for labels to which none are added.
     pub(super) fn resolve_alone(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
-        if !labels.sums().is_odd {
+        if !labels.any(ANY_ODD) {
             return Ok(Names::Own);
         }
         self.give(labels, false)
@@ -469,7 +516,7 @@ impl Resolver {
 
     #[inline(never)]
     fn give(&mut self, labels: &Labels<'_>, renames: bool) -> Result<Names, Ambiguous> {
-        let is_escaped = labels.sums().is_odd && self.escaping == Escaping::Underscores;
+        let is_escaped = labels.any(ANY_ODD) && self.escaping == Escaping::Underscores;
         let collides = |pair: &Pair| {
             pair.fingerprint & self.added.fingerprints != 0 && self.added.contains(pair.name.of(labels.bytes))
         };
@@ -482,7 +529,7 @@ impl Resolver {
         self.names.shrink_to(KEPT_LABELS);
         for pair in labels.pairs {
             let start = self.given.len();
-            match (pair.is_odd && is_escaped, pair.name_in(labels.bytes)) {
+            match (pair.facts & IS_ODD != 0 && is_escaped, pair.name_in(labels.bytes)) {
                 (true, name) => escape_name(&name.plain(), is_old_label_name, &mut self.given),
                 (false, name) => name.put_plain(&mut self.given),
             }

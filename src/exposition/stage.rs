@@ -223,9 +223,7 @@ impl<W: Writer> Stage<W> {
 impl<W: Writer> Events for Writing<'_, W> {
     #[inline(always)]
     fn advance(&mut self, lines: u64) {
-        if !self.stage.progress.is_over_limit() {
-            self.stage.progress.advance(lines);
-        }
+        self.stage.progress.advance(lines);
     }
 
     fn comment(&mut self, line: &[u8]) {
@@ -458,11 +456,11 @@ impl<W: Writer> Writing<'_, W> {
     /// Holds a line of metadata until there is a sample of its family, or of another one.
     fn hold(&mut self, metadata: &Metadata<'_>) -> Result<(), Full> {
         let name = &*metadata.name.plain();
-        if self.families.is_declared_part(name, self.stage.from) {
-            // Its samples belong to another family already.
-            return Ok(());
-        }
         if !self.stage.pending.is_of(name) {
+            if self.families.is_declared_part(name, self.stage.from) {
+                // Its samples belong to another family already.
+                return Ok(());
+            }
             self.flush_pending();
             if self.stage.filter.is_none() {
                 self.families.entry(name)?;

@@ -132,8 +132,11 @@ pub(super) fn is_seconds(token: &[u8]) -> bool {
 /// The index of the first byte from `start` on that is no digit.
 #[inline(always)]
 fn digits_from(bytes: &[u8], start: usize) -> usize {
-    let rest = &bytes[start.min(bytes.len())..];
-    start + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    let mut at = start;
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]

@@ -153,6 +153,7 @@ impl<D: Dialect> LineReader<D> {
     /// is left.
     fn lines<'a>(&mut self, mut chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
         let mut before: &[u8] = &[];
+        self.scanner.expect_ascii(chunk.is_ascii());
         while let Some(newline) = memchr(b'\n', chunk) {
             let (line, rest) = chunk.split_at(newline + 1);
             to.advance(1);
@@ -256,6 +257,7 @@ impl<D: Dialect> LineReader<D> {
     /// Reads the line that is held and whole.
     fn partial_line(&mut self, to: &mut impl Events) {
         let line = std::mem::take(&mut self.partial);
+        self.scanner.expect_ascii(false);
         let is_open = self.line(&line, &[], to) == Err(Fault::Open);
         self.partial = line;
         if is_open {
@@ -291,6 +293,7 @@ impl<D: Dialect> LineReader<D> {
     #[cold]
     fn joined(&mut self, quoted: Quoted, to: &mut impl Events) {
         let line = std::mem::take(&mut self.partial);
+        self.scanner.expect_ascii(false);
         let text = &line[..line.len() - 1];
         let is_metadata = line[0] == b'#';
         let read = if is_metadata {
@@ -337,6 +340,7 @@ impl<D: Dialect> LineReader<D> {
     #[cold]
     fn drop_first_line(&mut self, to: &mut impl Events) {
         let held = std::mem::take(&mut self.partial);
+        self.scanner.expect_ascii(false);
         let newline = memchr(b'\n', &held).expect("it is held because it goes on behind its newline");
         match self.scanner.scan(&held[..=newline], 0, Extent::Alone) {
             // What went on was its exemplar.

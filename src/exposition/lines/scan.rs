@@ -53,6 +53,8 @@ pub(in super::super) struct Scanner<D> {
     exemplar_start: usize,
     /// Where the metric's name ends that stands before the labels; 0 if there is none.
     name_end: usize,
+    /// The lines at hand are ASCII.
+    is_ascii: bool,
     dialect: PhantomData<D>,
 }
 
@@ -78,6 +80,11 @@ struct End {
 }
 
 impl<D: Dialect> Scanner<D> {
+    /// Says whether the lines that follow are ASCII, all of them.
+    pub(in super::super) fn expect_ascii(&mut self, is_ascii: bool) {
+        self.is_ascii = is_ascii;
+    }
+
     /// Scans a line that begins with `common` bytes of the one scanned before, in which there was no fault, or which ended
     /// between quotes behind them.
     #[inline(always)]
@@ -112,7 +119,7 @@ impl<D: Dialect> Scanner<D> {
         }
         let mut head_end = self.name_end;
         if text.get(at) == Some(&b'{') {
-            let end = self.labels.scan::<D>(text, at + 1, self.name_end == 0)?;
+            let end = self.labels.scan::<D>(text, at + 1, self.name_end == 0, self.is_ascii)?;
             is_canonical &= end.is_canonical;
             (head_end, at) = (end.last, end.close + 1);
         } else {
@@ -197,7 +204,7 @@ impl Set {
         extent: Extent,
     ) -> Result<(Exemplar<'a>, bool), Fault> {
         let labels_start = start + EXEMPLAR.len();
-        let end = match self.scan::<D>(text, labels_start, false) {
+        let end = match self.scan::<D>(text, labels_start, false, false) {
             Ok(end) => end,
             Err(Fault::Open) if extent != Extent::Alone => return Err(Fault::Open),
             Err(Fault::Malformed) if extent == Extent::Joined => return Err(Fault::Malformed),
@@ -232,7 +239,7 @@ impl Set {
     /// Scans the labels that are not known, from `start` behind the opening brace on. The metric's name may stand among them
     /// if `has_metric`, quoted and without a value.
     #[inline(always)]
-    fn scan<D: Dialect>(&mut self, line: &[u8], start: usize, has_metric: bool) -> Result<End, Fault> {
+    fn scan<D: Dialect>(&mut self, line: &[u8], start: usize, has_metric: bool, is_ascii: bool) -> Result<End, Fault> {
         let mut last = start;
         let (mut at, mut is_plain) = match self.pairs.last_end().max(self.metric.map(Span::end)) {
             Some(end) => {
@@ -245,6 +252,22 @@ impl Set {
             }
             None => (start, true),
         };
+        let known = last;
+        // Nearly all labels are spelt so, and have the names of the line before.
+        while is_plain
+            && is_ascii
+            && let Some(name) = self.pairs.known_in_line(line, at)
+            && let value = name.span.end() + 2
+            && let end = plain_run_end(line, value)
+            && let Some([b'"', b',' | b'}', ..]) = line.get(end..)
+        {
+            self.pairs.push(line, name, Span::new(value, end), false);
+            last = end + 1;
+            at = end + 2;
+        }
+        if last > known {
+            (at, is_plain) = behind_label::<D>(line, last)?;
+        }
         while line.get(at) != Some(&b'}') {
             let (name, value_start) = match self.pairs.known_in_line(line, at) {
                 Some(name) => (name, name.span.end() + 2),
@@ -266,7 +289,7 @@ impl Set {
                     let name = self.pairs.name(line, span, kind);
                     self.pairs
                         .mark_unless(kind == NameKind::Old || is_quoted_name(span.of(line)));
-                    is_plain &= kind == NameKind::Old || name.is_odd;
+                    is_plain &= kind == NameKind::Old || name.is_odd();
                     let value_start = value_start::<D>(line, outer_end)?;
                     is_plain &= value_start == outer_end + 2;
                     (name, value_start)
@@ -375,17 +398,15 @@ struct Quoted {
 #[inline(always)]
 fn quoted_end(line: &[u8], start: usize) -> Result<Quoted, Fault> {
     let mut at = start;
-    let mut is_ascii = true;
     let mut is_plain = true;
     loop {
-        let (stop, is_run_ascii) = plain_run_end(line, at);
-        is_ascii &= is_run_ascii;
+        let stop = plain_run_end(line, at);
         match line.get(stop) {
             Some(b'"') => {
                 return Ok(Quoted {
                     end: stop,
                     is_plain,
-                    is_utf8: is_ascii || is_utf8(&line[start..stop]),
+                    is_utf8: is_utf8(&line[start..stop]),
                 });
             }
             None => return Err(Fault::Open),
@@ -395,7 +416,6 @@ fn quoted_end(line: &[u8], start: usize) -> Result<Quoted, Fault> {
                 None | Some(0 | b'\n') => return Err(Fault::Malformed),
                 Some(byte) => {
                     is_plain &= matches!(byte, b'\\' | b'"' | b'n');
-                    is_ascii &= byte.is_ascii();
                     at = stop + 2;
                 }
             },

@@ -31,6 +31,7 @@ pub(in super::super) struct LineWriter<F> {
     /// The family at hand: its name in the body, and here.
     stem: Vec<u8>,
     name: Vec<u8>,
+    is_name_quoted: bool,
     /// Samples that are families of their own here, and parts of the family at hand in the body: they wait until that is over, so
     /// that it stays in one piece.
     waiting: [Vec<u8>; 3],
@@ -64,6 +65,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
             added_alone,
             stem: Vec::new(),
             name: Vec::new(),
+            is_name_quoted: false,
             waiting: Default::default(),
             held: rules.room.hold(),
             own: Vec::new(),
@@ -92,6 +94,8 @@ impl<F: Dialect> Writer for LineWriter<F> {
         }
         self.name.clear();
         self.name.extend_from_slice(key);
+        // Escaped, it needs none.
+        self.is_name_quoted = self.resolver.escaping() == Escaping::AllowUtf8 && !is_old_metric_name(key);
         self.room = MAX_FAMILY;
         let slot = Slot {
             part: family.part,
@@ -186,7 +190,12 @@ impl<F: Dialect> LineWriter<F> {
             Fact::Type(_) => b"# TYPE ",
             Fact::Unit(_) => b"# UNIT ",
         });
-        put_name(told.key, is_old_metric_name, out);
+        if self.resolver.escaping() == Escaping::Underscores {
+            // Escaped, it needs no quotes.
+            out.extend_from_slice(told.key);
+        } else {
+            put_name(told.key, is_old_metric_name, out);
+        }
         out.push(b' ');
         match fact {
             Fact::Help(text) if F::CONVENTION == Convention::OpenMetrics => text.put_quoted(out),
@@ -379,8 +388,7 @@ impl<F: Dialect> LineWriter<F> {
             .suffix(part, F::CONVENTION)
             .unwrap_or_default()
             .as_bytes();
-        let has_braces = !is_old_metric_name(&self.name);
-        if has_braces {
+        if self.is_name_quoted {
             out.extend_from_slice(b"{\"");
             Text::Plain(&self.name).put_quoted(out);
             out.extend_from_slice(suffix);

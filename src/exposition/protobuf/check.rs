@@ -181,7 +181,7 @@ impl Checker {
             return Err(Malformed);
         }
         let name = self.labels.name(metric, name, NameKind::Any);
-        if name.is_odd {
+        if name.is_odd() {
             check_text(name.span.of(metric))?;
         }
         self.labels.push(metric, name, value, false);
