@@ -27,10 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn main() {
     let folder = std::env::temp_dir().join(format!("qpext-bench-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a temporary folder");
-    println!(
-        "{:<10} {:>12} {:>12} {:>14} {:>14}",
-        "app body", "qpext", "nginx", "qpext/nginx", "app bytes/s"
-    );
+    println!("{:<10} {:>12} {:>12} {:>14} {:>14}", "app body", "qpext", "nginx", "qpext/nginx", "app bytes/s");
     for (name, bytes, times) in BODIES {
         let body = bodies::vllm(bytes);
         let nginx = Nginx::start(&folder, &body);
@@ -48,10 +45,7 @@ fn main() {
     let sidecar = Sidecar::start(nginx.app);
     let idle = sidecar.memory("VmRSS:");
     Client::connect(sidecar.port).get();
-    println!(
-        "resident: {idle:.1} MB when idle, {:.1} MB at the peak of a 100 MB body",
-        sidecar.memory("VmHWM:")
-    );
+    println!("resident: {idle:.1} MB when idle, {:.1} MB at the peak of a 100 MB body", sidecar.memory("VmHWM:"));
     let binary = fs::metadata(PROGRAM).expect("it was built").len();
     println!("binary: {:.1} MB", binary as f64 / 1e6);
     let _ = fs::remove_dir_all(folder);
@@ -86,37 +80,24 @@ struct Client {
 impl Client {
     fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-        Self {
-            stream,
-            buffer: vec![0; 256 << 10],
-        }
+        Self { stream, buffer: vec![0; 256 << 10] }
     }
 
     /// Asks once, reads the answer to its end, and returns how long that took.
     fn get(&mut self) -> Duration {
         let started = Instant::now();
-        self.stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            .expect("it reads");
+        self.stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("it reads");
         let mut head = Vec::new();
         while !head.windows(4).any(|end| end == b"\r\n\r\n") {
             let read = self.read();
             head.extend_from_slice(&self.buffer[..read]);
         }
         let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
-        assert!(
-            text.starts_with("http/1.1 200"),
-            "{}",
-            text.lines().next().unwrap_or_default()
-        );
+        assert!(text.starts_with("http/1.1 200"), "{}", text.lines().next().unwrap_or_default());
         let head_end = text.find("\r\n\r\n").expect("it was just found") + 4;
         match text[..head_end].split_once("content-length: ") {
             Some((_, length)) => {
-                let length: usize = length
-                    .lines()
-                    .next()
-                    .and_then(|length| length.parse().ok())
-                    .expect("a number");
+                let length: usize = length.lines().next().and_then(|length| length.parse().ok()).expect("a number");
                 let mut left = length - (head.len() - head_end);
                 while left > 0 {
                     left -= self.read();
@@ -160,19 +141,13 @@ impl Sidecar {
             .env("SERVING_SERVICE", "iris")
             .env("SERVING_CONFIGURATION", "iris-predictor")
             .env("SERVING_REVISION", "iris-predictor-00001");
-        Self {
-            port,
-            process: Running::start(command, port),
-        }
+        Self { port, process: Running::start(command, port) }
     }
 
     /// A line of the kernel's account of the process, in MB.
     fn memory(&self, line: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).expect("it runs");
-        let line = status
-            .lines()
-            .find_map(|text| text.strip_prefix(line))
-            .expect("the kernel tells");
+        let line = status.lines().find_map(|text| text.strip_prefix(line)).expect("the kernel tells");
         let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kilobytes * 1024.0 / 1e6
     }
@@ -212,11 +187,7 @@ impl Nginx {
         fs::write(&config, text).expect("a writable folder");
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&config).arg("-e").arg("stderr");
-        Self {
-            app,
-            proxy,
-            _process: Running::start(command, proxy),
-        }
+        Self { app, proxy, _process: Running::start(command, proxy) }
     }
 }
 
@@ -226,11 +197,7 @@ struct Running(Child);
 impl Running {
     /// Starts a server and waits until it listens.
     fn start(mut command: Command, port: u16) -> Self {
-        let child = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program is on the PATH");
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program is on the PATH");
         let running = Self(child);
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {

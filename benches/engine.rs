@@ -28,10 +28,7 @@ fn rules() -> Rules {
         ("configuration_name", "sklearn-iris-predictor"),
         ("revision_name", "sklearn-iris-predictor-00001"),
     ];
-    Rules::new(
-        LabelSet::new(labels).expect("the names are label names"),
-        Untyped::Convert,
-    )
+    Rules::new(LabelSet::new(labels).expect("the names are label names"), Untyped::Convert)
 }
 
 const TEXT: Format = Format::Text(TextVersion::V0_0_4);
@@ -78,22 +75,12 @@ fn lines(criterion: &mut Criterion) {
         bench(criterion, name, &body, || between(TEXT, TEXT, &rules));
     }
     let text = bodies::vllm(BODY_BYTES);
-    bench(criterion, "text/verbatim", &text, || {
-        verbatim(Escaping::Underscores, &Rules::default())
-    });
-    bench(criterion, "text-to-protobuf", &text, || {
-        between(TEXT, Format::Protobuf, &rules)
-    });
+    bench(criterion, "text/verbatim", &text, || verbatim(Escaping::Underscores, &Rules::default()));
+    bench(criterion, "text-to-protobuf", &text, || between(TEXT, Format::Protobuf, &rules));
     let open_metrics = bodies::open_metrics(BODY_BYTES);
-    bench(criterion, "openmetrics", &open_metrics, || {
-        between(OPEN_METRICS, OPEN_METRICS, &rules)
-    });
-    bench(criterion, "openmetrics-to-text", &open_metrics, || {
-        between(OPEN_METRICS, TEXT, &rules)
-    });
-    bench(criterion, "openmetrics-to-protobuf", &open_metrics, || {
-        between(OPEN_METRICS, Format::Protobuf, &rules)
-    });
+    bench(criterion, "openmetrics", &open_metrics, || between(OPEN_METRICS, OPEN_METRICS, &rules));
+    bench(criterion, "openmetrics-to-text", &open_metrics, || between(OPEN_METRICS, TEXT, &rules));
+    bench(criterion, "openmetrics-to-protobuf", &open_metrics, || between(OPEN_METRICS, Format::Protobuf, &rules));
 }
 
 fn messages(criterion: &mut Criterion) {
@@ -103,12 +90,8 @@ fn messages(criterion: &mut Criterion) {
         ("native", protobuf::native(BODY_BYTES)),
         ("colliding-labels", protobuf::colliding(BODY_BYTES)),
     ] {
-        bench(criterion, &format!("protobuf/{name}"), &body, || {
-            between(Format::Protobuf, Format::Protobuf, &rules)
-        });
-        bench(criterion, &format!("protobuf-to-text/{name}"), &body, || {
-            between(Format::Protobuf, TEXT, &rules)
-        });
+        bench(criterion, &format!("protobuf/{name}"), &body, || between(Format::Protobuf, Format::Protobuf, &rules));
+        bench(criterion, &format!("protobuf-to-text/{name}"), &body, || between(Format::Protobuf, TEXT, &rules));
     }
 }
 

@@ -116,21 +116,12 @@ async fn main() -> ExitCode {
         }
     }
     let scrapes = scrapes();
-    if let Some(name) = chosen
-        .iter()
-        .find(|name| scrapes.iter().all(|scrape| scrape.name != **name))
-    {
-        return refuse(&format!(
-            "{name:?}: expected one of {}",
-            scrapes.map(|scrape| scrape.name).join(", ")
-        ));
+    if let Some(name) = chosen.iter().find(|name| scrapes.iter().all(|scrape| scrape.name != **name)) {
+        return refuse(&format!("{name:?}: expected one of {}", scrapes.map(|scrape| scrape.name).join(", ")));
     }
     let binary = env::var_os("QPEXT_BINARY").map_or_else(|| PathBuf::from(PROGRAM), PathBuf::from);
     match &against {
-        None => println!(
-            "{:<20} {:>10} {:>13} {:>7}",
-            "scrape", "bytes", "instructions", "a byte"
-        ),
+        None => println!("{:<20} {:>10} {:>13} {:>7}", "scrape", "bytes", "instructions", "a byte"),
         Some(_) => println!(
             "{:<20} {:>10} {:>13} {:>7} {:>13} {:>7} {:>6}",
             "scrape", "bytes", "instructions", "a byte", "against", "a byte", "ratio"
@@ -217,10 +208,7 @@ impl Scrape {
         let request = request.header("x-prometheus-scrape-timeout-seconds", TIMEOUT);
         let response = request.send().await.expect("it answers");
         assert_eq!(response.status(), 200);
-        let content_type = response.headers()[CONTENT_TYPE]
-            .to_str()
-            .expect("it is text")
-            .to_owned();
+        let content_type = response.headers()[CONTENT_TYPE].to_str().expect("it is text").to_owned();
         let media_type = |text: &str| text.split(';').next().map(str::to_owned);
         assert_eq!(media_type(&content_type), media_type(self.format), "{}", self.name);
         let body = response.bytes().await.expect("a whole answer");
@@ -239,6 +227,5 @@ impl Target {
 fn instructions(profile: &Path) -> u64 {
     let text = fs::read_to_string(profile).expect("callgrind wrote it");
     let sum = text.lines().find_map(|line| line.strip_prefix("summary: "));
-    sum.and_then(|sum| sum.trim().parse().ok())
-        .expect("a number of instructions")
+    sum.and_then(|sum| sum.trim().parse().ok()).expect("a number of instructions")
 }

@@ -41,9 +41,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     // An argument that is no text is no flag either; what it is turned into shows where it went wrong.
-    let arguments = env::args_os()
-        .skip(1)
-        .map(|argument| argument.to_string_lossy().into_owned());
+    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let arguments = match parse(arguments) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
@@ -102,22 +100,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments
         return Err("openmetrics is made of openmetrics only".to_owned());
     }
     let labels = LabelSet::new(labels).map_err(|error| error.to_string())?;
-    Ok(Some(Arguments {
-        from,
-        to: Spelling { format, escaping },
-        untyped,
-        labels,
-    }))
+    Ok(Some(Arguments { from, to: Spelling { format, escaping }, untyped, labels }))
 }
 
 /// Converts what comes in; `false` if it broke off.
 fn convert(arguments: Arguments) -> io::Result<bool> {
-    let Arguments {
-        from,
-        to,
-        untyped,
-        labels,
-    } = arguments;
+    let Arguments { from, to, untyped, labels } = arguments;
     let rules = Rules::new(labels, untyped);
     let mut engine = engine(from, to, &rules).expect("what cannot be written was refused");
     let (mut body, mut out, mut families) = (Vec::new(), Vec::new(), Families::default());

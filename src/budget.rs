@@ -35,12 +35,7 @@ impl Budget {
         let timeout = timeout.min(LONGEST_TIMEOUT);
         let offset = offset.min(timeout / LARGEST_OFFSET_PART);
         let end = start + timeout;
-        Self {
-            start,
-            in_turn_by: start + (timeout - offset) / 2,
-            heads_by: end - offset,
-            bodies_by: end - offset / 2,
-        }
+        Self { start, in_turn_by: start + (timeout - offset) / 2, heads_by: end - offset, bodies_by: end - offset / 2 }
     }
 
     /// When the scrape began.
@@ -88,9 +83,7 @@ mod tests {
         assert_eq!(scraper_timeout(&headers("10")), Some(Duration::from_secs(10)));
         assert_eq!(scraper_timeout(&headers("1.5")), Some(Duration::from_millis(1500)));
         assert_eq!(scraper_timeout(&headers("1e300")), Some(LONGEST_TIMEOUT));
-        for none in [
-            "", "0", "-1", "-0", "NaN", "nan", "Inf", "-inf", "infinity", "1e400", "ten", "10s", "1e-300",
-        ] {
+        for none in ["", "0", "-1", "-0", "NaN", "nan", "Inf", "-inf", "infinity", "1e400", "ten", "10s", "1e-300"] {
             assert_eq!(scraper_timeout(&headers(none)), None, "{none:?}");
         }
         assert_eq!(scraper_timeout(&HeaderMap::new()), None);

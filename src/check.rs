@@ -58,11 +58,7 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
     let config = &config;
     let aggregator = Aggregator::new(config)?;
     let headers = HeaderMap::from_iter([(ACCEPT, AS_PROMETHEUS)]);
-    let mut report = Report {
-        has_filter: config.filter.is_some(),
-        warnings: config.warnings(),
-        ..Report::default()
-    };
+    let mut report = Report { has_filter: config.filter.is_some(), warnings: config.warnings(), ..Report::default() };
     // How each target failed, its state tells.
     if let Ok(mut answer) = aggregator.scrape(&headers).await {
         let content_type = String::from_utf8_lossy(answer.content_type().as_bytes()).into_owned();

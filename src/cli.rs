@@ -72,21 +72,11 @@ const INDENT: &str = "     ";
 /// Every variable and what it does, and every option of a target.
 fn variables() -> String {
     let mut text = String::from("Environment variables:\n");
-    for Variable {
-        name,
-        default,
-        example,
-        about,
-        ..
-    } in &VARIABLES
-    {
+    for Variable { name, default, example, about, .. } in &VARIABLES {
         explain(&format!("{name} [default: {default}]"), about, example, &mut text);
     }
     text.push_str("\nOptions of targets, where QPEXT_TARGETS is JSON:\n");
-    for TargetOption {
-        name, example, about, ..
-    } in &TARGET_OPTIONS
-    {
+    for TargetOption { name, example, about, .. } in &TARGET_OPTIONS {
         explain(name, about, example, &mut text);
     }
     text.push_str("\nExit status: 0, 1 if it cannot serve, 64 if the command line or a variable is bad.");

@@ -46,11 +46,7 @@ pub(crate) struct WatchedFile {
 impl WatchedFile {
     /// The file that this option or variable names.
     pub(crate) fn new(option: &'static str, path: impl Into<PathBuf>) -> Self {
-        Self {
-            option,
-            path: path.into(),
-            content: Vec::new(),
-        }
+        Self { option, path: path.into(), content: Vec::new() }
     }
 
     /// Reads the file, and says whether its content is another.
@@ -63,10 +59,7 @@ impl WatchedFile {
 
     fn content_now(&self) -> io::Result<Vec<u8>> {
         // Opening a pipe would wait for whoever writes to it, and so would looking first: it may be put there in between.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(O_NONBLOCK | O_NOCTTY)
-            .open(&self.path)?;
+        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(&self.path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no file"));
         }
@@ -90,19 +83,13 @@ impl WatchedFile {
 
     /// What is wrong with it.
     pub(crate) fn error(&self, problem: impl fmt::Display) -> FileError {
-        FileError {
-            path: Some(self.path.clone()),
-            ..FileError::without_path(self.option, problem)
-        }
+        FileError { path: Some(self.path.clone()), ..FileError::without_path(self.option, problem) }
     }
 }
 
 impl fmt::Debug for WatchedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchedFile")
-            .field("option", &self.option)
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("WatchedFile").field("option", &self.option).field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -130,11 +117,7 @@ pub(crate) struct FileError {
 impl FileError {
     /// What is wrong where no file is to blame by itself.
     pub(crate) fn without_path(option: &'static str, problem: impl fmt::Display) -> Self {
-        Self {
-            option,
-            path: None,
-            problem: problem.to_string(),
-        }
+        Self { option, path: None, problem: problem.to_string() }
     }
 }
 
@@ -160,10 +143,7 @@ pub(crate) enum FileNews {
 
 impl<T> Default for LastGood<T> {
     fn default() -> Self {
-        Self {
-            value: None,
-            problem: None,
-        }
+        Self { value: None, problem: None }
     }
 }
 
@@ -222,16 +202,9 @@ struct WatchedState<T, const N: usize> {
 impl<T, const N: usize> Watched<T, N> {
     /// Reads the files for the first time, when they must be good.
     pub(crate) fn open(files: [WatchedFile; N], make: Make<T, N>) -> Result<Self, FileError> {
-        let mut state = WatchedState {
-            files,
-            looked: Instant::now(),
-            last_good: LastGood::default(),
-        };
+        let mut state = WatchedState { files, looked: Instant::now(), last_good: LastGood::default() };
         state.refresh(make)?;
-        Ok(Self {
-            make,
-            state: Mutex::new(state),
-        })
+        Ok(Self { make, state: Mutex::new(state) })
     }
 
     /// What the files come to now, as of a second ago at most; what they came to last while they are no good. It is the
@@ -271,9 +244,7 @@ impl<T, const N: usize> WatchedState<T, N> {
 /// Without what the files hold.
 impl<T, const N: usize> fmt::Debug for Watched<T, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
-            .field("files", &lock(&self.state).files)
-            .finish_non_exhaustive()
+        f.debug_struct("Watched").field("files", &lock(&self.state).files).finish_non_exhaustive()
     }
 }
 
@@ -378,12 +349,7 @@ mod tests {
 
         fs::write(&path, "2").unwrap();
         // As old as the one before, as far as its time goes.
-        File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(modified)
-            .unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
         assert_eq!(*watched.current(), 1, "it was looked at just now");
         tokio::time::advance(FRESH_FOR).await;
         assert_eq!(*watched.current(), 2);
@@ -392,13 +358,7 @@ mod tests {
             Some(contents) => fs::write(&path, contents),
             None => fs::remove_file(&path),
         };
-        for (contents, expected) in [
-            (Some("x"), 2),
-            (Some("3"), 3),
-            (None, 3),
-            (Some("3"), 3),
-            (Some("4"), 4),
-        ] {
+        for (contents, expected) in [(Some("x"), 2), (Some("3"), 3), (None, 3), (Some("3"), 3), (Some("4"), 4)] {
             write(contents).unwrap();
             tokio::time::advance(FRESH_FOR).await;
             assert_eq!(*watched.current(), expected, "{contents:?}");

@@ -17,10 +17,8 @@ const MAX_WAITING: usize = 1000;
 ///
 /// Lines are handed to a thread, and dropped where it cannot keep up: a log that nobody reads must not stop a scrape.
 pub(crate) fn start(filter: Targets, format: LogFormat) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(MAX_WAITING)
-        .finish(io::stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING).finish(io::stderr());
     // The module that logs is of no use to an operator, and JSON has one place for it and for the scrape's target.
     let layer = fmt::layer().with_writer(writer).with_target(false);
     let layer = match format {
@@ -28,8 +26,6 @@ pub(crate) fn start(filter: Targets, format: LogFormat) -> WorkerGuard {
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
     registry().with(layer.with_filter(filter)).init();
-    panic::set_hook(Box::new(
-        |panic| error!(%panic, "a panic, which costs what it happened in"),
-    ));
+    panic::set_hook(Box::new(|panic| error!(%panic, "a panic, which costs what it happened in")));
     guard
 }

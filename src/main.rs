@@ -33,9 +33,7 @@ const FAILURE: u8 = 1;
 fn main() -> ExitCode {
     match Arguments::try_parse() {
         Err(answer) => help(&answer),
-        Ok(Arguments {
-            command: Some(Command::Run { program }),
-        }) => run_program(&program),
+        Ok(Arguments { command: Some(Command::Run { program }) }) => run_program(&program),
         Ok(Arguments { command }) => alone(command).unwrap_or_else(|fatal| end(fatal.status(), &fatal.to_string())),
     }
 }
@@ -157,11 +155,7 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, Fatal> {
 fn run_program(program: &[OsString]) -> ExitCode {
     let program = command_line(program);
     let is_off = env::var_os(OWN_PORT).is_none_or(|port| port.is_empty());
-    let ended = if is_off {
-        Err(program.exec())
-    } else {
-        program.run(serve_beside)
-    };
+    let ended = if is_off { Err(program.exec()) } else { program.run(serve_beside) };
     ExitCode::from(ended.unwrap_or_else(|error| {
         run::say(&error.to_string());
         error.status()
@@ -213,9 +207,7 @@ fn tell(config: &Config, address: SocketAddr) {
         warn!("{warning}");
     }
     let targets = config.targets.iter();
-    let targets: Vec<String> = targets
-        .map(|target| format!("{}={}", target.name, target.address))
-        .collect();
+    let targets: Vec<String> = targets.map(|target| format!("{}={}", target.name, target.address)).collect();
     info!(
         %address,
         port = address.port(),

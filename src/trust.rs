@@ -44,10 +44,9 @@ pub(crate) fn unreadable(file: &WatchedFile) -> FileError {
 /// What is wrong with a certificate and a key that rustls does not take.
 pub(crate) fn no_pair(cert_file: &WatchedFile, key_file: &WatchedFile, error: &Error) -> FileError {
     match error {
-        Error::InconsistentKeys(_) => key_file.error(format_args!(
-            "is not the key of the certificate in {}",
-            cert_file.option()
-        )),
+        Error::InconsistentKeys(_) => {
+            key_file.error(format_args!("is not the key of the certificate in {}", cert_file.option()))
+        }
         Error::InvalidCertificate(_) => unreadable(cert_file),
         _ => key_file.error("holds no private key of a usual kind: ECDSA (P-256 or P-384), Ed25519 or RSA"),
     }

@@ -154,10 +154,7 @@ impl Answer {
             ScrapeState::Asked(_) | ScrapeState::Alive(_) | ScrapeState::Done(_) => None,
         });
         let heard: Vec<Format> = heard.collect();
-        let awaits_any = self
-            .scrapes
-            .iter()
-            .any(|scrape| matches!(scrape.state, ScrapeState::Asked(_)));
+        let awaits_any = self.scrapes.iter().any(|scrape| matches!(scrape.state, ScrapeState::Asked(_)));
         if awaits_any && !self.accepted.is_text_only() {
             if Instant::now() < self.budget.in_turn_by() {
                 ready!(self.poll_timer(self.budget.in_turn_by(), cx));
@@ -267,8 +264,7 @@ impl Answer {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
-        self.telemetry
-            .note_conflicts(self.families.conflicts(), self.families.named_conflicts());
+        self.telemetry.note_conflicts(self.families.conflicts(), self.families.named_conflicts());
         let has_output = self.has_output || !self.out.is_empty();
         if !has_output && self.failures().is_some() {
             return;

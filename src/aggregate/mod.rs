@@ -133,17 +133,9 @@ impl Aggregator {
         let accepted = Accepted::of(headers);
         let (accept, user_agent) = (accepted.for_targets(), headers.get(USER_AGENT));
         let plans = self.plans.iter().enumerate();
-        let scrapes = plans
-            .map(|(index, plan)| self.ask(index, plan, &accept, user_agent, budget))
-            .collect();
-        let mut answer = Answer::new(
-            scrapes,
-            accepted,
-            budget,
-            Arc::clone(&self.telemetry),
-            self.own_rules.clone(),
-            &self.room,
-        );
+        let scrapes = plans.map(|(index, plan)| self.ask(index, plan, &accept, user_agent, budget)).collect();
+        let mut answer =
+            Answer::new(scrapes, accepted, budget, Arc::clone(&self.telemetry), self.own_rules.clone(), &self.room);
         match answer.begin().await {
             None => Ok(answer),
             Some(failures) => Err(failures),
@@ -160,12 +152,6 @@ impl Aggregator {
     ) -> TargetScrape {
         let (asked, accept, user_agent) = (Arc::clone(plan), accept.clone(), user_agent.cloned());
         let head = async move { asked.target.scrape(accept, user_agent, budget).await };
-        TargetScrape::new(
-            index,
-            Arc::clone(plan),
-            Arc::clone(&self.telemetry),
-            budget,
-            Box::pin(head),
-        )
+        TargetScrape::new(index, Arc::clone(plan), Arc::clone(&self.telemetry), budget, Box::pin(head))
     }
 }

@@ -58,11 +58,7 @@ impl Stream {
             body: scraped.body,
             format: from,
             engine,
-            good_end: if scraped.is_delimited {
-                End::Whole
-            } else {
-                End::BrokenOff
-            },
+            good_end: if scraped.is_delimited { End::Whole } else { End::BrokenOff },
             sample_limit: plan.rules.sample_limit.map_or(u64::MAX, u64::from),
             chunk: Bytes::new(),
             body_bytes: 0,

@@ -45,15 +45,7 @@ pub(super) enum ScrapeState {
 
 impl TargetScrape {
     pub(super) fn new(index: usize, plan: Arc<Plan>, telemetry: Arc<Telemetry>, budget: Budget, head: Head) -> Self {
-        Self {
-            plan,
-            telemetry,
-            budget,
-            index,
-            lost_its_turn: false,
-            heard_at: None,
-            state: ScrapeState::Asked(head),
-        }
+        Self { plan, telemetry, budget, index, lost_its_turn: false, heard_at: None, state: ScrapeState::Asked(head) }
     }
 
     /// Ready when its head has just come.

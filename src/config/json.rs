@@ -89,9 +89,7 @@ impl<'a> JsonValue<'a> {
 
     /// A text, or a port as a number, which means what it says.
     pub(super) fn url(&self) -> Result<String, ConfigError> {
-        self.value
-            .as_number()
-            .map_or_else(|| self.text(), |port| Ok(port.to_string()))
+        self.value.as_number().map_or_else(|| self.text(), |port| Ok(port.to_string()))
     }
 
     pub(super) fn file(&self) -> Result<PathBuf, ConfigError> {
@@ -110,11 +108,7 @@ impl<'a> JsonValue<'a> {
     /// What an object holds behind a key; null where it has none.
     pub(super) fn key(&self, key: &str, expected: &'static str) -> Self {
         let (place, value) = (format!("{}.{key}", self.place), self.value.get(key));
-        Self {
-            place,
-            expected,
-            value: value.unwrap_or(&Value::Null),
-        }
+        Self { place, expected, value: value.unwrap_or(&Value::Null) }
     }
 
     /// Refuses what an object holds behind any other key.
@@ -126,8 +120,6 @@ impl<'a> JsonValue<'a> {
         let known = keys.clone().collect::<Vec<_>>().join(", ");
         let (known, last) = known.rsplit_once(", ").unwrap_or_default();
         let nearest = did_you_mean(other, keys);
-        Err(self
-            .key(other, TEXT)
-            .refuse(format!("one of {known} and {last}{nearest}")))
+        Err(self.key(other, TEXT).refuse(format!("one of {known} and {last}{nearest}")))
     }
 }

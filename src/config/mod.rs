@@ -154,19 +154,12 @@ pub struct ConfigError {
 impl ConfigError {
     fn new(variable: impl Into<Cow<'static, str>>, value: &str, expected: impl Into<String>) -> Self {
         let (variable, value, expected) = (variable.into(), Some(value.to_owned()), expected.into());
-        Self {
-            variable,
-            value,
-            expected,
-        }
+        Self { variable, value, expected }
     }
 
     fn without_value(variable: impl Into<Cow<'static, str>>, expected: impl Into<String>) -> Self {
         let value = None;
-        Self {
-            value,
-            ..Self::new(variable, "", expected)
-        }
+        Self { value, ..Self::new(variable, "", expected) }
     }
 }
 
@@ -306,11 +299,9 @@ impl Config {
             return Err(match target.kind {
                 TargetKind::QueueProxy => ConfigError::new(QUEUE_PROXY_PORT, &address.port().to_string(), expected),
                 TargetKind::App => ConfigError::new(APP_PORT, &address.port().to_string(), expected),
-                TargetKind::Added => ConfigError::new(
-                    format!("{TARGETS}[{}].url", target.name),
-                    &address.to_string(),
-                    expected,
-                ),
+                TargetKind::Added => {
+                    ConfigError::new(format!("{TARGETS}[{}].url", target.name), &address.to_string(), expected)
+                }
             });
         }
         Ok(())
@@ -364,9 +355,7 @@ impl Config {
         let mut warnings = Vec::new();
         if self.labels.is_empty() && self.targets.iter().any(|target| target.kind == TargetKind::App) {
             let variables = "SERVING_SERVICE, SERVING_CONFIGURATION and SERVING_REVISION, or K_SERVICE and so on";
-            warnings.push(format!(
-                "no label is added to the app's samples: {variables}, are to be set"
-            ));
+            warnings.push(format!("no label is added to the app's samples: {variables}, are to be set"));
         }
         for (index, target) in self.targets.iter().enumerate() {
             let mut others = self.targets[..index].iter();

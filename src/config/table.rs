@@ -204,31 +204,11 @@ pub static VARIABLES: [Variable; 32] = [
         &Means("K_SERVICE"),
         "The value of the label `service_name`. Where `K_SERVICE` is not set either, the label is left out.",
     ),
-    serving::<1>(
-        "SERVING_CONFIGURATION",
-        &Means("K_CONFIGURATION"),
-        "The same for `configuration_name`.",
-    ),
-    serving::<2>(
-        "SERVING_REVISION",
-        &Means("K_REVISION"),
-        "The same for `revision_name`.",
-    ),
-    serving::<0>(
-        "K_SERVICE",
-        &Means("no label"),
-        "Knative's own name for `SERVING_SERVICE`.",
-    ),
-    serving::<1>(
-        "K_CONFIGURATION",
-        &Means("no label"),
-        "Knative's own name for `SERVING_CONFIGURATION`.",
-    ),
-    serving::<2>(
-        "K_REVISION",
-        &Means("no label"),
-        "Knative's own name for `SERVING_REVISION`.",
-    ),
+    serving::<1>("SERVING_CONFIGURATION", &Means("K_CONFIGURATION"), "The same for `configuration_name`."),
+    serving::<2>("SERVING_REVISION", &Means("K_REVISION"), "The same for `revision_name`."),
+    serving::<0>("K_SERVICE", &Means("no label"), "Knative's own name for `SERVING_SERVICE`."),
+    serving::<1>("K_CONFIGURATION", &Means("no label"), "Knative's own name for `SERVING_CONFIGURATION`."),
+    serving::<2>("K_REVISION", &Means("no label"), "Knative's own name for `SERVING_REVISION`."),
     Variable {
         name: QUEUE_PROXY_PORT,
         default: Is("9091"),
@@ -287,10 +267,7 @@ pub static VARIABLES: [Variable; 32] = [
         },
         show: Some(|config| {
             let labels = config.parts.extra_labels.iter();
-            labels
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect::<Vec<_>>()
-                .join(",")
+            labels.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
         }),
     },
     Variable {

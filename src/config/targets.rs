@@ -110,19 +110,12 @@ pub enum Authorization {
 impl TargetConfig {
     /// A target that is asked by plain HTTP.
     pub(super) fn plain(kind: TargetKind, name: &str, address: Address) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind,
-            address,
-            http: HttpOptions::default(),
-        }
+        Self { name: name.to_owned(), kind, address, http: HttpOptions::default() }
     }
 
     /// The target as it would stand in `QPEXT_TARGETS`, without the secrets.
     pub(super) fn masked(&self) -> Value {
-        let shown = TARGET_OPTIONS
-            .iter()
-            .map(|option| (option.name.to_owned(), (option.show)(self)));
+        let shown = TARGET_OPTIONS.iter().map(|option| (option.name.to_owned(), (option.show)(self)));
         Value::Object(shown.filter(|(_, value)| !value.is_null()).collect())
     }
 }
@@ -167,11 +160,7 @@ fn from_short(entry: &str, may_hold_secret: bool) -> Result<TargetConfig, Config
     if let Some(expected) = wrong_name(name) {
         return Err(refuse(expected));
     }
-    Ok(TargetConfig::plain(
-        TargetKind::Added,
-        name,
-        address_of(address).map_err(refuse)?,
-    ))
+    Ok(TargetConfig::plain(TargetKind::Added, name, address_of(address).map_err(refuse)?))
 }
 
 /// What was expected instead of this name.
@@ -202,11 +191,7 @@ fn from_json(text: &str) -> Result<Vec<TargetConfig>, ConfigError> {
 }
 
 fn from_object(index: usize, value: &Value) -> Result<TargetConfig, ConfigError> {
-    let mut object = JsonValue {
-        place: format!("{TARGETS}[{index}]"),
-        expected: "an object with name and url",
-        value,
-    };
+    let mut object = JsonValue { place: format!("{TARGETS}[{index}]"), expected: "an object with name and url", value };
     object.entries()?;
     let mut target = TargetConfig::plain(TargetKind::Added, "", Address::local(1, "/"));
     for option in &TARGET_OPTIONS {
@@ -346,10 +331,7 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         about: "An object of `username` and `password_file`, the file of the password.",
         read: |target, field| basic_auth(field).map(|basic| target.http.authorization = Some(basic)),
         show: |target| match &target.http.authorization {
-            Some(Authorization::Basic {
-                username: name,
-                password_file: file,
-            }) => {
+            Some(Authorization::Basic { username: name, password_file: file }) => {
                 json!({"username": name, "password_file": file})
             }
             _ => Value::Null,

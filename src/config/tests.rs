@@ -15,21 +15,13 @@ fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
 /// The targets, each as the short list has it.
 fn shown(config: &Config) -> Vec<String> {
     let targets = config.targets.iter();
-    targets
-        .map(|target| format!("{}={}", target.name, target.address))
-        .collect()
+    targets.map(|target| format!("{}={}", target.name, target.address)).collect()
 }
 
 #[test]
 fn an_empty_environment_gives_the_documented_defaults() {
     let config = config(&[]).unwrap();
-    assert_eq!(
-        config.listen,
-        Listen {
-            address: None,
-            port: 9088
-        }
-    );
+    assert_eq!(config.listen, Listen { address: None, port: 9088 });
     assert_eq!(shown(&config), ["queue-proxy=http://localhost:9091/metrics"]);
     assert!(config.labels.is_empty());
     assert!(!config.label_queue_proxy);
@@ -99,18 +91,9 @@ fn every_variable_is_read() {
     assert!(config.filter.is_some());
     assert_eq!(config.sample_limit.map(NonZeroU64::get), Some(5000));
     assert!(!config.self_metrics);
-    let certificate = CertificateFiles {
-        cert_file: "/tls/tls.crt".into(),
-        key_file: "/tls/tls.key".into(),
-    };
+    let certificate = CertificateFiles { cert_file: "/tls/tls.crt".into(), key_file: "/tls/tls.key".into() };
     let client_ca_file = Some("/tls/ca.crt".into());
-    assert_eq!(
-        config.security.tls,
-        Some(ServingTls {
-            certificate,
-            client_ca_file
-        })
-    );
+    assert_eq!(config.security.tls, Some(ServingTls { certificate, client_ca_file }));
     assert_eq!(config.security.bearer_token_file, Some("/token".into()));
     assert_eq!(config.scrape_timeout, Duration::from_secs(90));
     assert_eq!(config.scrape_timeout_offset, Duration::from_millis(250));
@@ -134,10 +117,7 @@ fn serving_variables_fall_back_to_knatives_and_are_left_out_when_empty() {
         ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", ""),
     ])
     .unwrap();
-    assert_eq!(
-        config.labels.to_string(),
-        r#"service_name="from \"knative\"",configuration_name="from serving""#
-    );
+    assert_eq!(config.labels.to_string(), r#"service_name="from \"knative\"",configuration_name="from serving""#);
     assert_eq!(shown(&config), ["queue-proxy=http://localhost:9091/metrics"]);
 }
 
@@ -182,16 +162,8 @@ fn a_bad_value_is_refused_with_the_variable_the_value_and_what_was_expected() {
         ("QPEXT_UNTYPED", "Convert", "convert, drop or keep"),
         ("QPEXT_COMPRESSION", "br", "off, gzip, zstd or auto"),
         ("QPEXT_COMPRESSION", "", "off, gzip, zstd or auto"),
-        (
-            "AGGREGATE_PROMETHEUS_METRICS_PORT",
-            "9091",
-            "other than the queue-proxy's",
-        ),
-        (
-            "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT",
-            "9091",
-            "other than the queue-proxy's",
-        ),
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", "9091", "other than the queue-proxy's"),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "9091", "other than the queue-proxy's"),
         ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", "/a#b", "a path"),
         ("QPEXT_LOG", "qpext=loud", "a tracing filter"),
         ("QPEXT_LOG", "inof", "a tracing filter"),
@@ -201,11 +173,7 @@ fn a_bad_value_is_refused_with_the_variable_the_value_and_what_was_expected() {
         ("QPEXT_SERVING_LABEL_NAMES", "a,b", "three different label names"),
         ("QPEXT_SERVING_LABEL_NAMES", "a,b,a", "three different label names"),
         ("QPEXT_SERVING_LABEL_NAMES", "a,b,c-d", "three different label names"),
-        (
-            "QPEXT_SERVING_LABEL_NAMES",
-            "a,b,container_name",
-            "three different label names",
-        ),
+        ("QPEXT_SERVING_LABEL_NAMES", "a,b,container_name", "three different label names"),
         ("QPEXT_EXTRA_LABELS", "team", "a list such as"),
         ("QPEXT_EXTRA_LABELS", "team=ml,", "a list such as"),
         ("QPEXT_EXTRA_LABELS", "team=ml,team=x", "a list such as"),
@@ -241,10 +209,7 @@ fn a_bad_value_is_refused_with_the_variable_the_value_and_what_was_expected() {
         let error = config(&[(variable, value)]).expect_err(variable);
         assert_eq!((&*error.variable, error.value.as_deref()), (variable, Some(value)));
         assert!(error.expected.contains(expected), "{error}");
-        assert_eq!(
-            error.to_string(),
-            format!("{variable}={value:?}: expected {}", error.expected)
-        );
+        assert_eq!(error.to_string(), format!("{variable}={value:?}: expected {}", error.expected));
     }
 }
 
@@ -279,11 +244,7 @@ fn variables_that_are_named_like_ours_are_told() {
         ("QPEXT_PORT_9088_TCP_ADDR", "10.0.0.1"),
     ])
     .unwrap();
-    let told = [
-        "KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT",
-        "QPEXT_SCRAPE_TIMOUT",
-        "QPEXT_Targets",
-    ];
+    let told = ["KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT", "QPEXT_SCRAPE_TIMOUT", "QPEXT_Targets"];
     assert_eq!(config.unknown_variables, told);
 }
 
@@ -297,14 +258,8 @@ fn a_misspelt_name_is_told_with_the_nearest_that_there_is() {
         ("QPEXT_Targets", Some("QPEXT_TARGETS")),
         ("qpext_targets", Some("QPEXT_TARGETS")),
         ("QPEXT_\u{212a}EEP_METRICS", Some("QPEXT_KEEP_METRICS")),
-        (
-            "KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT",
-            Some("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT"),
-        ),
-        (
-            "AGGREGATE_PROMETHEUS_METRICS_PROT",
-            Some("AGGREGATE_PROMETHEUS_METRICS_PORT"),
-        ),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRIC_PORT", Some("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT")),
+        ("AGGREGATE_PROMETHEUS_METRICS_PROT", Some("AGGREGATE_PROMETHEUS_METRICS_PORT")),
         ("QPEXT_X", None),
         ("QPEXT_", None),
         ("QPEXT_PORT", None),
@@ -343,13 +298,8 @@ fn no_name_and_no_value_is_too_odd_to_be_read() {
         (joined("QPEXT_UNTYPED"), no_text(), 1),
         (joined("K_SERVICE"), no_text(), 0),
     ] {
-        let usual = [
-            ("K_SERVICE".into(), "iris".into()),
-            ("QPEXT_UNTYPED".into(), "keep".into()),
-        ];
-        let both = [(name.clone(), value.clone()), (name.clone(), value)]
-            .into_iter()
-            .chain(usual);
+        let usual = [("K_SERVICE".into(), "iris".into()), ("QPEXT_UNTYPED".into(), "keep".into())];
+        let both = [(name.clone(), value.clone()), (name.clone(), value)].into_iter().chain(usual);
         let read = Config::from_variables(both).unwrap();
         assert_eq!(read.warnings().len(), warnings, "{name:?}");
         assert_eq!(read.labels.to_string(), r#"service_name="iris""#, "{name:?}");
@@ -410,28 +360,20 @@ proptest! {
 
 /// Each variable with the text that its row gives as an example.
 fn examples() -> Vec<(&'static str, &'static str)> {
-    VARIABLES
-        .iter()
-        .map(|variable| (variable.name, variable.example))
-        .collect()
+    VARIABLES.iter().map(|variable| (variable.name, variable.example)).collect()
 }
 
 #[test]
 fn every_default_and_every_example_is_read_and_shown_as_it_stands_in_the_table() {
     let as_shown = |config: &Config| {
         let shown = config.in_force().into_iter();
-        shown
-            .map(|(variable, value)| (variable.name, value))
-            .collect::<BTreeMap<_, _>>()
+        shown.map(|(variable, value)| (variable.name, value)).collect::<BTreeMap<_, _>>()
     };
     let (usual, given) = (as_shown(&config(&[]).unwrap()), as_shown(&config(&examples()).unwrap()));
     for variable in &VARIABLES {
         let name = variable.name;
         let (Some(default), Some(example)) = (usual.get(name), given.get(name)) else {
-            assert!(
-                name.starts_with("SERVING_") || name.starts_with("K_"),
-                "{name} is in force and not shown"
-            );
+            assert!(name.starts_with("SERVING_") || name.starts_with("K_"), "{name} is in force and not shown");
             continue;
         };
         match variable.default.value() {
@@ -466,12 +408,7 @@ fn what_is_set_to_nothing_is_as_unset_or_refused_as_the_table_has_it() {
         match (variable.name, variable.default) {
             (_, Unset::OrEmpty(_)) => {
                 let unset = config(&others).unwrap();
-                assert_eq!(
-                    format!("{:?}", empty.unwrap()),
-                    format!("{unset:?}"),
-                    "{}",
-                    variable.name
-                );
+                assert_eq!(format!("{:?}", empty.unwrap()), format!("{unset:?}"), "{}", variable.name);
             }
             // Off.
             ("QPEXT_QUEUE_PROXY_METRICS_PORT", _) => assert_eq!(empty.unwrap().targets[0].name, "app"),
@@ -484,11 +421,7 @@ fn what_is_set_to_nothing_is_as_unset_or_refused_as_the_table_has_it() {
 fn every_word_of_a_list_is_read_shown_and_expected() {
     fn check<T: Words + std::fmt::Debug>(variable: &str, every: &[T]) {
         let refused = config(&[(variable, "none of them")]).unwrap_err();
-        let told: Vec<_> = refused
-            .expected
-            .split(", ")
-            .flat_map(|words| words.split(" or "))
-            .collect();
+        let told: Vec<_> = refused.expected.split(", ").flat_map(|words| words.split(" or ")).collect();
         assert_eq!(told, T::WORDS.iter().map(|(word, _)| *word).collect::<Vec<_>>());
         assert_eq!(every.len(), T::WORDS.len());
         for value in every {
@@ -496,12 +429,7 @@ fn every_word_of_a_list_is_read_shown_and_expected() {
         }
     }
     check("QPEXT_UNTYPED", &[Untyped::Convert, Untyped::Drop, Untyped::Keep]);
-    let every = [
-        Compression::Off,
-        Compression::Gzip,
-        Compression::Zstd,
-        Compression::Auto,
-    ];
+    let every = [Compression::Off, Compression::Gzip, Compression::Zstd, Compression::Auto];
     check("QPEXT_COMPRESSION", &every);
     check("QPEXT_LOG_FORMAT", &[LogFormat::Json, LogFormat::Text]);
 }
@@ -510,9 +438,7 @@ fn every_word_of_a_list_is_read_shown_and_expected() {
 fn every_option_of_a_target_is_read_and_shown_as_it_stands_in_the_table() {
     for left_out in ["basic_auth", "bearer_token_file"] {
         let options = TARGET_OPTIONS.iter().filter(|option| option.name != left_out);
-        let options: Vec<_> = options
-            .map(|option| format!("{:?}:{}", option.name, option.example))
-            .collect();
+        let options: Vec<_> = options.map(|option| format!("{:?}:{}", option.name, option.example)).collect();
         let list = format!("[{{{}}}]", options.join(","));
         let read = config(&[("QPEXT_TARGETS", &list)]).unwrap();
         let shown = read.targets[1].masked();
@@ -545,19 +471,12 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
         VARIABLES.iter().map(|variable| {
             let words = || variable.default.to_string();
             let default = variable.default.value().map_or_else(words, code);
-            vec![
-                code(variable.name),
-                default,
-                code(variable.example),
-                variable.about.to_owned(),
-            ]
+            vec![code(variable.name), default, code(variable.example), variable.about.to_owned()]
         }),
     );
     let options = markdown(
         "| option | example | meaning |",
-        TARGET_OPTIONS
-            .iter()
-            .map(|option| vec![code(option.name), code(option.example), option.about.to_owned()]),
+        TARGET_OPTIONS.iter().map(|option| vec![code(option.name), code(option.example), option.about.to_owned()]),
     );
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let written = std::fs::read_to_string(path).unwrap();
@@ -572,10 +491,7 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(path, &readme).unwrap();
     } else {
-        assert!(
-            readme == written,
-            "README.md has other tables: UPDATE=1 cargo test --lib readme writes them"
-        );
+        assert!(readme == written, "README.md has other tables: UPDATE=1 cargo test --lib readme writes them");
     }
 }
 
@@ -605,21 +521,12 @@ fn targets_that_look_like_one_another_are_told_of() {
     };
     let told = "a (http://127.0.0.1:8080/metrics) looks like app (http://localhost:8080/metrics), which would be scraped twice";
     assert_eq!(warnings("a=http://127.0.0.1:8080"), [told]);
-    for same in [
-        "http://[::1]:8080/metrics",
-        "http://127.8.0.1:8080",
-        "http://[::ffff:127.0.0.1]:8080",
-    ] {
+    for same in ["http://[::1]:8080/metrics", "http://127.8.0.1:8080", "http://[::ffff:127.0.0.1]:8080"] {
         assert_eq!(warnings(&format!("a={same}")).len(), 1, "{same}");
     }
-    for other in [
-        "8081",
-        "8080/prom",
-        "8080/metrics?x",
-        "http://10.0.0.1:8080",
-        "http://app:8080",
-        "unix:/run/app.sock",
-    ] {
+    for other in
+        ["8081", "8080/prom", "8080/metrics?x", "http://10.0.0.1:8080", "http://app:8080", "unix:/run/app.sock"]
+    {
         assert_eq!(warnings(&format!("a={other}")), Vec::<String>::new(), "{other}");
     }
 }
@@ -650,11 +557,7 @@ fn durations_are_read_as_prometheus_writes_them() {
 fn targets_are_added_in_their_order_each_where_it_says() {
     let list = "agent=9089, transformer=8081/prom?a=b, dcgm=http://127.0.0.1:9400, x=https://h/, s=unix:/run/s.sock, \
                 t=unix:/run/s.sock:/prom";
-    let read = config(&[
-        ("QPEXT_TARGETS", list),
-        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080"),
-    ])
-    .unwrap();
+    let read = config(&[("QPEXT_TARGETS", list), ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "8080")]).unwrap();
     assert_eq!(
         shown(&read),
         [
@@ -669,10 +572,7 @@ fn targets_are_added_in_their_order_each_where_it_says() {
         ]
     );
     assert_eq!(read.targets[6].address.socket, Some("/run/s.sock".into()));
-    assert!(
-        config(&[("QPEXT_TARGETS", " ")]).is_ok_and(|config| config.targets.len() == 1),
-        "an empty list is none"
-    );
+    assert!(config(&[("QPEXT_TARGETS", " ")]).is_ok_and(|config| config.targets.len() == 1), "an empty list is none");
 }
 
 /// Every option of a target, in JSON.
@@ -684,18 +584,13 @@ const EVERY_OPTION: &str = r#"[{"name": "a", "url": "https://10.0.0.1:9400/m", "
 #[test]
 fn json_targets_have_the_options_of_prometheuss_http_client() {
     let config = config(&[("QPEXT_TARGETS", EVERY_OPTION)]).unwrap();
-    let [_, a, b] = &config.targets[..] else {
-        panic!("{:?}", config.targets)
-    };
+    let [_, a, b] = &config.targets[..] else { panic!("{:?}", config.targets) };
     assert_eq!(a.http.ca_file, Some("/ca".into()));
     let files = a.http.client_certificate.as_ref().unwrap();
     assert_eq!((&files.cert_file, &files.key_file), (&"/cert".into(), &"/key".into()));
     assert_eq!(a.http.server_name.as_deref(), Some("a.example"));
     assert!(a.http.insecure_skip_verify);
-    let basic = Authorization::Basic {
-        username: "me".to_owned(),
-        password_file: Some("/password".into()),
-    };
+    let basic = Authorization::Basic { username: "me".to_owned(), password_file: Some("/password".into()) };
     assert_eq!(a.http.authorization, Some(basic));
     assert_eq!(a.http.headers[0].0, "x-api-key");
     assert_eq!(a.http.headers[0].1, "s3cret");
@@ -725,32 +620,14 @@ fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
             r#"[{"name":"a","url":"https://h","server_name":"*.x"}]"#,
             "QPEXT_TARGETS[a].server_name=\"*.x\": expected a DNS name",
         ),
-        (
-            r#"[{"name":"a","url":"1","x\ny\u001b[31m":1}]"#,
-            "QPEXT_TARGETS[a].x\\ny\\u{1b}[31m: expected one of name",
-        ),
+        (r#"[{"name":"a","url":"1","x\ny\u001b[31m":1}]"#, "QPEXT_TARGETS[a].x\\ny\\u{1b}[31m: expected one of name"),
         (r#"["a=9089"]"#, "QPEXT_TARGETS[0]: expected an object"),
-        (
-            r#"[{"url":"9089"}]"#,
-            "QPEXT_TARGETS[0].name: expected a text, not empty",
-        ),
-        (
-            r#"[{"name":"A","url":"9089"}]"#,
-            "QPEXT_TARGETS[0].name=\"A\": expected a name of 1 to 63",
-        ),
-        (
-            r#"[{"name":"a","url":0}]"#,
-            "QPEXT_TARGETS[a].url=\"0\": expected a port",
-        ),
+        (r#"[{"url":"9089"}]"#, "QPEXT_TARGETS[0].name: expected a text, not empty"),
+        (r#"[{"name":"A","url":"9089"}]"#, "QPEXT_TARGETS[0].name=\"A\": expected a name of 1 to 63"),
+        (r#"[{"name":"a","url":0}]"#, "QPEXT_TARGETS[a].url=\"0\": expected a port"),
         (r#"[{"name":"a","url":[]}]"#, "QPEXT_TARGETS[a].url: expected a text"),
-        (
-            r#"[{"name":"a","url":"x"}]"#,
-            "QPEXT_TARGETS[a].url=\"x\": expected a port",
-        ),
-        (
-            r#"[{"name":"a","url":"1","tls":{}}]"#,
-            "QPEXT_TARGETS[a].tls: expected one of name, url, ca_file",
-        ),
+        (r#"[{"name":"a","url":"x"}]"#, "QPEXT_TARGETS[a].url=\"x\": expected a port"),
+        (r#"[{"name":"a","url":"1","tls":{}}]"#, "QPEXT_TARGETS[a].tls: expected one of name, url, ca_file"),
         (
             r#"[{"name":"a","url":"1","ca_file":"/ca"}]"#,
             "QPEXT_TARGETS[a].url=\"1\": expected a URL that starts with https",
@@ -766,10 +643,7 @@ fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
             "QPEXT_TARGETS[a].basic_auth.pasword_file: expected one of username and password_file (did you mean \
              password_file?)",
         ),
-        (
-            r#"[{"name":"a","url":"https://h","ca_file":1}]"#,
-            "QPEXT_TARGETS[a].ca_file: expected the path of a file",
-        ),
+        (r#"[{"name":"a","url":"https://h","ca_file":1}]"#, "QPEXT_TARGETS[a].ca_file: expected the path of a file"),
         (
             &format!(r#"[{{"name":"a",{tls}"cert_file":"/c"}}]"#),
             "QPEXT_TARGETS[a].key_file: expected the file of the key",
@@ -778,22 +652,10 @@ fn what_is_wrong_in_a_json_target_is_told_by_its_place() {
             &format!(r#"[{{"name":"a",{tls}"key_file":"/c"}}]"#),
             "QPEXT_TARGETS[a].cert_file: expected the file of the cert",
         ),
-        (
-            &format!(r#"[{{"name":"a",{tls}"server_name":"1.2.3.4"}}]"#),
-            "server_name=\"1.2.3.4\": expected a DNS name",
-        ),
-        (
-            r#"[{"name":"a","url":"1","insecure_skip_verify":"no"}]"#,
-            "insecure_skip_verify: expected true or false",
-        ),
-        (
-            r#"[{"name":"a","url":"1","basic_auth":{}}]"#,
-            "QPEXT_TARGETS[a].basic_auth.username: expected",
-        ),
-        (
-            r#"[{"name":"a","url":"1","basic_auth":{"username":"u:v"}}]"#,
-            "expected a name without a colon",
-        ),
+        (&format!(r#"[{{"name":"a",{tls}"server_name":"1.2.3.4"}}]"#), "server_name=\"1.2.3.4\": expected a DNS name"),
+        (r#"[{"name":"a","url":"1","insecure_skip_verify":"no"}]"#, "insecure_skip_verify: expected true or false"),
+        (r#"[{"name":"a","url":"1","basic_auth":{}}]"#, "QPEXT_TARGETS[a].basic_auth.username: expected"),
+        (r#"[{"name":"a","url":"1","basic_auth":{"username":"u:v"}}]"#, "expected a name without a colon"),
         (
             r#"[{"name":"a","url":"1","basic_auth":{"username":"u"},"bearer_token_file":"/t"}]"#,
             "expected one of basic_auth and bearer_token_file",
@@ -878,10 +740,7 @@ fn a_target_that_is_the_sidecar_itself_is_refused() {
         let read = config(&variables);
         assert_eq!(read.is_err(), is_itself, "{bind:?} {url} {read:?}");
         if let Err(error) = read {
-            assert!(
-                error.to_string().contains("on which this sidecar itself serves"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("on which this sidecar itself serves"), "{error}");
         }
     }
     let free_port = config(&[("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"), ("QPEXT_TARGETS", "a=4321")]).unwrap();
@@ -900,18 +759,13 @@ fn every_target_but_the_queue_proxy_and_the_app_is_labelled_with_its_name() {
         let usual = [app, ("QPEXT_TARGETS", "agent=9089"), ("SERVING_SERVICE", "iris")];
         let config = config(&[variables, &usual].concat()).unwrap();
         let targets = config.targets.iter();
-        targets
-            .map(|target| config.rules_of(target).labels.to_string())
-            .collect::<Vec<_>>()
+        targets.map(|target| config.rules_of(target).labels.to_string()).collect::<Vec<_>>()
     };
     let app = r#"service_name="iris""#;
     let agent = r#"service_name="iris",container_name="agent""#;
     assert_eq!(labels_of(&[]), ["", app, agent]);
     let queue_proxy = r#"service_name="iris",container_name="queue-proxy""#;
-    assert_eq!(
-        labels_of(&[("QPEXT_LABEL_QUEUE_PROXY", "true")]),
-        [queue_proxy, app, agent]
-    );
+    assert_eq!(labels_of(&[("QPEXT_LABEL_QUEUE_PROXY", "true")]), [queue_proxy, app, agent]);
 }
 
 #[test]
@@ -923,9 +777,6 @@ fn tls_files_come_together() {
     ] {
         let variables: Vec<_> = set.iter().map(|name| (*name, "/file")).collect();
         let error = config(&variables).expect_err(missing).to_string();
-        assert!(
-            error.starts_with(&format!("{missing}: expected the path of a file, because {}", set[0])),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("{missing}: expected the path of a file, because {}", set[0])), "{error}");
     }
 }

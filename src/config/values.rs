@@ -37,12 +37,8 @@ impl Words for Untyped {
 }
 
 impl Words for Compression {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("off", Self::Off),
-        ("gzip", Self::Gzip),
-        ("zstd", Self::Zstd),
-        ("auto", Self::Auto),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("gzip", Self::Gzip), ("zstd", Self::Zstd), ("auto", Self::Auto)];
 }
 
 impl Words for LogFormat {
@@ -143,11 +139,8 @@ pub(super) fn did_you_mean(name: &str, names: impl Iterator<Item = &'static str>
     let edits = |other: &str| edits(&name.to_lowercase(), &other.to_lowercase());
     // One in six letters may be wrong, but not one of five, of which another name may be as near.
     let most = (name.len() / 6).min(3);
-    let near = names
-        .map(|other| (edits(other), other))
-        .filter(|(edits, _)| *edits <= most);
-    near.min()
-        .map_or_else(String::new, |(_, other)| format!(" (did you mean {other}?)"))
+    let near = names.map(|other| (edits(other), other)).filter(|(edits, _)| *edits <= most);
+    near.min().map_or_else(String::new, |(_, other)| format!(" (did you mean {other}?)"))
 }
 
 /// How many letters have to be put in, left out or changed to make one word of another (Levenshtein's distance).

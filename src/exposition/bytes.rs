@@ -62,10 +62,7 @@ fn name_end(line: &[u8], start: usize, first: u8, rest: u8) -> Option<usize> {
     if CLASSES[*name.first()? as usize] & first == 0 {
         return None;
     }
-    let length = name
-        .iter()
-        .position(|byte| CLASSES[*byte as usize] & rest == 0)
-        .unwrap_or(name.len());
+    let length = name.iter().position(|byte| CLASSES[*byte as usize] & rest == 0).unwrap_or(name.len());
     Some(start + length)
 }
 
@@ -100,10 +97,7 @@ pub(super) struct Span {
 
 impl Span {
     pub(super) fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-        }
+        Self { start: start as u32, end: end as u32 }
     }
 
     /// The last `length` bytes before `end`.
@@ -171,10 +165,7 @@ pub(super) fn plain_run_end(line: &[u8], start: usize) -> usize {
         at += 8;
     }
     let tail = &line[at..];
-    at + tail
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\'))
-        .unwrap_or(tail.len())
+    at + tail.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(tail.len())
 }
 
 /// Whether these bytes are UTF-8, which they nearly always are because they are ASCII.
@@ -203,9 +194,7 @@ pub(super) fn shown(bytes: &[u8], length: usize) -> String {
     // Up to three bytes more, so that no character is cut that has a place. What is decoded is never shorter than what it
     // was decoded from.
     let mut text = printable(&String::from_utf8_lossy(&bytes[..bytes.len().min(length + 3)]));
-    let end = (0..=length.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
+    let end = (0..=length.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or_default());
     text
 }

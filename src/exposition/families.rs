@@ -63,10 +63,7 @@ impl Known {
             self.compared_for = Some(target);
             return None;
         };
-        let types = Types {
-            first: first.word(to),
-            second: kind.word(to),
-        };
+        let types = Types { first: first.word(to), second: kind.word(to) };
         let is_conflict =
             is_declared && self.compared_for.replace(target) != Some(target) && types.first != types.second;
         is_conflict.then_some(types)
@@ -230,19 +227,13 @@ impl Families {
         let Some(types) = types else { return };
         self.conflicts += 1;
         if self.named_conflicts.len() < NAMED_CONFLICTS {
-            self.named_conflicts.push(Conflict {
-                family: shown(name, SHOWN),
-                types,
-                target: target as usize,
-            });
+            self.named_conflicts.push(Conflict { family: shown(name, SHOWN), types, target: target as usize });
         }
     }
 
     /// Whether the target being read already sent a sample of this family.
     pub(super) fn sampled_by_target(&self, name: &[u8]) -> bool {
-        self.by_name
-            .get(name)
-            .is_some_and(|family| family.sampled_by == Some(self.target))
+        self.by_name.get(name).is_some_and(|family| family.sampled_by == Some(self.target))
     }
 
     /// The type that the target being read gave the family of this name.

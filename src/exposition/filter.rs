@@ -41,21 +41,14 @@ impl Filter {
     ///
     /// One is no regular expression, or takes too much memory.
     pub fn new(keep: Option<&str>, drop: Option<&str>) -> Result<Self, regex::Error> {
-        Ok(Self {
-            keep: keep.map(anchored).transpose()?,
-            drop: drop.map(anchored).transpose()?,
-            reserved: None,
-        })
+        Ok(Self { keep: keep.map(anchored).transpose()?, drop: drop.map(anchored).transpose()?, reserved: None })
     }
 
     /// The same filter, by which families whose names start so are never written, nor such whose names would where a
     /// scraper does not read quoted names.
     #[must_use]
     pub fn without(self, prefix: &'static str) -> Self {
-        Self {
-            reserved: Some(prefix),
-            ..self
-        }
+        Self { reserved: Some(prefix), ..self }
     }
 
     /// Whether the family of this name is written.
@@ -72,11 +65,7 @@ impl Filter {
             return false;
         }
         let mut escaped = Vec::new();
-        escape_name(
-            &name[..name.len().min(4 * prefix.len())],
-            is_old_metric_name,
-            &mut escaped,
-        );
+        escape_name(&name[..name.len().min(4 * prefix.len())], is_old_metric_name, &mut escaped);
         escaped.starts_with(prefix.as_bytes())
     }
 }
@@ -88,8 +77,5 @@ fn anchored(expression: &str) -> Result<Regex, regex::Error> {
 }
 
 fn compile(expression: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(expression)
-        .size_limit(MAX_COMPILED)
-        .dfa_size_limit(MAX_COMPILED)
-        .build()
+    RegexBuilder::new(expression).size_limit(MAX_COMPILED).dfa_size_limit(MAX_COMPILED).build()
 }

@@ -184,18 +184,10 @@ impl<'a> Labels<'a> {
 
     /// Each label's name and value, as they came.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
-        let Self {
-            bytes,
-            pairs,
-            has_escapes,
-        } = *self;
+        let Self { bytes, pairs, has_escapes } = *self;
         pairs.iter().map(move |pair| {
             let value = pair.value.of(bytes);
-            let value = if has_escapes {
-                Text::Quoted(value)
-            } else {
-                Text::Plain(value)
-            };
+            let value = if has_escapes { Text::Quoted(value) } else { Text::Plain(value) };
             (pair.name_in(bytes), value)
         })
     }
@@ -204,11 +196,7 @@ impl<'a> Labels<'a> {
 impl Pair {
     fn name_in(self, bytes: &[u8]) -> Text<'_> {
         let name = self.name.of(bytes);
-        if self.facts & IS_QUOTED != 0 {
-            Text::Quoted(name)
-        } else {
-            Text::Plain(name)
-        }
+        if self.facts & IS_QUOTED != 0 { Text::Quoted(name) } else { Text::Plain(name) }
     }
 }
 
@@ -311,11 +299,7 @@ impl Pairs {
             }
             _ => self.is_known_at(known, line, at),
         };
-        is_it.then(|| Name {
-            span: Span::new(at, at + length),
-            fingerprint: known.fingerprint,
-            facts: 0,
-        })
+        is_it.then(|| Name { span: Span::new(at, at + length), fingerprint: known.fingerprint, facts: 0 })
     }
 
     #[inline(never)]
@@ -333,11 +317,7 @@ impl Pairs {
             && kind != NameKind::Quoted
             && known.span.of(&self.known.bytes) == name
         {
-            return Name {
-                span,
-                fingerprint: known.fingerprint,
-                facts: 0,
-            };
+            return Name { span, fingerprint: known.fingerprint, facts: 0 };
         }
         let is_quoted = kind == NameKind::Quoted;
         let is_odd = kind != NameKind::Old && !is_old_label_name(name);
@@ -349,14 +329,7 @@ impl Pairs {
             self.known.note(place, name, fingerprint);
         }
         let facts = [(is_quoted, IS_QUOTED | ANY_QUOTED), (is_odd, IS_ODD | ANY_ODD)];
-        Name {
-            span,
-            fingerprint,
-            facts: facts
-                .into_iter()
-                .map(|(holds, fact)| if holds { fact } else { 0 })
-                .sum(),
-        }
+        Name { span, fingerprint, facts: facts.into_iter().map(|(holds, fact)| if holds { fact } else { 0 }).sum() }
     }
 
     /// Notes that what was just read cannot be used, unless it can.
@@ -416,11 +389,7 @@ impl Pairs {
 
     /// The labels, which stand in these bytes.
     pub(super) fn labels<'a>(&'a self, bytes: &'a [u8], has_escapes: bool) -> Labels<'a> {
-        Labels {
-            bytes,
-            pairs: &self.pairs,
-            has_escapes,
-        }
+        Labels { bytes, pairs: &self.pairs, has_escapes }
     }
 }
 
@@ -430,10 +399,7 @@ impl KnownNames {
             return;
         }
         self.names.truncate(place);
-        let end = self
-            .names
-            .last()
-            .map_or(0, |known| known.span.end() + BEHIND_NAME.len());
+        let end = self.names.last().map_or(0, |known| known.span.end() + BEHIND_NAME.len());
         self.bytes.truncate(end);
         self.bytes.extend_from_slice(name);
         let span = Span::before(self.bytes.len(), name.len());
@@ -485,12 +451,7 @@ pub(super) enum Names {
 
 impl Resolver {
     pub(super) fn new(added: Arc<LabelSet>, escaping: Escaping) -> Self {
-        Self {
-            added,
-            escaping,
-            given: Vec::new(),
-            names: Vec::new(),
-        }
+        Self { added, escaping, given: Vec::new(), names: Vec::new() }
     }
 
     pub(super) fn escaping(&self) -> Escaping {

@@ -347,8 +347,7 @@ impl Reading {
         let parent = memchr::memrchr(b'_', name).and_then(|underscore| {
             let (parent, suffix) = name.split_at(underscore);
             let kind = kind_of(parent)?;
-            kind.part(suffix, self.convention)
-                .map(|_| (parent.to_vec(), Some(kind)))
+            kind.part(suffix, self.convention).map(|_| (parent.to_vec(), Some(kind)))
         });
         parent.unwrap_or_else(|| (name.to_vec(), None))
     }
@@ -361,12 +360,7 @@ impl Reading {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         if *count <= KEPT_OF_A_KIND as u64 {
-            self.findings.push(Finding {
-                kind,
-                line,
-                earlier,
-                text: shown(text, SHOWN),
-            });
+            self.findings.push(Finding { kind, line, earlier, text: shown(text, SHOWN) });
         }
     }
 }
@@ -411,10 +405,7 @@ mod tests {
         let mut lint = Lint::new(false);
         lint.push(text.as_bytes());
         let (findings, _) = lint.finish();
-        findings
-            .into_iter()
-            .map(|finding| (finding.kind, finding.line, finding.earlier, finding.text))
-            .collect()
+        findings.into_iter().map(|finding| (finding.kind, finding.line, finding.earlier, finding.text)).collect()
     }
 
     fn one(
@@ -436,44 +427,26 @@ mod tests {
     #[test]
     fn one_series_twice_is_told_whatever_the_order_of_its_labels() {
         let text = "x{a=\"1\",b=\"2\"} 1\nx{b=\"2\", a=\"1\"} 3\n";
-        assert_eq!(
-            findings(text),
-            one(FindingKind::DuplicateSeries, 2, Some(1), "x{b=\"2\", a=\"1\"}")
-        );
+        assert_eq!(findings(text), one(FindingKind::DuplicateSeries, 2, Some(1), "x{b=\"2\", a=\"1\"}"));
     }
 
     #[test]
     fn a_line_that_prometheus_does_not_read_is_told() {
-        assert_eq!(
-            findings("x 1\nx{a=\"} 1\n"),
-            one(FindingKind::Unreadable, 2, None, "x{a=\"} 1")
-        );
-        assert_eq!(
-            findings("# TYPE x lorem\n"),
-            one(FindingKind::Unreadable, 1, None, "# TYPE x lorem")
-        );
+        assert_eq!(findings("x 1\nx{a=\"} 1\n"), one(FindingKind::Unreadable, 2, None, "x{a=\"} 1"));
+        assert_eq!(findings("# TYPE x lorem\n"), one(FindingKind::Unreadable, 1, None, "# TYPE x lorem"));
     }
 
     #[test]
     fn metadata_twice_or_late_is_told() {
         let text = "# TYPE x gauge\nx 1\n# TYPE x counter\n";
-        assert_eq!(
-            findings(text),
-            one(FindingKind::SecondMetadata, 3, Some(1), "# TYPE x counter")
-        );
-        assert_eq!(
-            findings("x 1\n# TYPE x counter\n"),
-            one(FindingKind::LateMetadata, 2, Some(1), "# TYPE x counter")
-        );
+        assert_eq!(findings(text), one(FindingKind::SecondMetadata, 3, Some(1), "# TYPE x counter"));
+        assert_eq!(findings("x 1\n# TYPE x counter\n"), one(FindingKind::LateMetadata, 2, Some(1), "# TYPE x counter"));
     }
 
     #[test]
     fn a_histogram_without_its_last_bucket_is_told() {
         let text = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2\"} 1\n";
-        assert_eq!(
-            findings(text),
-            one(FindingKind::NoInfBucket, 3, None, "h_bucket{le=\"1\"}")
-        );
+        assert_eq!(findings(text), one(FindingKind::NoInfBucket, 3, None, "h_bucket{le=\"1\"}"));
     }
 
     #[test]
@@ -514,12 +487,7 @@ mod tests {
         assert_eq!(findings(&without_bound), told(2, "h_bucket{le=\"x\"}"));
         let other_count = buckets(&[(one_up, 1), (inf, 1)]) + "h_sum 2\nh_count 3\n";
         assert_eq!(findings(&other_count), told(5, "h_count"));
-        let sound = buckets(&[
-            (one_up, 1),
-            ("le=\"Inf\"", 1),
-            ("a=\"b\",le=\"0\"", 0),
-            ("a=\"b\",le=\"inf\"", 7),
-        ]);
+        let sound = buckets(&[(one_up, 1), ("le=\"Inf\"", 1), ("a=\"b\",le=\"0\"", 0), ("a=\"b\",le=\"inf\"", 7)]);
         assert_eq!(findings(&(sound + "h_count 1\nh_count{a=\"b\"} 7\n")), []);
         let at_two_times = "h_bucket{le=\"+Inf\"} 5 1000\nh_bucket{le=\"+Inf\"} 5 2000\n";
         assert_eq!(findings(&format!("# TYPE h histogram\n{at_two_times}")), []);
@@ -527,43 +495,23 @@ mod tests {
 
     #[test]
     fn values_that_a_type_cannot_have_are_told() {
-        assert_eq!(
-            findings("# TYPE x counter\nx -1\n"),
-            one(FindingKind::BadValue, 2, None, "x -1")
-        );
+        assert_eq!(findings("# TYPE x counter\nx -1\n"), one(FindingKind::BadValue, 2, None, "x -1"));
         assert_eq!(findings("# TYPE x gauge\nx -1\n# TYPE y counter\ny NaN\n"), []);
     }
 
     #[test]
     fn openmetrics_is_stricter() {
         for (text, kind, line) in [
-            (
-                "# TYPE x gauge\nx 1\n# HELP x Late.\n# EOF\n",
-                FindingKind::LateMetadata,
-                3,
-            ),
+            ("# TYPE x gauge\nx 1\n# HELP x Late.\n# EOF\n", FindingKind::LateMetadata, 3),
             ("# TYPE x counter\nx_total -1\n# EOF\n", FindingKind::BadValue, 2),
-            (
-                "# TYPE x counter\nx_total 1\nx_created -1\n# EOF\n",
-                FindingKind::BadValue,
-                0,
-            ),
+            ("# TYPE x counter\nx_total 1\nx_created -1\n# EOF\n", FindingKind::BadValue, 0),
             ("# TYPE x stateset\nx{x=\"a\"} 7\n# EOF\n", FindingKind::BadValue, 2),
-            (
-                "# TYPE x stateset\nx{x=\"a\"} 0\nx{x=\"b\"} 1\n# EOF\n",
-                FindingKind::BadValue,
-                0,
-            ),
+            ("# TYPE x stateset\nx{x=\"a\"} 0\nx{x=\"b\"} 1\n# EOF\n", FindingKind::BadValue, 0),
             ("# TYPE x info\nx_info{a=\"b\"} 2\n# EOF\n", FindingKind::BadValue, 2),
         ] {
             let mut lint = Lint::new(true);
             lint.push(text.as_bytes());
-            let found: Vec<_> = lint
-                .finish()
-                .0
-                .iter()
-                .map(|finding| (finding.kind, finding.line))
-                .collect();
+            let found: Vec<_> = lint.finish().0.iter().map(|finding| (finding.kind, finding.line)).collect();
             let expected = (line > 0).then_some((kind, line));
             assert_eq!(found, Vec::from_iter(expected), "{text}");
         }

@@ -113,14 +113,9 @@ impl MetricType {
 
     /// Which part of a family of this type a sample is whose name has this ending; `None` if it is none.
     pub(super) fn part(self, suffix: &[u8], convention: Convention) -> Option<Part> {
-        [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created]
-            .into_iter()
-            .find(|part| {
-                !suffix.is_empty()
-                    && self
-                        .suffix(*part, convention)
-                        .is_some_and(|own| own.as_bytes() == suffix)
-            })
+        [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created].into_iter().find(|part| {
+            !suffix.is_empty() && self.suffix(*part, convention).is_some_and(|own| own.as_bytes() == suffix)
+        })
     }
 
     /// Whether a family of this type has samples that go by other names than its own.
@@ -178,10 +173,8 @@ impl<'a> Family<'a> {
                 family.suffix = "";
             }
         } else if to == PlainText
-            && let (Part::Created, suffix) | (_, suffix @ ("_gsum" | "_gcount")) = (
-                family.part,
-                kind.and_then(|kind| kind.suffix(family.part, from)).unwrap_or_default(),
-            )
+            && let (Part::Created, suffix) | (_, suffix @ ("_gsum" | "_gcount")) =
+                (family.part, kind.and_then(|kind| kind.suffix(family.part, from)).unwrap_or_default())
         {
             // Text has no such parts: they are families of their own.
             (family.suffix, family.kind, family.is_apart) = (suffix, Some(Gauge), true);
@@ -202,14 +195,7 @@ impl<'a> Family<'a> {
             }
             _ => "",
         };
-        Self {
-            stem,
-            suffix,
-            kind,
-            is_declared: true,
-            part: Part::Value,
-            is_apart: false,
-        }
+        Self { stem, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
     }
 
     /// Gives it a type that its target does not, in the words of the format that is written.
@@ -314,11 +300,7 @@ pub(super) enum Number<'a> {
 impl Number<'_> {
     /// A count that may be a float: the float goes before if it is above zero (client_model's `metrics.proto`).
     pub(super) fn count(whole: u64, float: f64) -> Self {
-        if float > 0.0 {
-            Self::Float(float)
-        } else {
-            Self::Count(whole)
-        }
+        if float > 0.0 { Self::Float(float) } else { Self::Count(whole) }
     }
 
     /// The number, as far as a float holds it.
@@ -485,9 +467,7 @@ pub(super) fn put_float(value: f64, out: &mut Vec<u8>) {
     let start = out.len();
     write!(out, "{value:e}").expect(NO_ERROR);
     let mark = start + memchr::memchr(b'e', &out[start..]).expect("the format has an exponent");
-    let exponent = std::str::from_utf8(&out[mark + 1..])
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let exponent = std::str::from_utf8(&out[mark + 1..]).ok().and_then(|text| text.parse().ok());
     let exponent: i32 = exponent.expect("an exponent is a number of three digits at most");
     if PLAIN_POWERS.contains(&exponent) {
         out.truncate(start);

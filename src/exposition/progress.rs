@@ -25,13 +25,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
-        Self::Malformed,
-        Self::TooLong,
-        Self::Untyped,
-        Self::NoRoom,
-        Self::Filtered,
-    ];
+    pub const ALL: [Self; 5] = [Self::Malformed, Self::TooLong, Self::Untyped, Self::NoRoom, Self::Filtered];
 
     /// The reason in a word, as in a label value.
     #[must_use]
@@ -87,14 +81,9 @@ impl Counts {
     #[must_use]
     pub fn dropped_in_words(&self) -> String {
         let reasons = DropReason::ALL.into_iter().filter(|reason| self.dropped(*reason) > 0);
-        let words: Vec<String> = reasons
-            .map(|reason| format!("{} {}", self.dropped(reason), reason.as_str()))
-            .collect();
-        if words.is_empty() {
-            "none".to_owned()
-        } else {
-            words.join(", ")
-        }
+        let words: Vec<String> =
+            reasons.map(|reason| format!("{} {}", self.dropped(reason), reason.as_str())).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
     }
 }
 
@@ -110,7 +99,7 @@ pub struct FirstDropped {
     /// The number of the line, or of the message, from 1.
     pub line: u64,
     /// The line without the blanks before it, of protobuf the family's name as far as it can be read: at most [`MAX_QUOTED`] bytes, with U+FFFD for
-    /// what is no UTF-8, and what a terminal would obey written out ([`printable`]).
+    /// what is no UTF-8, and what a terminal would obey written out ([`printable`](super::printable)).
     pub text: String,
     /// Why it was dropped.
     pub reason: DropReason,

@@ -22,9 +22,7 @@ pub struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self {
-            taken: Arc::new(AtomicUsize::new(0)),
-        }
+        Self { taken: Arc::new(AtomicUsize::new(0)) }
     }
 }
 
@@ -32,10 +30,7 @@ impl Room {
     /// A holder that holds nothing yet.
     #[must_use]
     pub(crate) fn hold(&self) -> Held {
-        Held {
-            room: self.clone(),
-            taken: 0,
-        }
+        Held { room: self.clone(), taken: 0 }
     }
 }
 
@@ -120,10 +115,7 @@ mod tests {
         assert!(other.resize(OWN + IN_ALL));
         let mut third = room.hold();
         third.force(2 * OWN);
-        assert!(
-            !other.resize(OWN + IN_ALL + 1),
-            "what is there counts, and nothing is taken away"
-        );
+        assert!(!other.resize(OWN + IN_ALL + 1), "what is there counts, and nothing is taken away");
     }
 
     #[test]

@@ -27,13 +27,7 @@ pub struct Rules {
 impl Rules {
     /// Rules that let every family pass, however many samples there are.
     pub fn new(labels: impl Into<Arc<LabelSet>>, untyped: Untyped) -> Self {
-        Self {
-            labels: labels.into(),
-            untyped,
-            filter: None,
-            sample_limit: None,
-            room: Room::default(),
-        }
+        Self { labels: labels.into(), untyped, filter: None, sample_limit: None, room: Room::default() }
     }
 }
 

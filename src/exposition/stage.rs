@@ -105,17 +105,11 @@ impl PendingMetadata {
     fn add(&mut self, fact: Fact<'_>) {
         use PendingFact::{Help, Type, Unit};
         let is_there = |held: &PendingFact| {
-            matches!(
-                (held, fact),
-                (Help { .. }, Fact::Help(_)) | (Type(_), Fact::Type(_)) | (Unit(_), Fact::Unit(_))
-            )
+            matches!((held, fact), (Help { .. }, Fact::Help(_)) | (Type(_), Fact::Type(_)) | (Unit(_), Fact::Unit(_)))
         };
         if !self.facts.iter().any(is_there) {
             self.facts.push(match fact {
-                Fact::Help(text) => Help {
-                    text: text.bytes().to_vec(),
-                    is_quoted: matches!(text, Text::Quoted(_)),
-                },
+                Fact::Help(text) => Help { text: text.bytes().to_vec(), is_quoted: matches!(text, Text::Quoted(_)) },
                 Fact::Type(kind) => Type(kind),
                 Fact::Unit(unit) => Unit(unit.to_vec()),
             });
@@ -177,11 +171,7 @@ impl<W: Writer> Stage<W> {
     }
 
     pub(super) fn writing<'a>(&'a mut self, families: &'a mut Families, out: &'a mut Vec<u8>) -> Writing<'a, W> {
-        Writing {
-            stage: self,
-            families,
-            out,
-        }
+        Writing { stage: self, families, out }
     }
 
     /// The stage for the rest of the body, if that has another writer.
@@ -309,8 +299,7 @@ impl<W: Writer> Events for Writing<'_, W> {
         if family.metrics == 0 || stage.progress.counts().samples > message.samples {
             stage.writer.message_end(family, self.out);
             if let Some(kind) = message.kind {
-                self.families
-                    .settle_type(&stage.key, kind, message.is_declared, W::CONVENTION);
+                self.families.settle_type(&stage.key, kind, message.is_declared, W::CONVENTION);
             }
         } else {
             self.out.truncate(message.out);
@@ -437,18 +426,11 @@ impl<W: Writer> Writing<'_, W> {
         let stage = &mut *self.stage;
         stage.key.clear();
         stage.writer.put_key(family, &mut stage.key);
-        let told = Told {
-            family: *family,
-            key: &stage.key,
-            facts,
-            has_samples,
-            from: stage.from,
-        };
+        let told = Told { family: *family, key: &stage.key, facts, has_samples, from: stage.from };
         let slot = stage.writer.family(&told, self.families, self.out)?;
         // A message without metrics says nothing to anybody, so that one is not written.
         if let Some(kind) = family.kind.filter(|_| has_samples || !W::WRITES_WHOLE_FAMILIES) {
-            self.families
-                .settle_type(&stage.key, kind, family.is_declared, W::CONVENTION);
+            self.families.settle_type(&stage.key, kind, family.is_declared, W::CONVENTION);
         }
         Ok(slot)
     }
@@ -544,11 +526,7 @@ impl<W: Writer> Writing<'_, W> {
             let told = Told {
                 family,
                 key: &stage.key,
-                facts: [
-                    message.help.map(Text::Plain).map(Fact::Help),
-                    None,
-                    unit.map(Fact::Unit),
-                ],
+                facts: [message.help.map(Text::Plain).map(Fact::Help), None, unit.map(Fact::Unit)],
                 has_samples: true,
                 from: stage.from,
             };

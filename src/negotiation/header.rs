@@ -43,9 +43,7 @@ fn is(bytes: &[u8], name: &str) -> bool {
 /// The elements of all the header's lines, which are one list, without those that cannot be read.
 pub(crate) fn elements(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = Element<'_>> {
     let lines = headers.get_all(name).into_iter();
-    lines
-        .flat_map(|line| split(line.as_bytes(), b','))
-        .filter_map(|text| element(text.trim_ascii()))
+    lines.flat_map(|line| split(line.as_bytes(), b',')).filter_map(|text| element(text.trim_ascii()))
 }
 
 /// A header that is one element. Parameters that cannot be read are left out.
@@ -53,12 +51,7 @@ pub(crate) fn single(value: &HeaderValue) -> Element<'_> {
     let text = value.as_bytes().trim_ascii();
     let mut parts = split(text, b';');
     let value = parts.next().unwrap_or_default().trim_ascii();
-    Element {
-        text,
-        value,
-        weight: 1.0,
-        parameters: parts.filter_map(|part| parameter(part).ok().flatten()).collect(),
-    }
+    Element { text, value, weight: 1.0, parameters: parts.filter_map(|part| parameter(part).ok().flatten()).collect() }
 }
 
 /// `None` if it is empty or cannot be read.
@@ -73,12 +66,7 @@ fn element(text: &[u8]) -> Option<Element<'_>> {
         parameters.extend(parameter(part).ok()?);
     }
     let weight = parameters.iter().find(|(name, _)| is(name, "q"));
-    Some(Element {
-        text,
-        value,
-        weight: weight.map_or(Some(1.0), |(_, value)| weight_of(value))?,
-        parameters,
-    })
+    Some(Element { text, value, weight: weight.map_or(Some(1.0), |(_, value)| weight_of(value))?, parameters })
 }
 
 /// A quote where none may be, or a quoted text that does not end or has something behind it. Passed on, it would swallow
@@ -144,17 +132,13 @@ mod tests {
 
     /// The elements as `value name=parameter… weight`.
     fn read(lines: &[&'static str]) -> Vec<String> {
-        let headers: HeaderMap = lines
-            .iter()
-            .map(|line| (ACCEPT, HeaderValue::from_static(line)))
-            .collect();
+        let headers: HeaderMap = lines.iter().map(|line| (ACCEPT, HeaderValue::from_static(line))).collect();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         elements(&headers, ACCEPT)
             .map(|element| {
                 let named = element.parameters.iter();
-                let parameters: String = named
-                    .map(|(name, value)| format!(" {}={}", text(name), text(value)))
-                    .collect();
+                let parameters: String =
+                    named.map(|(name, value)| format!(" {}={}", text(name), text(value))).collect();
                 format!("{}{parameters} {}", text(element.value), element.weight)
             })
             .collect()
@@ -162,19 +146,13 @@ mod tests {
 
     #[test]
     fn lines_are_one_list_and_blanks_count_for_nothing() {
-        assert_eq!(
-            read(&["a/b , c/d\t;\tx = y ; Q=0.5", "e"]),
-            ["a/b 1", "c/d x=y Q=0.5 0.5", "e 1"]
-        );
+        assert_eq!(read(&["a/b , c/d\t;\tx = y ; Q=0.5", "e"]), ["a/b 1", "c/d x=y Q=0.5 0.5", "e 1"]);
         assert_eq!(read(&["", " , ,a;;", ";q=1"]), ["a 1"]);
     }
 
     #[test]
     fn quoted_values_may_hold_separators_and_escapes() {
-        assert_eq!(
-            read(&[r#"a;x="1,2;3\"4\\";q="0.5", b"#]),
-            [r#"a x=1,2;3"4\ q=0.5 0.5"#, "b 1"]
-        );
+        assert_eq!(read(&[r#"a;x="1,2;3\"4\\";q="0.5", b"#]), [r#"a x=1,2;3"4\ q=0.5 0.5"#, "b 1"]);
     }
 
     #[test]
@@ -198,22 +176,12 @@ mod tests {
             assert_eq!(read(&[bad, "b"]), ["b 1"], "{bad}");
             assert_eq!(read(&[&*format!("{bad}, b").leak()]), ["b 1"], "{bad}");
         }
-        assert_eq!(
-            read(&["a;x=\"y", "b"]),
-            ["b 1"],
-            "a quoted text that does not end takes its line with it"
-        );
+        assert_eq!(read(&["a;x=\"y", "b"]), ["b 1"], "a quoted text that does not end takes its line with it");
     }
 
     #[test]
     fn weights_are_decimals_from_0_to_1() {
-        for (text, weight) in [
-            ("q=0", 0.0),
-            ("q=0.000", 0.0),
-            ("q=1.000", 1.0),
-            ("q=.5", 0.5),
-            ("q=0.0625", 0.0625),
-        ] {
+        for (text, weight) in [("q=0", 0.0), ("q=0.000", 0.0), ("q=1.000", 1.0), ("q=.5", 0.5), ("q=0.0625", 0.0625)] {
             let headers = HeaderMap::from_iter([(ACCEPT, format!("a;{text}").parse().unwrap())]);
             let weights: Vec<f64> = elements(&headers, ACCEPT).map(|element| element.weight).collect();
             assert_eq!(weights, [weight], "{text}");

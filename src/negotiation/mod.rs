@@ -31,10 +31,7 @@ const MEDIA_TYPES: [MediaType; 5] = [
     (
         Format::Protobuf,
         "application/vnd.google.protobuf",
-        &[
-            ("proto", "io.prometheus.client.MetricFamily"),
-            ("encoding", "delimited"),
-        ],
+        &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")],
     ),
 ];
 
@@ -45,10 +42,7 @@ const OPEN_METRICS_0_0_1: Format = Format::OpenMetrics(OpenMetricsVersion::V0_0_
 const OPEN_METRICS_1_0_0: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
 
 /// What everybody reads.
-const PLAIN_TEXT: Spelling = Spelling {
-    format: TEXT_0_0_4,
-    escaping: Escaping::Underscores,
-};
+const PLAIN_TEXT: Spelling = Spelling { format: TEXT_0_0_4, escaping: Escaping::Underscores };
 
 /// Weights for a last resort; the first one below all the others is taken. Three decimals are all that RFC 9110 allows:
 /// below the smallest there is nothing, and coming last has to do.
@@ -149,11 +143,7 @@ impl Entry {
             true => Escaping::AllowUtf8,
             false => Escaping::Underscores,
         };
-        Some(Self {
-            spelling: Spelling { format, escaping },
-            weight: element.weight,
-            text: element.text.to_owned(),
-        })
+        Some(Self { spelling: Spelling { format, escaping }, weight: element.weight, text: element.text.to_owned() })
     }
 }
 

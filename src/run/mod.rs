@@ -104,9 +104,7 @@ impl CommandLine<'_> {
             Ok(program) => Ok(supervise(program, &signals, metrics)),
             Err(error) if is_programs_own(&error.cause) => Err(error),
             Err(StartError { cause, .. }) => {
-                say(&format!(
-                    "no metrics are served: cannot start a program beside them: {cause}"
-                ));
+                say(&format!("no metrics are served: cannot start a program beside them: {cause}"));
                 signals.release();
                 Err(self.exec())
             }
@@ -140,10 +138,7 @@ impl CommandLine<'_> {
     }
 
     fn failed(self, cause: io::Error) -> StartError {
-        StartError {
-            program: self.program.clone(),
-            cause,
-        }
+        StartError { program: self.program.clone(), cause }
     }
 }
 
@@ -154,17 +149,8 @@ fn to_c(text: &OsStr) -> Result<CString, NulError> {
 /// Whether the program itself is why it cannot be started. What else there is concerns the way in which it is: no room for one
 /// more process, say, or a script that does not say what runs it, for which `execvp` has a shell.
 fn is_programs_own(cause: &io::Error) -> bool {
-    let errors = [
-        Errno::ENOENT,
-        Errno::EACCES,
-        Errno::ENOTDIR,
-        Errno::ELOOP,
-        Errno::ENAMETOOLONG,
-        Errno::E2BIG,
-    ];
-    cause
-        .raw_os_error()
-        .is_some_and(|raw| errors.contains(&Errno::from_raw(raw)))
+    let errors = [Errno::ENOENT, Errno::EACCES, Errno::ENOTDIR, Errno::ELOOP, Errno::ENAMETOOLONG, Errno::E2BIG];
+    cause.raw_os_error().is_some_and(|raw| errors.contains(&Errno::from_raw(raw)))
 }
 
 /// Says something where there is no log yet, or none any more. Where standard error is closed, or full, nobody is there to be
@@ -297,11 +283,7 @@ where
             backoff = FIRST_BACKOFF;
         }
         let seconds = backoff.as_secs_f64();
-        warn!(
-            error = why,
-            retry_in_seconds = seconds,
-            "no metrics are served, for now"
-        );
+        warn!(error = why, retry_in_seconds = seconds, "no metrics are served, for now");
         if tokio::time::timeout(backoff, stop.clone().asked()).await.is_ok() {
             return;
         }

@@ -158,9 +158,7 @@ pub(super) fn stop(signal: Signal) {
     let mut alone = SigSet::empty();
     alone.add(signal);
     // Held back as it is, it stops this process in the second call.
-    let _ = raise(signal)
-        .and_then(|()| alone.thread_unblock())
-        .and_then(|()| alone.thread_block());
+    let _ = raise(signal).and_then(|()| alone.thread_unblock()).and_then(|()| alone.thread_block());
 }
 
 #[cfg(test)]
@@ -172,13 +170,7 @@ mod tests {
         use Received::{ForGroup, ForProgram, Nothing};
         use Sender::{Kernel, Own, Process};
         use Terminal::{Led, No, Yes};
-        for signal in [
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGTSTP,
-            Signal::SIGXCPU,
-            Signal::SIGPIPE,
-        ] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTSTP, Signal::SIGXCPU, Signal::SIGPIPE] {
             for terminal in [No, Yes, Led] {
                 assert_eq!(Received::new(signal, Process, terminal), ForProgram(signal));
             }
@@ -195,11 +187,7 @@ mod tests {
             (Signal::SIGXCPU, No, Nothing),
             (Signal::SIGCHLD, No, Nothing),
         ] {
-            assert_eq!(
-                Received::new(signal, Kernel, terminal),
-                received,
-                "{signal:?} {terminal:?}"
-            );
+            assert_eq!(Received::new(signal, Kernel, terminal), received, "{signal:?} {terminal:?}");
         }
         for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
             assert_eq!(Received::new(signal, Own, No), Nothing);

@@ -36,18 +36,12 @@ const FEW_TARGETS: usize = 4;
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// `localhost`, without asking a resolver: the image need not have an /etc/hosts. Whichever answers is used.
-const LOCALHOST: [SocketAddr; 2] = [
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
-];
+const LOCALHOST: [SocketAddr; 2] =
+    [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0)];
 
 /// The connectors of these targets, which share a client where they need no other.
 pub(super) fn connectors(targets: &[TargetConfig]) -> Result<Vec<Connector>, reqwest::Error> {
-    let kept = if targets.len() <= FEW_TARGETS {
-        KEPT_CONNECTIONS
-    } else {
-        0
-    };
+    let kept = if targets.len() <= FEW_TARGETS { KEPT_CONNECTIONS } else { 0 };
     let shared = plain(kept).build()?;
     let connectors = targets.iter().map(|target| Connector::new(target, &shared, kept));
     connectors.collect()
@@ -55,9 +49,7 @@ pub(super) fn connectors(targets: &[TargetConfig]) -> Result<Vec<Connector>, req
 
 fn plain(kept: usize) -> ClientBuilder {
     // Left to itself, the builder would look for a cryptography provider of the process's own.
-    builder()
-        .pool_max_idle_per_host(kept)
-        .tls_backend_preconfigured(no_tls())
+    builder().pool_max_idle_per_host(kept).tls_backend_preconfigured(no_tls())
 }
 
 fn builder() -> ClientBuilder {
@@ -133,24 +125,14 @@ impl Connector {
                 let file = WatchedFile::new("bearer_token_file", token_file);
                 Some(Credentials::new(None, file))
             }
-            Some(Authorization::Basic {
-                username,
-                password_file,
-            }) => {
+            Some(Authorization::Basic { username, password_file }) => {
                 // Without a password, until a file has one.
                 headers.insert(AUTHORIZATION, basic(username, b""));
-                let file = password_file
-                    .as_ref()
-                    .map(|path| WatchedFile::new("password_file", path));
+                let file = password_file.as_ref().map(|path| WatchedFile::new("password_file", path));
                 file.map(|file| Credentials::new(Some(username.clone()), file))
             }
         };
-        Ok(Self {
-            client,
-            server_name: http.server_name.clone(),
-            headers,
-            credentials: credentials.map(Mutex::new),
-        })
+        Ok(Self { client, server_name: http.server_name.clone(), headers, credentials: credentials.map(Mutex::new) })
     }
 
     /// Reads the files of this target again.
@@ -163,11 +145,7 @@ impl Connector {
         if let Some(credentials) = &self.credentials {
             headers.insert(AUTHORIZATION, lock(credentials).header(target)?);
         }
-        Ok(Session {
-            client,
-            headers,
-            server_name: self.server_name.as_deref(),
-        })
+        Ok(Session { client, headers, server_name: self.server_name.as_deref() })
     }
 
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
@@ -184,11 +162,7 @@ impl Connector {
 impl TlsClient {
     fn new(address: &Address, http: &HttpOptions) -> Self {
         let host = address.url.host().filter(|_| http.server_name.is_some());
-        Self {
-            files: TlsFiles::of(http),
-            host: host.map(|host| host.to_owned()),
-            client: LastGood::default(),
-        }
+        Self { files: TlsFiles::of(http), host: host.map(|host| host.to_owned()), client: LastGood::default() }
     }
 
     fn client(&mut self, target: &str) -> Result<Client, FileError> {
@@ -209,11 +183,7 @@ impl TlsClient {
 
 impl Credentials {
     fn new(username: Option<String>, file: WatchedFile) -> Self {
-        Self {
-            username,
-            file,
-            header: LastGood::default(),
-        }
+        Self { username, file, header: LastGood::default() }
     }
 
     fn header(&mut self, target: &str) -> Result<HeaderValue, FileError> {

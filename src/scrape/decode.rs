@@ -61,13 +61,7 @@ enum CodingReader {
 impl Decoder {
     /// Decodes a body of at most `limit` bytes as they come: there are codings of nothing at all, without end.
     pub(super) fn new(coding: Coding, body: reqwest::Body, limit: u64) -> Self {
-        let encoded = Encoded {
-            body,
-            limit,
-            left: limit,
-            chunk: Bytes::new(),
-            broke_off: None,
-        };
+        let encoded = Encoded { body, limit, left: limit, chunk: Bytes::new(), broke_off: None };
         // Either may be several streams, one behind the other (RFC 1952, section 2.2, and RFC 8878, section 3.1).
         let reader = match coding {
             Coding::Gzip => {
@@ -82,11 +76,7 @@ impl Decoder {
                 CodingReader::Zstd(reader)
             }
         };
-        Self {
-            reader,
-            piece: vec![0; PIECE].into(),
-            in_turn: 0,
-        }
+        Self { reader, piece: vec![0; PIECE].into(), in_turn: 0 }
     }
 
     /// The next piece, never empty. Where the body breaks off or is none of its coding, all that could be decoded comes
@@ -233,17 +223,9 @@ mod tests {
             for cut in 0..=both.len() {
                 let (turns, ended) = decode(coding, both[..cut].to_vec());
                 let is_whole = cut == first.len() || cut == both.len();
-                assert_eq!(
-                    ended.is_ok(),
-                    is_whole,
-                    "{coding:?} cut at {cut} of {}: {ended:?}",
-                    both.len()
-                );
+                assert_eq!(ended.is_ok(), is_whole, "{coding:?} cut at {cut} of {}: {ended:?}", both.len());
                 assert!(text.repeat(2).starts_with(&turns.concat()));
-                assert!(
-                    cut < first.len() || turns.concat().starts_with(&text),
-                    "what came is kept"
-                );
+                assert!(cut < first.len() || turns.concat().starts_with(&text), "what came is kept");
             }
         }
     }

@@ -133,10 +133,7 @@ pub(super) fn broke_off(error: &reqwest::Error) -> bool {
         let hyper = cause.downcast_ref::<hyper::Error>();
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
         hyper.is_some_and(|error| error.is_incomplete_message() || error.is_canceled())
-            || matches!(
-                io,
-                Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-            )
+            || matches!(io, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
     }) && !causes(error).any(|cause| cause.is::<rustls::Error>())
 }
 

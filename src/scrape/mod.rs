@@ -84,9 +84,7 @@ impl Target {
         let headers = response.headers();
         let format = check_head(response.status(), headers)?;
         let coding = coding_of(headers)?;
-        let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING]
-            .iter()
-            .any(|header| headers.contains_key(header));
+        let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| headers.contains_key(header));
         Ok(Scraped {
             format,
             is_delimited: has_length || coding.is_some(),

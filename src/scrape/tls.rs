@@ -54,10 +54,7 @@ impl TlsFiles {
             Trust::File(ca_file) => Some(ca_file),
             Trust::Any | Trust::System => None,
         };
-        let shown = self
-            .shown
-            .iter_mut()
-            .flat_map(|(cert_file, key_file)| [cert_file, key_file]);
+        let shown = self.shown.iter_mut().flat_map(|(cert_file, key_file)| [cert_file, key_file]);
         read_all(ca_file.into_iter().chain(shown))
     }
 
@@ -69,13 +66,11 @@ impl TlsFiles {
             .expect("ring knows the default versions");
         let judged_by = |trusted| Arc::new(TargetVerifier { trusted, provider });
         let builder = match &self.trust {
-            Trust::Any => builder
-                .dangerous()
-                .with_custom_certificate_verifier(judged_by(Trusted::Any)),
+            Trust::Any => builder.dangerous().with_custom_certificate_verifier(judged_by(Trusted::Any)),
             Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::File(ca_file) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(judged_by(Trusted::of(ca_file)?)),
+            Trust::File(ca_file) => {
+                builder.dangerous().with_custom_certificate_verifier(judged_by(Trusted::of(ca_file)?))
+            }
         };
         let mut config = match &self.shown {
             None => builder.with_no_client_auth(),
@@ -108,10 +103,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
         Arc::new(roots)
     });
     if roots.is_empty() {
-        return Err(FileError::without_path(
-            "ca_file",
-            "is not set, and the system has no certificates",
-        ));
+        return Err(FileError::without_path("ca_file", "is not set, and the system has no certificates"));
     }
     Ok(Arc::clone(roots))
 }

@@ -49,9 +49,7 @@ impl Authorizer {
     pub(super) fn open(security: &Security) -> Result<Self, FileError> {
         let token = security.bearer_token_file.as_ref().map(|path| {
             let file = WatchedFile::new("QPEXT_BEARER_TOKEN_FILE", path);
-            Watched::open([file], |[file]| {
-                Token::read(file.content()).map_err(|problem| file.error(problem))
-            })
+            Watched::open([file], |[file]| Token::read(file.content()).map_err(|problem| file.error(problem)))
         });
         Ok(Self {
             tls: security.tls.as_ref().map(Tls::open).transpose()?,

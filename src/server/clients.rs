@@ -165,10 +165,7 @@ impl Clients {
         if self.0.len() >= MAX_CONNECTIONS {
             let Some(index) = self.most_dispensable() else {
                 if let Some(times) = events.turned_away.happened() {
-                    warn!(
-                        times,
-                        "a client was turned away: {MAX_CONNECTIONS} others are being served"
-                    );
+                    warn!(times, "a client was turned away: {MAX_CONNECTIONS} others are being served");
                 }
                 return None;
             };
@@ -215,10 +212,7 @@ pub(super) struct Ticket {
 
 impl Admission {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            places: Mutex::default(),
-        }
+        Self { limit, places: Mutex::default() }
     }
 
     /// Takes a place for this client, if there is one.
@@ -229,15 +223,9 @@ impl Admission {
             let index = unread.or_else(|| most_crowded(&places, client.origin()))?;
             places.remove(index).client.put_out();
         }
-        let place = Arc::new(HeldPlace {
-            client,
-            unread_since: Mutex::default(),
-        });
+        let place = Arc::new(HeldPlace { client, unread_since: Mutex::default() });
         places.push(Arc::clone(&place));
-        Some(Ticket {
-            admission: Arc::clone(self),
-            place,
-        })
+        Some(Ticket { admission: Arc::clone(self), place })
     }
 }
 
@@ -342,10 +330,7 @@ mod tests {
     async fn who_holds_most_places_leaves_one_to_who_holds_none() {
         let admission = Arc::new(Admission::new(3));
         let crowd = [client(1), client(1), client(1)];
-        let _held: Vec<_> = crowd
-            .iter()
-            .map(|client| admission.enter(Arc::clone(client)).unwrap())
-            .collect();
+        let _held: Vec<_> = crowd.iter().map(|client| admission.enter(Arc::clone(client)).unwrap()).collect();
         assert!(enter(&admission).is_none(), "one of their own has no claim");
         let _scraper = admission.enter(client(2)).unwrap();
         crowd[2].is_put_out().await;

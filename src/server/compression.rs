@@ -87,15 +87,11 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Pulls the answer until it is settled whether it is small.
     pub(super) async fn begin(answer: Answer, accepted: Option<AcceptedCoding>) -> Self {
-        let mut pieces = Pieces {
-            answer: Box::new(answer),
-            held: VecDeque::new(),
-            has_ended: false,
-        };
+        let mut pieces = Pieces { answer: Box::new(answer), held: VecDeque::new(), has_ended: false };
         let coder = match accepted {
-            Some(accepted) if accepted.is_demand || pieces.are_more_than(SMALL).await => Coder::new(accepted.coding)
-                .inspect_err(|error| warn!(%error, "an answer cannot be compressed"))
-                .ok(),
+            Some(accepted) if accepted.is_demand || pieces.are_more_than(SMALL).await => {
+                Coder::new(accepted.coding).inspect_err(|error| warn!(%error, "an answer cannot be compressed")).ok()
+            }
             _ => None,
         };
         Self { pieces, coder }
@@ -181,13 +177,7 @@ impl Coder {
                 Codec::Zstd(encoder)
             }
         };
-        Ok(Self {
-            coding,
-            codec,
-            out: Vec::new(),
-            is_behind: false,
-            is_finished: false,
-        })
+        Ok(Self { coding, codec, out: Vec::new(), is_behind: false, is_finished: false })
     }
 
     fn poll_piece(&mut self, pieces: &mut Pieces, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -310,11 +300,7 @@ mod tests {
             ("", None),
         ] {
             let accepted = accepted(Some(accept_encoding), Compression::Auto);
-            assert_eq!(
-                accepted.map(|accepted| accepted.coding),
-                expected,
-                "{accept_encoding:?}"
-            );
+            assert_eq!(accepted.map(|accepted| accepted.coding), expected, "{accept_encoding:?}");
         }
         assert_eq!(accepted(None, Compression::Auto), None);
     }

@@ -295,11 +295,7 @@ mod tests {
         let (near, mut far) = duplex(1024);
         let client = client();
         let mut stream = IdleLimited::new(near, Arc::clone(&client));
-        let heads = [
-            "\r\nGET /1 HTTP/1.1\r\nhost: x\r\n\r\n",
-            "GET /2 HTTP/1.1\n\n",
-            "GET /3 HTTP/1.1\r\n\r\n",
-        ];
+        let heads = ["\r\nGET /1 HTTP/1.1\r\nhost: x\r\n\r\n", "GET /2 HTTP/1.1\n\n", "GET /3 HTTP/1.1\r\n\r\n"];
         far.write_all(heads.concat().as_bytes()).await.unwrap();
         let started = Instant::now();
         let mut bytes = [0; 1024];

@@ -131,9 +131,7 @@ fn report(ended: Result<(), JoinError>) {
 
 /// Serves one client until it leaves, is put out, or the server stops and it has had its answer.
 async fn connection(stream: TcpStream, client: Arc<Client>, service: Arc<Service>, stopped: watch::Receiver<()>) {
-    let is_set = stream
-        .set_nodelay(true)
-        .and_then(|()| SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER));
+    let is_set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER));
     if let Err(error) = is_set {
         return debug!(%error, "a client left at once");
     }
@@ -194,12 +192,8 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
         let answer = service.answer(request, client, &peer);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let mut serving = pin!(
-        http1::Builder::new()
-            .max_header_size(MAX_HEAD)
-            .max_buf_size(BUFFER)
-            .serve_connection(stream, serve)
-    );
+    let mut serving =
+        pin!(http1::Builder::new().max_header_size(MAX_HEAD).max_buf_size(BUFFER).serve_connection(stream, serve));
     let ended = tokio::select! {
         ended = &mut serving => ended,
         _ = stopped.changed() => {

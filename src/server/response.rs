@@ -53,10 +53,7 @@ pub(super) struct ServedBody {
 
 impl ServedBody {
     pub(super) fn new(content: Content, served: Served) -> Self {
-        Self {
-            content,
-            _served: served,
-        }
+        Self { content, _served: served }
     }
 }
 

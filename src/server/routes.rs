@@ -153,11 +153,7 @@ impl Service {
             let aggregator = Arc::clone(&self.aggregator);
             tokio::spawn(async move { aggregator.try_targets().await });
         }
-        let status = if is_ready {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
+        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         plain(status, text::readiness(&telemetry.states()))
     }
 
@@ -186,10 +182,7 @@ impl Service {
                 let accepted = AcceptedCoding::of(request.headers(), self.settings.compression);
                 let outgoing = Outgoing::begin(answer, accepted).await;
                 let coding = outgoing.coding();
-                let mut response = Response::new(Content::Scraped {
-                    outgoing: Box::new(outgoing),
-                    ticket,
-                });
+                let mut response = Response::new(Content::Scraped { outgoing: Box::new(outgoing), ticket });
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, content_type);
                 if let Some(coding) = coding {
@@ -204,10 +197,7 @@ impl Service {
     /// What is answered to a scrape for which there is no place.
     fn turn_away(&self) -> Response<Content> {
         if let Some(times) = self.events.no_place.happened() {
-            warn!(
-                times,
-                "a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running"
-            );
+            warn!(times, "a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running");
         }
         let text = "as many scrapes as QPEXT_MAX_CONCURRENT_SCRAPES allows are running\n";
         let response = plain(StatusCode::SERVICE_UNAVAILABLE, text);

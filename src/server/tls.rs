@@ -87,11 +87,7 @@ impl Tls {
             Watched::open([file], read_authority)
         });
         let authority = authority.transpose()?;
-        Ok(Self {
-            config: Arc::new(server_config(Arc::clone(&identity), authority.is_some())),
-            identity,
-            authority,
-        })
+        Ok(Self { config: Arc::new(server_config(Arc::clone(&identity), authority.is_some())), identity, authority })
     }
 
     /// Does the handshake. It has no end by itself.
@@ -102,10 +98,7 @@ impl Tls {
         let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
         let (_, connection) = stream.get_ref();
         let chain = connection.peer_certificates().unwrap_or_default().to_vec();
-        let peer = Peer {
-            chain,
-            verdict: Mutex::default(),
-        };
+        let peer = Peer { chain, verdict: Mutex::default() };
         Ok((stream, peer))
     }
 
@@ -143,11 +136,8 @@ impl Peer {
             None => Err(CertificateRefused::Missing),
             Some((own, others)) => authority.check(own, others).map_err(CertificateRefused::Wrong),
         };
-        *verdict = Some(CertificateVerdict {
-            authority: Arc::clone(authority),
-            made: Instant::now(),
-            found: found.clone(),
-        });
+        *verdict =
+            Some(CertificateVerdict { authority: Arc::clone(authority), made: Instant::now(), found: found.clone() });
         found
     }
 }
@@ -223,9 +213,7 @@ impl ClientCertVerifier for HoldsItsKey {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.prove(certificate, |known| {
-            verify_tls12_signature(message, certificate, signed, known)
-        })
+        self.prove(certificate, |known| verify_tls12_signature(message, certificate, signed, known))
     }
 
     fn verify_tls13_signature(
@@ -234,9 +222,7 @@ impl ClientCertVerifier for HoldsItsKey {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.prove(certificate, |known| {
-            verify_tls13_signature(message, certificate, signed, known)
-        })
+        self.prove(certificate, |known| verify_tls13_signature(message, certificate, signed, known))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -262,9 +248,7 @@ impl HoldsItsKey {
 fn read_identity([cert_file, key_file]: &[WatchedFile; 2]) -> Result<Arc<CertifiedKey>, FileError> {
     let (chain, key) = (certificates(cert_file)?, private_key(key_file)?);
     let identity = CertifiedKey::from_der(chain, key, &provider());
-    identity
-        .map(Arc::new)
-        .map_err(|error| no_pair(cert_file, key_file, &error))
+    identity.map(Arc::new).map_err(|error| no_pair(cert_file, key_file, &error))
 }
 
 fn read_authority([file]: &[WatchedFile; 1]) -> Result<Authority, FileError> {
@@ -335,10 +319,7 @@ mod tests {
             listed: Listed::new(Vec::new()),
             leading_to_them: Arc::clone(&asked) as Arc<dyn ClientCertVerifier>,
         });
-        let peer = Peer {
-            chain: vec![CertificateDer::from(vec![0])],
-            verdict: Mutex::default(),
-        };
+        let peer = Peer { chain: vec![CertificateDer::from(vec![0])], verdict: Mutex::default() };
         let times_asked = || {
             peer.check(&authority).unwrap();
             asked.0.load(Ordering::Relaxed)

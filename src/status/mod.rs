@@ -32,11 +32,7 @@ pub(crate) struct Now {
 
 impl About {
     pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            started: SystemTime::now(),
-            labels: config.labels.to_string(),
-            configuration: config.in_force(),
-        }
+        Self { started: SystemTime::now(), labels: config.labels.to_string(), configuration: config.in_force() }
     }
 }
 

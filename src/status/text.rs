@@ -18,10 +18,7 @@ pub(crate) fn unavailable<F: Display>(failures: impl IntoIterator<Item = F>) -> 
 /// Each target's state in a line.
 pub(crate) fn readiness(states: &[TargetState]) -> String {
     lines(states.iter().map(|state| {
-        let failure = state
-            .last
-            .as_ref()
-            .and_then(|(_, outcome)| outcome.result.as_ref().err());
+        let failure = state.last.as_ref().and_then(|(_, outcome)| outcome.result.as_ref().err());
         let failure = failure.map(|error| format!(": {error}")).unwrap_or_default();
         format!("{}: {}{failure}", state.name, state.word())
     }))
@@ -37,26 +34,18 @@ pub fn report(report: &Report) -> String {
     }
     if report.conflicts > 0 {
         let conflicts = report.conflicts;
-        text.push(format!(
-            "metric families with one type in one target and another in another: {conflicts}"
-        ));
+        text.push(format!("metric families with one type in one target and another in another: {conflicts}"));
     }
     for conflict in &report.named_conflicts {
         let Types { first, second } = conflict.types;
         let target = target_of(conflict, &report.targets);
-        text.push(format!(
-            "  {}: {first} in the answer, {second} in {target}",
-            conflict.family
-        ));
+        text.push(format!("  {}: {first} in the answer, {second} in {target}", conflict.family));
     }
     for kind in FindingKind::ALL {
         text.extend(of_kind(kind, report));
     }
     if report.not_remembered > 0 {
-        text.push(format!(
-            "samples that were not compared with others, for want of room: {}",
-            report.not_remembered
-        ));
+        text.push(format!("samples that were not compared with others, for want of room: {}", report.not_remembered));
     }
     text.push(match &report.content_type {
         None => "no answer: a scraper would get 503".to_owned(),
@@ -89,9 +78,7 @@ fn row(state: &TargetState) -> [String; 7] {
     let of_scrape = match &state.last {
         None => [const { String::new() }; 5].map(|_| "-".to_owned()),
         Some((_, outcome)) => [
-            outcome
-                .format
-                .map_or_else(|| "-".to_owned(), |format| format.to_string()),
+            outcome.format.map_or_else(|| "-".to_owned(), |format| format.to_string()),
             format!("{:.3}", outcome.duration.as_secs_f64()),
             outcome.counts.samples.to_string(),
             outcome.body_bytes.to_string(),
@@ -122,9 +109,7 @@ fn of_target(state: &TargetState, report: &Report) -> Vec<String> {
     }
     if let Some(first) = &outcome.first_dropped {
         let (line, reason, what) = (first.line, first.reason.as_str(), &first.text);
-        text.push(format!(
-            "{name}: line {line} of its body is the first dropped, as {reason}: {what}"
-        ));
+        text.push(format!("{name}: line {line} of its body is the first dropped, as {reason}: {what}"));
     }
     text
 }

@@ -42,12 +42,7 @@ pub(super) struct TargetLog {
 impl TargetLog {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self {
-            state: (true, now),
-            told: (true, now),
-            changes: (now, 0),
-            dropped_at: None,
-        }
+        Self { state: (true, now), told: (true, now), changes: (now, 0), dropped_at: None }
     }
 
     /// Logs an outcome of this target.
@@ -68,10 +63,7 @@ impl TargetLog {
         if let Some(first) = first_dropped.filter(|_| self.is_time_for_dropped_lines()) {
             let dropped = outcome.counts.dropped_in_all();
             let (line, text, reason) = (first.line, first.text.as_str(), first.reason.as_str());
-            warn!(
-                target = name,
-                line, text, reason, dropped, "lines dropped; this is the first"
-            );
+            warn!(target = name, line, text, reason, dropped, "lines dropped; this is the first");
         }
     }
 

@@ -37,10 +37,7 @@ impl OfTarget {
     }
 
     pub(super) fn because(&self, reason: &'static str) -> OfTargetAndReason {
-        OfTargetAndReason {
-            target: Arc::clone(&self.target),
-            reason,
-        }
+        OfTargetAndReason { target: Arc::clone(&self.target), reason }
     }
 }
 
@@ -89,11 +86,7 @@ impl Collector for OfScrape {
         )?;
         self.encode_gauge(
             &mut encoder,
-            (
-                "qpext_target_body",
-                Some(&Unit::Bytes),
-                "Bytes that the target sent, decoded.",
-            ),
+            ("qpext_target_body", Some(&Unit::Bytes), "Bytes that the target sent, decoded."),
             |outcome| outcome.body_bytes,
         )
     }
@@ -118,11 +111,7 @@ impl Counters {
         let outcomes = outcomes.filter_map(|(label, outcome)| Some((label, outcome?)));
         registry.register_collector(Box::new(OfScrape(outcomes.collect())));
         registry.register("qpext_scrapes", "Scrapes of the pod that began", self.scrapes.clone());
-        registry.register(
-            "qpext_scrape_failures",
-            "Scrapes of the target that failed",
-            self.failures.clone(),
-        );
+        registry.register("qpext_scrape_failures", "Scrapes of the target that failed", self.failures.clone());
         registry.register(
             "qpext_dropped_lines",
             "Lines of the target that are not in the answers",

@@ -41,19 +41,11 @@ impl Telemetry {
     /// Nothing is known yet of the targets of these names, which are there.
     pub(crate) fn new<'a>(targets: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let known = targets.into_iter().map(|(name, address)| TrackedTarget {
-            state: TargetState {
-                name: name.to_owned(),
-                address,
-                ..TargetState::default()
-            },
+            state: TargetState { name: name.to_owned(), address, ..TargetState::default() },
             label: OfTarget::new(name),
             log: TargetLog::new(),
         });
-        Self {
-            targets: Mutex::new(known.collect()),
-            counters: Counters::default(),
-            named_conflicts: Mutex::default(),
-        }
+        Self { targets: Mutex::new(known.collect()), counters: Counters::default(), named_conflicts: Mutex::default() }
     }
 
     /// Counts a scrape of the pod.
@@ -84,10 +76,7 @@ impl Telemetry {
         log.record(state, outcome);
         let at = SystemTime::now();
         if let Err(error) = &outcome.result {
-            self.counters
-                .failures
-                .get_or_create(&label.because(error.reason()))
-                .inc();
+            self.counters.failures.get_or_create(&label.because(error.reason())).inc();
             state.last_failure = Some((at, error.clone()));
         }
         for reason in DropReason::ALL {

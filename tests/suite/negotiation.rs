@@ -27,9 +27,7 @@ macro_rules! proto {
 }
 
 fn accepted(lines: &[&str]) -> Accepted {
-    let lines = lines
-        .iter()
-        .map(|line| (ACCEPT, line.parse::<HeaderValue>().expect("a header's value")));
+    let lines = lines.iter().map(|line| (ACCEPT, line.parse::<HeaderValue>().expect("a header's value")));
     Accepted::of(&lines.collect::<HeaderMap>())
 }
 
@@ -232,10 +230,7 @@ const SCRAPERS: &[Scraper] = &[
     Scraper {
         // v3.5.0, `scrape_protocols: [PrometheusProto, PrometheusText1.0.0]`.
         name: "Prometheus 3.5, protobuf and text 1.0.0 alone",
-        accept: concat!(
-            proto!(),
-            ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.4"
-        ),
+        accept: concat!(proto!(), ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.4"),
         for_targets: concat!(
             proto!(),
             ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.1"
@@ -299,12 +294,7 @@ fn each_scraper_gets_what_it_asked_for_as_far_as_the_targets_have_it() {
         let accepted = accepted(&[scraper.accept]);
         assert_eq!(accepted.for_targets(), scraper.for_targets, "{}", scraper.name);
         for (answered, expected) in ANSWERED.into_iter().zip(scraper.answers) {
-            assert_eq!(
-                accepted.choose(answered, true),
-                expected,
-                "{}: {answered:?}",
-                scraper.name
-            );
+            assert_eq!(accepted.choose(answered, true), expected, "{}: {answered:?}", scraper.name);
         }
         let is_text_only = scraper.answers == ONLY_TEXT;
         assert_eq!(accepted.is_text_only(), is_text_only, "{}", scraper.name);
@@ -375,10 +365,7 @@ fn what_targets_are_asked_for_is_the_scrapers_list_cut_down() {
             "application/openmetrics-text;q=0.001,text/plain;version=0.0.4;q=0.001",
         ),
         // An escaping that is not known here may be known to the target.
-        (
-            &["text/plain;version=0.0.4;escaping=dots"],
-            "text/plain;version=0.0.4;escaping=dots",
-        ),
+        (&["text/plain;version=0.0.4;escaping=dots"], "text/plain;version=0.0.4;escaping=dots"),
     ] {
         assert_eq!(accepted(lines).for_targets(), expected, "{lines:?}");
     }
@@ -391,17 +378,9 @@ fn the_version_of_open_metrics_is_one_that_the_scraper_accepts() {
         ("application/openmetrics-text;version=0.0.1", &[OM_1, OM_0], OM_0),
         ("application/openmetrics-text;version=1.0.0", &[OM_1], OM_1),
         ("application/openmetrics-text;version=1.0.0", &[OM_1, OM_0], TEXT),
-        (
-            "application/openmetrics-text;version=1.0.0, text/plain;version=1.0.0",
-            &[OM_0],
-            TEXT,
-        ),
+        ("application/openmetrics-text;version=1.0.0, text/plain;version=1.0.0", &[OM_0], TEXT),
     ] {
-        assert_eq!(
-            accepted(&[accept]).choose(answered, true).format,
-            expected,
-            "{accept} {answered:?}"
-        );
+        assert_eq!(accepted(&[accept]).choose(answered, true).format, expected, "{accept} {answered:?}");
     }
 }
 
@@ -416,10 +395,7 @@ fn a_targets_format_is_told_by_its_content_type() {
         ("text/plain; version=0.0.4; charset=utf-8", Some(TEXT)),
         ("text/plain; version=0.0.5", Some(TEXT)),
         ("text/plain; version=\"", Some(TEXT)),
-        (
-            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-            Some(TEXT_1),
-        ),
+        ("text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8", Some(TEXT_1)),
         ("text/plain; Version=\"1.0.0\"", Some(TEXT_1)),
         ("application/openmetrics-text", Some(OM_0)),
         ("application/openmetrics-text; version=0.0.1; charset=utf-8", Some(OM_0)),
@@ -427,10 +403,7 @@ fn a_targets_format_is_told_by_its_content_type() {
         ("application/openmetrics-text; version=2.0.0; charset=utf-8", Some(OM_1)),
         ("application/vnd.google.protobuf", Some(PROTO)),
         (proto!(), Some(PROTO)),
-        (
-            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text",
-            None,
-        ),
+        ("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text", None),
         ("application/vnd.google.protobuf; proto=other; encoding=delimited", None),
         ("text/html; charset=utf-8", None),
         ("application/json", None),
@@ -450,10 +423,7 @@ fn the_content_type_says_what_the_body_is_and_is_read_back() {
         (TEXT_1, "text/plain; version=1.0.0; charset=utf-8"),
         (OM_0, "application/openmetrics-text; version=0.0.1; charset=utf-8"),
         (OM_1, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
-        (
-            PROTO,
-            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
-        ),
+        (PROTO, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"),
     ] {
         for (names, escaping) in [(UTF8, "allow-utf-8"), (ASCII, "underscores")] {
             let value = content_type(spelling(format, names));

@@ -46,12 +46,8 @@ impl Dialect for PlainText {
     fn numbers(line: &[u8], at: usize) -> Option<Numbers> {
         let start = skip_blanks(line, at);
         let is_apart = start == at + 1 && line[at] == b' ';
-        let mut numbers = Numbers {
-            value: Span::new(start, line.len()),
-            time: None,
-            exemplar: None,
-            are_canonical: is_apart,
-        };
+        let mut numbers =
+            Numbers { value: Span::new(start, line.len()), time: None, exemplar: None, are_canonical: is_apart };
         if is_plain_value(&line[start..]) {
             return Some(numbers);
         }
@@ -88,12 +84,8 @@ impl Dialect for OpenMetrics {
     #[inline(always)]
     fn numbers(line: &[u8], at: usize) -> Option<Numbers> {
         let value = number(line, at)?;
-        let mut numbers = Numbers {
-            value,
-            time: None,
-            exemplar: None,
-            are_canonical: is_canonical_value(value.of(line)),
-        };
+        let mut numbers =
+            Numbers { value, time: None, exemplar: None, are_canonical: is_canonical_value(value.of(line)) };
         let mut at = value.end();
         if at < line.len() && !line[at..].starts_with(EXEMPLAR) {
             let time = number(line, at).filter(|time| is_seconds(time.of(line)))?;

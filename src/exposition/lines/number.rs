@@ -106,10 +106,7 @@ fn is_decimal(number: &[u8]) -> bool {
 
 /// Whether a well-formed decimal is small enough for an `f64`. Numbers too close to zero are read as zero, as Go does.
 fn in_range(number: &[u8]) -> bool {
-    std::str::from_utf8(number)
-        .ok()
-        .and_then(|text| text.parse::<f64>().ok())
-        .is_some_and(f64::is_finite)
+    std::str::from_utf8(number).ok().and_then(|text| text.parse::<f64>().ok()).is_some_and(f64::is_finite)
 }
 
 /// Whether `token` is a timestamp that Prometheus reads in text: a whole number of milliseconds, no sign, in an `i64`.
@@ -146,10 +143,7 @@ mod tests {
     #[test]
     fn plain_values_are_values_without_sign_exponent_or_blanks() {
         for plain in ["0", "17", "1.5", "000"] {
-            assert!(
-                is_plain_value(plain.as_bytes()) && is_value(plain.as_bytes()),
-                "{plain:?} is plain"
-            );
+            assert!(is_plain_value(plain.as_bytes()) && is_value(plain.as_bytes()), "{plain:?} is plain");
         }
         for other in ["", ".", ".5", "1.", "+1", "1e5", "NaN", "1.5 ", "1 2"] {
             assert!(!is_plain_value(other.as_bytes()), "{other:?} is not plain");
@@ -229,25 +223,10 @@ mod tests {
 
     #[test]
     fn timestamps_are_unsigned_whole_milliseconds() {
-        for good in [
-            "0",
-            "5",
-            "1700000000000",
-            "9223372036854775807",
-            "0000000000000000000000007",
-        ] {
+        for good in ["0", "5", "1700000000000", "9223372036854775807", "0000000000000000000000007"] {
             assert!(is_milliseconds(good.as_bytes()), "{good:?} must be read");
         }
-        for bad in [
-            "",
-            "-5",
-            "+5",
-            "2.5",
-            "1e3",
-            "9223372036854775808",
-            "10000000000000000000",
-            "x",
-        ] {
+        for bad in ["", "-5", "+5", "2.5", "1e3", "9223372036854775808", "10000000000000000000", "x"] {
             assert!(!is_milliseconds(bad.as_bytes()), "{bad:?} must not be read");
         }
     }

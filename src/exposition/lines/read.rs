@@ -184,11 +184,7 @@ impl<D: Dialect> LineReader<D> {
             return Ok(self.line_behind_the_end(line, to));
         }
         let whole = line;
-        let line = if D::IS_LENIENT {
-            &line[skip_blanks(line, 0)..]
-        } else {
-            line
-        };
+        let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
         let text = &line[..line.len() - 1];
         match Line::of::<D>(text) {
             Line::Sample => {
@@ -223,15 +219,8 @@ impl<D: Dialect> LineReader<D> {
     /// Holds a line that goes on behind its newline.
     #[cold]
     fn hold_quoted(&mut self, line: &[u8], to: &mut impl Events) {
-        let line = if D::IS_LENIENT {
-            &line[skip_blanks(line, 0)..]
-        } else {
-            line
-        };
-        self.state = State::Quoted(Quoted {
-            scanned: line.len() - 1,
-            is_escaped: false,
-        });
+        let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
+        self.state = State::Quoted(Quoted { scanned: line.len() - 1, is_escaped: false });
         self.hold(line, to);
     }
 
@@ -261,16 +250,9 @@ impl<D: Dialect> LineReader<D> {
         let is_open = self.line(&line, &[], to) == Err(Fault::Open);
         self.partial = line;
         if is_open {
-            let blanks = if D::IS_LENIENT {
-                skip_blanks(&self.partial, 0)
-            } else {
-                0
-            };
+            let blanks = if D::IS_LENIENT { skip_blanks(&self.partial, 0) } else { 0 };
             self.partial.drain(..blanks);
-            self.state = State::Quoted(Quoted {
-                scanned: self.partial.len() - 1,
-                is_escaped: false,
-            });
+            self.state = State::Quoted(Quoted { scanned: self.partial.len() - 1, is_escaped: false });
         } else {
             self.held.clear(&mut self.partial, KEPT_CAPACITY);
         }
@@ -324,10 +306,7 @@ impl<D: Dialect> LineReader<D> {
                 self.held.clear(&mut self.partial, KEPT_CAPACITY);
             }
             Err(Fault::Open) => {
-                self.state = State::Quoted(Quoted {
-                    scanned,
-                    is_escaped: false,
-                });
+                self.state = State::Quoted(Quoted { scanned, is_escaped: false });
             }
             Err(Fault::Malformed) => self.drop_first_line(to),
         }
@@ -362,11 +341,7 @@ impl<D: Dialect> LineReader<D> {
         if !is_too_long && self.held.extend(&mut self.partial, piece) {
             return true;
         }
-        let reason = if is_too_long {
-            DropReason::TooLong
-        } else {
-            DropReason::NoRoom
-        };
+        let reason = if is_too_long { DropReason::TooLong } else { DropReason::NoRoom };
         let mut start = self.partial[..self.partial.len().min(KEPT_START)].to_vec();
         start.extend_from_slice(&piece[..piece.len().min(KEPT_START)]);
         let is_first = matches!(self.state, State::Line);
@@ -374,10 +349,9 @@ impl<D: Dialect> LineReader<D> {
         to.unreadable(reason, &start);
         (self.state, _) = match self.state {
             // What is quoted has no newline that ends the line.
-            State::Quoted(quoted) => (
-                State::SkippedQuoted(quoted),
-                to.advance(newlines(&self.partial) + newlines(piece)),
-            ),
+            State::Quoted(quoted) => {
+                (State::SkippedQuoted(quoted), to.advance(newlines(&self.partial) + newlines(piece)))
+            }
             State::Unquoted(_) => (State::Skipped, to.advance(newlines(&self.partial))),
             _ => (State::Skipped, ()),
         };

@@ -287,8 +287,7 @@ impl Set {
                         continue;
                     }
                     let name = self.pairs.name(line, span, kind);
-                    self.pairs
-                        .mark_unless(kind == NameKind::Old || is_quoted_name(span.of(line)));
+                    self.pairs.mark_unless(kind == NameKind::Old || is_quoted_name(span.of(line)));
                     is_plain &= kind == NameKind::Old || name.is_odd();
                     let value_start = value_start::<D>(line, outer_end)?;
                     is_plain &= value_start == outer_end + 2;
@@ -377,11 +376,7 @@ fn behind_label<D: Dialect>(line: &[u8], label_end: usize) -> Result<(usize, boo
         _ => {}
     }
     let at = skip_blanks(line, label_end);
-    let at = if line.get(at) == Some(&b',') {
-        skip_blanks(line, at + 1)
-    } else {
-        at
-    };
+    let at = if line.get(at) == Some(&b',') { skip_blanks(line, at + 1) } else { at };
     Ok((at, false))
 }
 
@@ -403,11 +398,7 @@ fn quoted_end(line: &[u8], start: usize) -> Result<Quoted, Fault> {
         let stop = plain_run_end(line, at);
         match line.get(stop) {
             Some(b'"') => {
-                return Ok(Quoted {
-                    end: stop,
-                    is_plain,
-                    is_utf8: is_utf8(&line[start..stop]),
-                });
+                return Ok(Quoted { end: stop, is_plain, is_utf8: is_utf8(&line[start..stop]) });
             }
             None => return Err(Fault::Open),
             // Any byte may follow a backslash but NUL and a newline, at which Prometheus's lexer stops; one that it does not

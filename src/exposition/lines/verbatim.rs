@@ -27,15 +27,9 @@ impl Writer for Verbatim {
     type Late = LineWriter<PlainText>;
 
     fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self {
-        let rules = Rules {
-            labels: LabelSet::default().into(),
-            ..rules.clone()
-        };
+        let rules = Rules { labels: LabelSet::default().into(), ..rules.clone() };
         let lines = || LineWriter::new(&rules, escaping, copies);
-        Self {
-            lines: lines(),
-            late: Some(lines()),
-        }
+        Self { lines: lines(), late: Some(lines()) }
     }
 
     fn late(&mut self) -> Option<LineWriter<PlainText>> {
@@ -62,10 +56,7 @@ impl Writer for Verbatim {
                 Fact::Unit(_) => {}
             }
         }
-        Ok(Slot {
-            part: told.family.part,
-            waits_in: None,
-        })
+        Ok(Slot { part: told.family.part, waits_in: None })
     }
 
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason> {

@@ -112,9 +112,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
             known.has_samples |= told.has_samples;
             return Ok(slot);
         }
-        let mut sink = slot
-            .waits_in
-            .map_or(Vec::new(), |at| std::mem::take(&mut self.waiting[usize::from(at)]));
+        let mut sink = slot.waits_in.map_or(Vec::new(), |at| std::mem::take(&mut self.waiting[usize::from(at)]));
         let to = if slot.waits_in.is_some() { &mut sink } else { out };
         let mut takes_type = || !known.has_samples && !std::mem::replace(&mut known.has_type, true);
         for fact in told.facts.into_iter().flatten() {
@@ -161,11 +159,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
             self.put_point(metric, part, bound, number, out);
             written += 1;
             // What is written and taken back counts, too: a family must not have the work of many done for it.
-            if out.len() - start > self.room {
-                Err(DropReason::TooLong)
-            } else {
-                Ok(())
-            }
+            if out.len() - start > self.room { Err(DropReason::TooLong) } else { Ok(()) }
         });
         self.room = self.room.saturating_sub(out.len() - start);
         all.map(|()| written)
@@ -237,10 +231,7 @@ impl<F: Dialect> LineWriter<F> {
 
     #[inline(always)]
     fn put_sample(&mut self, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<Written, DropReason> {
-        let names = self
-            .resolver
-            .resolve(&sample.labels)
-            .map_err(|_| DropReason::Malformed)?;
+        let names = self.resolver.resolve(&sample.labels).map_err(|_| DropReason::Malformed)?;
         let keeps_exemplar = self.keeps_exemplar(sample);
         // Text has no time before 1970, nor one beyond what its integers hold.
         let is_own_time = match sample.time {
@@ -258,11 +249,7 @@ impl<F: Dialect> LineWriter<F> {
             Some(head) if names == Names::Own && is_own_name && self.copies => {
                 out.extend_from_slice(head);
                 let has_braces = sample.labels.len() > 0 || !matches!(sample.name, Text::Plain(_));
-                out.extend_from_slice(if has_braces {
-                    &self.added_behind
-                } else {
-                    &self.added_alone
-                });
+                out.extend_from_slice(if has_braces { &self.added_behind } else { &self.added_alone });
             }
             _ => self.spell_head(sample, names, out),
         }
@@ -319,11 +306,7 @@ impl<F: Dialect> LineWriter<F> {
             put_label(name, value, out);
             has_braces = true;
         }
-        out.extend_from_slice(if has_braces {
-            &self.added_behind
-        } else {
-            &self.added_alone
-        });
+        out.extend_from_slice(if has_braces { &self.added_behind } else { &self.added_alone });
     }
 
     /// Spells what stands behind the labels.
@@ -360,10 +343,7 @@ impl<F: Dialect> LineWriter<F> {
 
     /// Spells what all lines of a metric have in common.
     fn begin_metric(&mut self, metric: &Metric<'_>) -> Result<(), DropReason> {
-        let names = self
-            .resolver
-            .resolve(&metric.labels)
-            .map_err(|_| DropReason::Malformed)?;
+        let names = self.resolver.resolve(&metric.labels).map_err(|_| DropReason::Malformed)?;
         self.own.clear();
         self.own.shrink_to(KEPT_CAPACITY);
         for (name, value) in self.resolver.iter(&metric.labels, names) {
@@ -382,12 +362,7 @@ impl<F: Dialect> LineWriter<F> {
 
     /// Spells a line of a metric.
     fn put_point(&self, metric: &Metric<'_>, part: Part, bound: Option<f64>, number: Number<'_>, out: &mut Vec<u8>) {
-        let suffix = metric
-            .family
-            .kind
-            .suffix(part, F::CONVENTION)
-            .unwrap_or_default()
-            .as_bytes();
+        let suffix = metric.family.kind.suffix(part, F::CONVENTION).unwrap_or_default().as_bytes();
         if self.is_name_quoted {
             out.extend_from_slice(b"{\"");
             Text::Plain(&self.name).put_quoted(out);
@@ -406,11 +381,7 @@ impl<F: Dialect> LineWriter<F> {
         }
         // Behind a brace there is no label, behind a comma there is one.
         let is_alone = out.pop() == Some(b'{');
-        out.extend_from_slice(if is_alone {
-            &self.added_alone
-        } else {
-            &self.added_behind
-        });
+        out.extend_from_slice(if is_alone { &self.added_alone } else { &self.added_behind });
         out.push(b' ');
         number.put(out);
         out.extend_from_slice(&self.end);
@@ -445,11 +416,7 @@ fn put_metric_name(name: &[u8], escaping: Escaping, out: &mut Vec<u8>) {
 
 /// Refuses a name at which Prometheus's lexer stops between quotes: one of a message may hold a NUL.
 fn check_name(name: &[u8]) -> Result<(), DropReason> {
-    if name.contains(&0) {
-        Err(DropReason::Malformed)
-    } else {
-        Ok(())
-    }
+    if name.contains(&0) { Err(DropReason::Malformed) } else { Ok(()) }
 }
 
 /// Appends a name, between quotes if it must.

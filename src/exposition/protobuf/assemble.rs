@@ -96,10 +96,7 @@ pub(super) struct Taken;
 impl Assembly {
     /// No family yet, and what it may hold beyond a little.
     pub(super) fn new(room: &Room) -> Self {
-        Self {
-            held: room.hold(),
-            ..Self::default()
-        }
+        Self { held: room.hold(), ..Self::default() }
     }
 
     /// Whether it goes by this name and has this type.
@@ -198,13 +195,7 @@ impl Assembly {
     pub(super) fn give_up(&mut self) -> u64 {
         let samples = self.samples;
         let (name, kind) = (std::mem::take(&mut self.name), self.kind);
-        *self = Self {
-            name,
-            kind,
-            is_too_large: true,
-            held: std::mem::take(&mut self.held),
-            ..Self::default()
-        };
+        *self = Self { name, kind, is_too_large: true, held: std::mem::take(&mut self.held), ..Self::default() };
         self.held.force(0);
         samples
     }
@@ -252,11 +243,7 @@ impl Assembly {
     /// all metrics with these labels, whatever their timestamps.
     fn created_of(&mut self, index: usize) -> Option<f64> {
         let Series { key, labels, .. } = &self.series[index];
-        let told_by = if key.len() == *labels {
-            index
-        } else {
-            *self.index.get(&key[..*labels])?
-        };
+        let told_by = if key.len() == *labels { index } else { *self.index.get(&key[..*labels])? };
         let series = &mut self.series[told_by];
         series.is_created_written = true;
         series.created
@@ -329,8 +316,7 @@ impl Series {
     fn sort_points(&mut self) -> u64 {
         let points = self.points.len();
         self.points.sort_by(|one, other| one.at.total_cmp(&other.at));
-        self.points
-            .dedup_by(|later, first| later.at == first.at || (later.at.is_nan() && first.at.is_nan()));
+        self.points.dedup_by(|later, first| later.at == first.at || (later.at.is_nan() && first.at.is_nan()));
         (points - self.points.len()) as u64
     }
 

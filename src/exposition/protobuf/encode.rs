@@ -100,12 +100,7 @@ pub(super) fn put_histogram(count: Option<f64>, sum: Option<f64>, created: Optio
 /// A bucket of a `Histogram`.
 pub(super) fn put_bucket(bound: f64, count: f64, exemplar: &[u8], out: &mut Vec<u8>) {
     let mut bucket = Vec::with_capacity(BUCKET);
-    put_count(
-        field::CUMULATIVE_COUNT,
-        field::CUMULATIVE_COUNT_FLOAT,
-        count,
-        &mut bucket,
-    );
+    put_count(field::CUMULATIVE_COUNT, field::CUMULATIVE_COUNT_FLOAT, count, &mut bucket);
     put_double_field(field::UPPER_BOUND, bound, &mut bucket);
     if !exemplar.is_empty() {
         put_bytes_field(field::BUCKET_EXEMPLAR, exemplar, &mut bucket);

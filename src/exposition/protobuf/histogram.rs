@@ -110,9 +110,7 @@ impl Histogram {
     pub(super) fn is_native(&self) -> bool {
         self.zero_threshold > 0.0
             || self.zero_count > 0
-            || [&self.negative, &self.positive]
-                .iter()
-                .any(|side| side.spans > 0 || side.deltas.number > 0)
+            || [&self.negative, &self.positive].iter().any(|side| side.spans > 0 || side.deltas.number > 0)
     }
 
     /// Whether Prometheus ingests it when it takes it for a native one.

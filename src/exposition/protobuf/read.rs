@@ -41,10 +41,7 @@ impl Reader for MessageReader {
     const CONVENTION: Convention = Convention::Protobuf;
 
     fn new(room: &Room) -> Self {
-        Self {
-            messages: Messages::new(room),
-            checker: Checker::default(),
-        }
+        Self { messages: Messages::new(room), checker: Checker::default() }
     }
 
     fn push(&mut self, chunk: &[u8], to: &mut impl Events) {
@@ -135,14 +132,7 @@ pub(super) fn number_of(kind: MetricType) -> u64 {
 
 /// Reads what a message says of itself. A field that comes twice counts the last time, as protobuf has it.
 fn read_family(message: &[u8]) -> Result<FamilyMessage<'_>, Malformed> {
-    let mut family = FamilyMessage {
-        message,
-        name: b"",
-        help: None,
-        kind: TYPES[0],
-        unit: b"",
-        metrics: 0,
-    };
+    let mut family = FamilyMessage { message, name: b"", help: None, kind: TYPES[0], unit: b"", metrics: 0 };
     let mut kind = Some(family.kind);
     for field in Fields::of(message) {
         let field = field?;
@@ -157,11 +147,7 @@ fn read_family(message: &[u8]) -> Result<FamilyMessage<'_>, Malformed> {
         }
     }
     family.kind = kind.ok_or(Malformed)?;
-    if family.name.is_empty() {
-        Err(Malformed)
-    } else {
-        Ok(family)
-    }
+    if family.name.is_empty() { Err(Malformed) } else { Ok(family) }
 }
 
 /// Whether Prometheus takes this unit for a family of this name: from 2.53 to 3.5 it refuses the scrape if the name does
@@ -214,12 +200,7 @@ enum State {
 
 impl Messages {
     fn new(room: &Room) -> Self {
-        Self {
-            state: State::Length(Varint::default()),
-            partial: Vec::new(),
-            held: room.hold(),
-            is_cut: false,
-        }
+        Self { state: State::Length(Varint::default()), partial: Vec::new(), held: room.hold(), is_cut: false }
     }
 
     /// Hands each message that is whole with this chunk to `each`, and the reason for each that is lost.

@@ -285,10 +285,7 @@ mod tests {
             (b"\x0c", "the end of a group"),
             (b"\x0e", "a wire type that is none"),
             (b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", "a varint over 64 bits"),
-            (
-                b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00",
-                "a varint of eleven bytes",
-            ),
+            (b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", "a varint of eleven bytes"),
             (b"\x88\x80\x80\x80\x10\x00", "a field number over 2^29 - 1"),
         ] {
             let fields: Result<Vec<_>, _> = Fields::of(message).collect();
@@ -298,13 +295,7 @@ mod tests {
 
     #[test]
     fn zigzag_numbers_alternate_around_zero() {
-        for (encoded, number) in [
-            (0, 0),
-            (1, -1),
-            (2, 1),
-            (3, -2),
-            (u64::from(u32::MAX), i64::from(i32::MIN)),
-        ] {
+        for (encoded, number) in [(0, 0), (1, -1), (2, 1), (3, -2), (u64::from(u32::MAX), i64::from(i32::MIN))] {
             assert_eq!(unzigzag64(encoded), number);
             assert_eq!(i64::from(unzigzag32(encoded)), number);
         }

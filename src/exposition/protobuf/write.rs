@@ -133,10 +133,7 @@ impl Writer for MessageWriter {
         if told.has_samples || is_at_hand {
             self.describe(told.facts);
         }
-        Ok(Slot {
-            part: told.family.part,
-            waits_in: None,
-        })
+        Ok(Slot { part: told.family.part, waits_in: None })
     }
 
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, _: &mut Vec<u8>) -> Result<Written, DropReason> {
@@ -165,10 +162,7 @@ impl Writer for MessageWriter {
         if !self.family.has_room() {
             self.lost.too_long += self.family.give_up();
         }
-        Ok(Written {
-            lost_exemplar,
-            lost: std::mem::take(&mut self.lost),
-        })
+        Ok(Written { lost_exemplar, lost: std::mem::take(&mut self.lost) })
     }
 
     fn message(
@@ -205,10 +199,7 @@ impl Writer for MessageWriter {
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
         let length = self.message.length.as_ref().map_or(0, |pending| pending.length(out));
         let start = out.len();
-        let names = self
-            .resolver
-            .resolve(&metric.labels)
-            .map_err(|_| DropReason::Malformed)?;
+        let names = self.resolver.resolve(&metric.labels).map_err(|_| DropReason::Malformed)?;
         let mut own = metric.message;
         if names == Names::Given || self.message.kind.is_some() {
             self.rewrite(metric, names)?;
@@ -238,11 +229,7 @@ impl Writer for MessageWriter {
             self.is_at_hand(&key, family.kind.unwrap_or(MetricType::Untyped))
         });
         // One of them may lack a part.
-        if is_at_hand && self.family.kind().is_composite() {
-            self.family.give_up()
-        } else {
-            0
-        }
+        if is_at_hand && self.family.kind().is_composite() { self.family.give_up() } else { 0 }
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
@@ -301,11 +288,7 @@ impl MessageWriter {
 
     /// Writes a metric anew: its labels by the names that they were given, its untyped value as one of another type.
     fn rewrite(&mut self, metric: &Metric<'_>, names: Names) -> Result<(), Malformed> {
-        let Self {
-            series: out,
-            exemplar: label,
-            ..
-        } = self;
+        let Self { series: out, exemplar: label, .. } = self;
         out.clear();
         out.shrink_to(KEPT_SCRATCH);
         let mut labels = self.resolver.iter(&metric.labels, names);
@@ -411,9 +394,7 @@ impl MessageWriter {
             put_timestamp(milliseconds, &mut self.series);
         }
         let key = (self.series.as_slice(), labels);
-        let put = self
-            .family
-            .add_sample(key, self.added.len(), place, value, &self.exemplar);
+        let put = self.family.add_sample(key, self.added.len(), place, value, &self.exemplar);
         put.map_err(|Taken| DropReason::Malformed)
     }
 }
@@ -497,10 +478,7 @@ fn sort_labels(labels: &mut Vec<u8>, scratch: &mut Vec<u8>) {
 /// The next of fields that all have bytes.
 fn next_bytes<'a>(fields: &mut Fields<'a>) -> Option<&'a [u8]> {
     match fields.next() {
-        Some(Ok(Field {
-            value: Value::Bytes(bytes),
-            ..
-        })) => Some(bytes),
+        Some(Ok(Field { value: Value::Bytes(bytes), .. })) => Some(bytes),
         _ => None,
     }
 }

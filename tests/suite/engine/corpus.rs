@@ -48,12 +48,7 @@ fn every_body_goes_through_and_what_comes_out_is_valid() {
         for untyped in [Untyped::Convert, Untyped::Drop, Untyped::Keep] {
             let (out, counts) = merge(Some(&queue_proxy), &body, untyped, Cut::Whole, End::Whole);
             let exposition = read(&out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            assert_eq!(
-                exposition.samples.len(),
-                queue_proxy_samples + counts.samples as usize,
-                "{}",
-                path.display()
-            );
+            assert_eq!(exposition.samples.len(), queue_proxy_samples + counts.samples as usize, "{}", path.display());
             let again = merge(Some(&queue_proxy), &body, untyped, Cut::EveryByte, End::Whole);
             assert!(again.0 == out, "{} cut at every byte", path.display());
         }
@@ -63,11 +58,7 @@ fn every_body_goes_through_and_what_comes_out_is_valid() {
 #[test]
 fn nothing_of_a_valid_text_body_is_lost() {
     let Some(corpus) = corpus() else { return };
-    for name in [
-        "recorded/queue-proxy.prom",
-        "recorded/kserve-python.prom",
-        "text/alltypes.237mfs.prom",
-    ] {
+    for name in ["recorded/queue-proxy.prom", "recorded/kserve-python.prom", "text/alltypes.237mfs.prom"] {
         let body = fs::read(corpus.join(name)).expect("it is part of the corpus");
         let before = read(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
         let (out, counts) = relabel(&body, Untyped::Convert, Cut::Whole, End::Whole);
@@ -76,21 +67,14 @@ fn nothing_of_a_valid_text_body_is_lost() {
         assert_eq!(after.samples.len(), before.samples.len(), "{name}");
         assert_eq!(after.helps, before.helps, "{name}");
         for (before, after) in before.samples.iter().zip(&after.samples) {
-            assert_eq!(
-                (&before.name, &before.value, &before.timestamp),
-                (&after.name, &after.value, &after.timestamp)
-            );
+            assert_eq!((&before.name, &before.value, &before.timestamp), (&after.name, &after.value, &after.timestamp));
             assert_eq!(after.label("service_name"), Some("iris"));
         }
     }
 }
 
-const OPEN_METRICS_CELLS: [Cell; 4] = [
-    OPEN_METRICS,
-    OPEN_METRICS.with_utf8(),
-    OPEN_METRICS_TO_TEXT,
-    OPEN_METRICS_TO_TEXT.with_utf8(),
-];
+const OPEN_METRICS_CELLS: [Cell; 4] =
+    [OPEN_METRICS, OPEN_METRICS.with_utf8(), OPEN_METRICS_TO_TEXT, OPEN_METRICS_TO_TEXT.with_utf8()];
 
 #[test]
 fn every_body_read_as_open_metrics_gives_a_valid_answer() {
@@ -111,12 +95,7 @@ fn every_body_read_as_open_metrics_gives_a_valid_answer() {
             let cell = OPEN_METRICS_TO_TEXT;
             let (out, counts) = merge_as(cell, Some(&queue_proxy), &body, untyped, Cut::Whole, End::Whole);
             let exposition = read(&out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            assert_eq!(
-                exposition.samples.len(),
-                queue_proxy_samples + counts.samples as usize,
-                "{}",
-                path.display()
-            );
+            assert_eq!(exposition.samples.len(), queue_proxy_samples + counts.samples as usize, "{}", path.display());
         }
     }
 }
@@ -171,10 +150,7 @@ fn plain(helps: &HashMap<String, String>) -> HashMap<&String, String> {
 
 /// Those that the suite of OpenMetrics marks so, and recorded ones.
 fn valid_open_metrics_bodies(corpus: &Path) -> Vec<PathBuf> {
-    let mut bodies = vec![
-        corpus.join("recorded/kserve-python.om"),
-        corpus.join("text/alltypes.5mfs.om"),
-    ];
+    let mut bodies = vec![corpus.join("recorded/kserve-python.om"), corpus.join("text/alltypes.5mfs.om")];
     for path in files_below(&corpus.join("openmetrics")) {
         if path.ends_with("test.json") {
             let test: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
@@ -206,17 +182,12 @@ fn assert_same_samples(before: &Exposition, after: &Exposition, cell: Cell, show
     let after = in_order(&after.samples);
     let mut written = after.iter();
     for sample in &in_order(&before.samples) {
-        let seconds = sample
-            .timestamp
-            .as_ref()
-            .map_or(0.0, |text| read_value(text).expect("it was read"));
+        let seconds = sample.timestamp.as_ref().map_or(0.0, |text| read_value(text).expect("it was read"));
         if cell.to == Lines::Text && !(0.0..9.2e15).contains(&seconds) {
             losses += 1;
             continue;
         }
-        let same = written
-            .next()
-            .unwrap_or_else(|| panic!("{shown}: {sample:?} is missing"));
+        let same = written.next().unwrap_or_else(|| panic!("{shown}: {sample:?} is missing"));
         let mut labels = sample.labels.clone();
         labels.extend(SERVING_LABELS.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!((&same.name, &same.labels), (&sample.name, &labels), "{shown}");
@@ -279,9 +250,7 @@ fn a_recorded_protobuf_body_gives_the_series_of_the_recorded_text() {
     for (mut family, labelled) in families.into_iter().zip(labelled) {
         for metric in &mut family.metric {
             rename(&mut metric.label);
-            metric
-                .label
-                .extend(SERVING_LABELS.map(|(name, value)| label(name, value)));
+            metric.label.extend(SERVING_LABELS.map(|(name, value)| label(name, value)));
         }
         assert_eq!(labelled, family);
     }
@@ -295,10 +264,7 @@ fn a_recorded_protobuf_body_gives_the_series_of_the_recorded_text() {
     assert_eq!(from_protobuf.helps, text.helps);
     let series = |samples: &[Sample]| -> BTreeSet<(String, BTreeSet<(String, String)>)> {
         let labels = |sample: &Sample| sample.labels.iter().cloned().collect();
-        samples
-            .iter()
-            .map(|sample| (sample.name.clone(), labels(sample)))
-            .collect()
+        samples.iter().map(|sample| (sample.name.clone(), labels(sample))).collect()
     };
     assert_eq!(series(&from_protobuf.samples), series(&text.samples));
 }
@@ -335,19 +301,13 @@ fn every_body_read_as_lines_gives_messages_that_can_be_read() {
 #[test]
 fn a_valid_body_in_lines_gives_the_messages_that_hold_its_samples() {
     let Some(corpus) = corpus() else { return };
-    let text = [
-        "recorded/queue-proxy.prom",
-        "recorded/kserve-python.prom",
-        "text/alltypes.237mfs.prom",
-    ];
+    let text = ["recorded/queue-proxy.prom", "recorded/kserve-python.prom", "text/alltypes.237mfs.prom"];
     let text = text.iter().map(|name| (Lines::Text, corpus.join(name)));
     let open_metrics = valid_open_metrics_bodies(&corpus).into_iter();
     for (from, path) in text.chain(open_metrics.map(|path| (Lines::OpenMetrics, path))) {
         let shown = path.display();
         let body = fs::read(&path).expect("a file");
-        let before = from
-            .read(&body, Escaping::AllowUtf8)
-            .unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let before = from.read(&body, Escaping::AllowUtf8).unwrap_or_else(|error| panic!("{shown}: {error}"));
         for names in [Escaping::Underscores, Escaping::AllowUtf8] {
             let setting = Setting { names, ..USUAL };
             let expected = Model::of(from, setting, &before);

@@ -20,13 +20,7 @@ fn becomes(untyped: Untyped, body: &str, expected: &str) {
 #[track_caller]
 fn behind(queue_proxy: Option<&str>, untyped: Untyped, body: &str, expected: &str) {
     for cut in [Cut::Whole, Cut::EveryByte] {
-        let (out, _) = merge(
-            queue_proxy.map(str::as_bytes),
-            body.as_bytes(),
-            untyped,
-            cut,
-            End::Whole,
-        );
+        let (out, _) = merge(queue_proxy.map(str::as_bytes), body.as_bytes(), untyped, cut, End::Whole);
         let out = String::from_utf8(out).expect("text in, text out");
         let app = out.strip_prefix(queue_proxy.unwrap_or_default());
         assert_eq!(app, Some(expected.replace('@', SERVING).as_str()), "{cut:?}");
@@ -98,11 +92,7 @@ fn a_type_behind_the_first_sample_is_dropped() {
 
 #[test]
 fn a_line_that_was_dropped_is_no_first_sample() {
-    becomes(
-        Untyped::Convert,
-        "a one\n# TYPE a counter\na 2\n",
-        "# TYPE a counter\na{@} 2\n",
-    );
+    becomes(Untyped::Convert, "a one\n# TYPE a counter\na 2\n", "# TYPE a counter\na{@} 2\n");
 }
 
 #[test]
@@ -179,18 +169,8 @@ fn a_part_of_a_declared_family_has_no_metadata_of_its_own() {
 fn the_apps_untyped_families_are_told_by_what_the_app_says_itself() {
     // The queue-proxy's type stands for both in the answer, and yet the application gave none.
     behind(Some("# TYPE a gauge\na 1\n"), Untyped::Drop, "a 2\nb 3\n", "");
-    behind(
-        Some("# TYPE a_total counter\na_total 1\n"),
-        Untyped::Convert,
-        "a_total 2\n",
-        "a_total{@} 2\n",
-    );
-    behind(
-        Some("# TYPE a histogram\na_count 1\n"),
-        Untyped::Drop,
-        "# TYPE a histogram\na_count 2\n",
-        "a_count{@} 2\n",
-    );
+    behind(Some("# TYPE a_total counter\na_total 1\n"), Untyped::Convert, "a_total 2\n", "a_total{@} 2\n");
+    behind(Some("# TYPE a histogram\na_count 1\n"), Untyped::Drop, "# TYPE a histogram\na_count 2\n", "a_count{@} 2\n");
 }
 
 /// How often the bodies of one answer contradict the types of an earlier one.
@@ -232,22 +212,8 @@ fn a_type_that_contradicts_an_earlier_targets_is_counted() {
                 "# TYPE a gauge\na 1\n# TYPE b gauge\nb 1\n# TYPE a gauge\na{x=\"y\"} 2\n",
             ],
         ),
-        (
-            2,
-            &[
-                "# TYPE a counter\na 1\n",
-                "# TYPE a gauge\na 2\n",
-                "# TYPE a gauge\na 3\n",
-            ],
-        ),
-        (
-            1,
-            &[
-                "# TYPE a counter\na 1\n",
-                "# TYPE a gauge\na 2\n",
-                "# TYPE a counter\na 3\n",
-            ],
-        ),
+        (2, &["# TYPE a counter\na 1\n", "# TYPE a gauge\na 2\n", "# TYPE a gauge\na 3\n"]),
+        (1, &["# TYPE a counter\na 1\n", "# TYPE a gauge\na 2\n", "# TYPE a counter\na 3\n"]),
         // To say nothing is none.
         (0, &["# TYPE a counter\na 1\n", "a 2\n"]),
         (0, &["a 1\n", "# TYPE a counter\na 2\n", "# TYPE a gauge\na 3\n"]),
@@ -255,10 +221,7 @@ fn a_type_that_contradicts_an_earlier_targets_is_counted() {
         (1, &["# TYPE a counter\na 1\n", "# TYPE a untyped\na 2\n"]),
         (1, &["# TYPE a untyped\na 1\n", "# TYPE a counter\na 2\n"]),
         // Its name, not its type, is what collides.
-        (
-            0,
-            &["# TYPE a histogram\na_count 1\n", "# TYPE a_count gauge\na_count 2\n"],
-        ),
+        (0, &["# TYPE a histogram\na_count 1\n", "# TYPE a_count gauge\na_count 2\n"]),
     ] {
         for first in [None, Some(TEXT)] {
             let others = bodies[1..].iter().map(|body| (Some(TEXT), *body));
@@ -270,10 +233,7 @@ fn a_type_that_contradicts_an_earlier_targets_is_counted() {
 
 #[test]
 fn what_an_untyped_family_is_turned_into_contradicts_nothing_and_yet_is_a_type() {
-    let (known, unknown) = (
-        "# TYPE a_total counter\na_total 1\n",
-        "# TYPE a_total untyped\na_total 2\n",
-    );
+    let (known, unknown) = ("# TYPE a_total counter\na_total 1\n", "# TYPE a_total untyped\na_total 2\n");
     let known_first = [(Some(TEXT), known), (Some(TEXT), unknown)];
     assert_eq!(conflicts(Untyped::Convert, &known_first), 0);
     assert_eq!(conflicts(Untyped::Keep, &known_first), 1);
@@ -287,10 +247,7 @@ fn types_are_compared_in_the_words_of_the_answer() {
     let (info, gauge) = ("# TYPE a info\na_info 1\n# EOF\n", "# TYPE a gauge\na 1\n# EOF\n");
     let open_metrics = [(Some(OPEN_METRICS), info), (Some(OPEN_METRICS), gauge)];
     assert_eq!(conflicts(Untyped::Keep, &open_metrics), 1);
-    let text = [
-        (Some(TEXT), "# TYPE a_info gauge\na_info 1\n"),
-        (Some(OPEN_METRICS_TO_TEXT), info),
-    ];
+    let text = [(Some(TEXT), "# TYPE a_info gauge\na_info 1\n"), (Some(OPEN_METRICS_TO_TEXT), info)];
     assert_eq!(conflicts(Untyped::Keep, &text), 0);
     let counter = [
         (None, "# TYPE a_total gauge\na_total 1\n"),
@@ -301,24 +258,14 @@ fn types_are_compared_in_the_words_of_the_answer() {
 
 #[test]
 fn a_type_that_comes_later_tells_anew_which_samples_belong_to_a_family() {
-    becomes(
-        Untyped::Drop,
-        "a_sum 1\n# TYPE a summary\na_sum 2\n",
-        "# TYPE a summary\na_sum{@} 2\n",
-    );
+    becomes(Untyped::Drop, "a_sum 1\n# TYPE a summary\na_sum 2\n", "# TYPE a summary\na_sum{@} 2\n");
 }
 
 #[test]
 fn the_queue_proxys_bytes_pass_as_they_are() {
     let body = "# a comment\n\n \t\n#\tcomment \u{e9}\n# EOF\n# HELP x Words, \\\\ \\n \u{e9}\n# TYPE x counter\nx{service_name=\"own\"} 2\n\
                 # TYPE x counter\nx{a=\"\\\\ \\\" \\n\",b=\"\"} 1e+06 1700000000000\n# TYPE b gauge\nx 3";
-    let (out, _) = merge(
-        Some(body.as_bytes()),
-        b"y 4\n",
-        Untyped::Convert,
-        Cut::EveryByte,
-        End::Whole,
-    );
+    let (out, _) = merge(Some(body.as_bytes()), b"y 4\n", Untyped::Convert, Cut::EveryByte, End::Whole);
     assert_eq!(String::from_utf8(out).unwrap(), format!("{body}\ny{{{SERVING}}} 4\n"));
 }
 
@@ -339,11 +286,7 @@ fn a_queue_proxys_line_that_is_not_canonical_is_spelt_or_left_out_alone() {
         let body = format!("before 1\n{line}\nafter 2\n");
         for cut in [Cut::Whole, Cut::EveryByte] {
             let (out, _) = merge(Some(body.as_bytes()), b"", Untyped::Convert, cut, End::Whole);
-            assert_eq!(
-                String::from_utf8(out).unwrap(),
-                format!("before 1\n{written}after 2\n"),
-                "{line:?}"
-            );
+            assert_eq!(String::from_utf8(out).unwrap(), format!("before 1\n{written}after 2\n"), "{line:?}");
         }
     }
 }
@@ -351,11 +294,7 @@ fn a_queue_proxys_line_that_is_not_canonical_is_spelt_or_left_out_alone() {
 /// They cost the whole scrape once.
 #[test]
 fn no_line_of_a_byte_or_two_panics() {
-    for from in [
-        Format::Text(TextVersion::V0_0_4),
-        Format::OpenMetrics(OpenMetricsVersion::V1_0_0),
-        Format::Protobuf,
-    ] {
+    for from in [Format::Text(TextVersion::V0_0_4), Format::OpenMetrics(OpenMetricsVersion::V1_0_0), Format::Protobuf] {
         let bytes =
             (0..=255u8).flat_map(|first| [vec![first], vec![first, b'"'], vec![b'{', first], vec![first, b'\\']]);
         for line in bytes {
@@ -363,10 +302,8 @@ fn no_line_of_a_byte_or_two_panics() {
             for to in [PLAIN, Format::OpenMetrics(OpenMetricsVersion::V1_0_0), Format::Protobuf] {
                 for escaping in [Escaping::AllowUtf8, Escaping::Underscores] {
                     let spelling = Spelling { format: to, escaping };
-                    let engines = [
-                        engine(from, spelling, &Rules::default()),
-                        Some(verbatim(escaping, &Rules::default())),
-                    ];
+                    let engines =
+                        [engine(from, spelling, &Rules::default()), Some(verbatim(escaping, &Rules::default()))];
                     for mut engine in engines.into_iter().flatten() {
                         let (mut families, mut out) = (Families::default(), Vec::new());
                         engine.push(&body, &mut families, &mut out);
@@ -387,19 +324,11 @@ fn an_empty_body_is_an_empty_answer() {
 
 #[test]
 fn a_body_that_broke_off_loses_the_line_it_broke_off_in() {
-    for (body, expected) in [
-        ("a 1\nb 22", "a{@} 1\n"),
-        ("a 1\nb 22\n", "a{@} 1\nb{@} 22\n"),
-        ("a", ""),
-    ] {
+    for (body, expected) in [("a 1\nb 22", "a{@} 1\n"), ("a 1\nb 22\n", "a{@} 1\nb{@} 22\n"), ("a", "")] {
         for cut in [Cut::Whole, Cut::EveryByte] {
             let (out, counts) = relabel(body.as_bytes(), Untyped::Convert, cut, End::BrokenOff);
             assert_eq!(String::from_utf8(out).unwrap(), expected.replace('@', SERVING));
-            assert_eq!(
-                counts.dropped_in_all(),
-                0,
-                "the target failed; its line is not malformed"
-            );
+            assert_eq!(counts.dropped_in_all(), 0, "the target failed; its line is not malformed");
         }
     }
 }
@@ -413,12 +342,7 @@ fn names_that_are_made_up_without_end_run_out_of_room_and_the_rest_still_parses(
     body += "known 2\n";
     let (out, counts) = relabel(body.as_bytes(), Untyped::Convert, Cut::Whole, End::Whole);
     let samples = read(&out).expect("the answer is valid").samples;
-    assert_eq!(
-        samples
-            .last()
-            .map(|sample| (sample.name.as_str(), sample.value.as_str())),
-        Some(("known", "2"))
-    );
+    assert_eq!(samples.last().map(|sample| (sample.name.as_str(), sample.value.as_str())), Some(("known", "2")));
     let no_room = counts.dropped(DropReason::NoRoom);
     assert!(no_room > 100_000, "{no_room}");
     assert_eq!(no_room + counts.samples, 200_002);
@@ -426,9 +350,7 @@ fn names_that_are_made_up_without_end_run_out_of_room_and_the_rest_still_parses(
 
 #[test]
 fn many_targets_share_the_room_for_names_and_none_takes_anothers() {
-    let body: String = (0..10_000)
-        .map(|number| format!("made_up_by_somebody_{number} 1\n"))
-        .collect();
+    let body: String = (0..10_000).map(|number| format!("made_up_by_somebody_{number} 1\n")).collect();
     let samples = |targets: usize| {
         let mut families = Families::of(targets, &Room::default());
         let counts = (0..targets).map(|target| {
@@ -443,10 +365,7 @@ fn many_targets_share_the_room_for_names_and_none_takes_anothers() {
     };
     assert_eq!(samples(4), [10_000; 4]);
     let of_twenty = samples(20);
-    assert!(
-        of_twenty.iter().all(|samples| (2000..10_000).contains(samples)),
-        "{of_twenty:?}"
-    );
+    assert!(of_twenty.iter().all(|samples| (2000..10_000).contains(samples)), "{of_twenty:?}");
     // Escaping differ in length by a character.
     let (least, most) = (of_twenty.iter().min().unwrap(), of_twenty.iter().max().unwrap());
     assert!(most - least < 100, "{of_twenty:?}");
@@ -455,12 +374,6 @@ fn many_targets_share_the_room_for_names_and_none_takes_anothers() {
 #[test]
 fn a_queue_proxys_line_of_more_than_a_mebibyte_is_dropped_alone() {
     let body = format!("a 1\n# {}\nb 2\n", "x".repeat(qpext::exposition::MAX_LINE));
-    let (out, _) = merge(
-        Some(body.as_bytes()),
-        b"c 3\n",
-        Untyped::Convert,
-        Cut::Whole,
-        End::Whole,
-    );
+    let (out, _) = merge(Some(body.as_bytes()), b"c 3\n", Untyped::Convert, Cut::Whole, End::Whole);
     assert_eq!(String::from_utf8(out).unwrap(), format!("a 1\nb 2\nc{{{SERVING}}} 3\n"));
 }

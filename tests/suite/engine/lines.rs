@@ -32,10 +32,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x_1:total 1", Becomes("x_1:total{@} 1")),
     (b":x 1", Becomes(":x{@} 1")),
     (b"_ 1", Becomes("_{@} 1")),
-    (
-        b"vllm:num_requests_running 1",
-        Becomes("vllm:num_requests_running{@} 1"),
-    ),
+    (b"vllm:num_requests_running 1", Becomes("vllm:num_requests_running{@} 1")),
     (b"1x 1", Rejected),
     (b"x-y 1", Rejected),
     (b"x.y 1", Rejected),
@@ -113,10 +110,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{\"a.b\"=\"c\"} 1", Mended("x{a_b=\"c\",@} 1")),
     (b"x{a=\"1\",\"b\"=\"\\\"\"} 1", Mended("x{a=\"1\",b=\"\\\"\",@} 1")),
     (b"x{\"service_name\"=\"1\",\"service.name\"=\"2\"} 1", Rejected),
-    (
-        b"x{\"service.name\"=\"2\"} 1",
-        Mended("x{exported_service_name=\"2\",@} 1"),
-    ),
+    (b"x{\"service.name\"=\"2\"} 1", Mended("x{exported_service_name=\"2\",@} 1")),
     (b"x{a_b=\"1\",\"a.b\"=\"2\"} 1", Rejected),
     (b"x{\"a\"=\"1\",a=\"2\"} 1", Rejected),
     (b"x{\"__name__\"=\"y\"} 1", Rejected),
@@ -130,22 +124,13 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{a=\"b\"", Rejected),
     // Label values.
     (b"x{a=\"\"} 1", Becomes("x{a=\"\",@} 1")),
-    (
-        b"x{a=\"{},=# \\\"\\\\\\n\"} 1",
-        Becomes("x{a=\"{},=# \\\"\\\\\\n\",@} 1"),
-    ),
-    (
-        b"x{a=\"/v1/models/{name}:predict\"} 1",
-        Becomes("x{a=\"/v1/models/{name}:predict\",@} 1"),
-    ),
+    (b"x{a=\"{},=# \\\"\\\\\\n\"} 1", Becomes("x{a=\"{},=# \\\"\\\\\\n\",@} 1")),
+    (b"x{a=\"/v1/models/{name}:predict\"} 1", Becomes("x{a=\"/v1/models/{name}:predict\",@} 1")),
     (b"x{a=\"b\tc\"} 1", Becomes("x{a=\"b\tc\",@} 1")),
     (b"x{a=\"\\q\"} 1", Becomes("x{a=\"\\\\q\",@} 1")),
     (b"x{a=\"\\\xc3\xa9\"} 1", Becomes("x{a=\"\\\\\u{e9}\",@} 1")),
     (b"x{a=\"\xc3\xa9\"} 1", Becomes("x{a=\"\u{e9}\",@} 1")),
-    (
-        b"x{a=\"12345678\xc3\xa912345678\"} 1",
-        Becomes("x{a=\"12345678\u{e9}12345678\",@} 1"),
-    ),
+    (b"x{a=\"12345678\xc3\xa912345678\"} 1", Becomes("x{a=\"12345678\u{e9}12345678\",@} 1")),
     (b"x{a=\"\xff\"} 1", Rejected),
     (b"x{a=\"12345678\xff12345678\"} 1", Rejected),
     (b"x{a=\"12345678\\\"\xff\"} 1", Rejected),
@@ -161,15 +146,9 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{a=\"b\",a=\"c\"} 1", Rejected),
     (b"x{a=\"b\",b=\"c\",a=\"d\"} 1", Rejected),
     (b"x{__name__=\"y\"} 1", Rejected),
-    (
-        b"x{ab=\"1\",ba=\"2\",aab=\"3\",bb=\"4\"} 1",
-        Becomes("x{ab=\"1\",ba=\"2\",aab=\"3\",bb=\"4\",@} 1"),
-    ),
+    (b"x{ab=\"1\",ba=\"2\",aab=\"3\",bb=\"4\"} 1", Becomes("x{ab=\"1\",ba=\"2\",aab=\"3\",bb=\"4\",@} 1")),
     // A label of a name that is added.
-    (
-        b"x{service_name=\"own\"} 1",
-        Becomes("x{exported_service_name=\"own\",@} 1"),
-    ),
+    (b"x{service_name=\"own\"} 1", Becomes("x{exported_service_name=\"own\",@} 1")),
     (
         b"x{ revision_name = \"r\" , a=\"b\",service_name=\"s\", } 1",
         Becomes("x{exported_revision_name=\"r\",a=\"b\",exported_service_name=\"s\",@} 1"),
@@ -178,10 +157,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
         b"x{service_name=\"1\",exported_service_name=\"2\"} 1",
         Becomes("x{exported_exported_service_name=\"1\",exported_service_name=\"2\",@} 1"),
     ),
-    (
-        b"x{exported_service_name=\"2\"} 1",
-        Becomes("x{exported_service_name=\"2\",@} 1"),
-    ),
+    (b"x{exported_service_name=\"2\"} 1", Becomes("x{exported_service_name=\"2\",@} 1")),
     (b"x{Service_name=\"2\"} 1", Becomes("x{Service_name=\"2\",@} 1")),
     (b"x{a=\"service_name\"} 1", Becomes("x{a=\"service_name\",@} 1")),
     (b"x{service_name=\"1\",service_name=\"2\"} 1", Rejected),
@@ -249,10 +225,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     // Help.
     (b"# HELP x", Becomes("# HELP x ")),
     (b"# HELP x ", Becomes("# HELP x ")),
-    (
-        b"# HELP x some text: {} \\n \\\\ \xc3\xa9",
-        Becomes("# HELP x some text: {} \\n \\\\ \u{e9}"),
-    ),
+    (b"# HELP x some text: {} \\n \\\\ \xc3\xa9", Becomes("# HELP x some text: {} \\n \\\\ \u{e9}")),
     (b"#\tHELP\tx\ttext", Becomes("# HELP x text")),
     (b"  # HELP x text", Becomes("# HELP x text")),
     (b"# HELP ", Rejected),
@@ -307,11 +280,7 @@ fn each_line_becomes_what_the_table_says_however_it_is_cut() {
             assert_eq!(counts.dropped_in_all(), dropped, "{shown:?} {cut:?}");
         }
         let (without_newline, _) = relabel(line, Untyped::Keep, Cut::Whole, End::Whole);
-        assert_eq!(
-            String::from_utf8_lossy(&without_newline),
-            expected,
-            "{shown:?} without a newline"
-        );
+        assert_eq!(String::from_utf8_lossy(&without_newline), expected, "{shown:?} without a newline");
     }
 }
 
@@ -321,12 +290,7 @@ fn a_line_is_lost_alone() {
         let body = [b"before 1\n", *line, b"\nafter 2\n"].concat();
         let (out, _) = relabel(&body, Untyped::Keep, Cut::Whole, End::Whole);
         let out = String::from_utf8(out).expect("the output is text");
-        assert_eq!(
-            out,
-            written("before{@} 1\nafter{@} 2\n"),
-            "{} {fate:?}",
-            String::from_utf8_lossy(line)
-        );
+        assert_eq!(out, written("before{@} 1\nafter{@} 2\n"), "{} {fate:?}", String::from_utf8_lossy(line));
     }
 }
 
@@ -357,23 +321,10 @@ fn a_line_of_more_than_a_mebibyte_is_dropped_alone() {
         let body = format!("before 1\nx{{a=\"{value}\"}} 1\nafter 2\n");
         for cut in [Cut::Whole, Cut::At(&[20, 1000, MAX_LINE, MAX_LINE + 30])] {
             let (out, counts) = relabel(body.as_bytes(), Untyped::Keep, cut, End::Whole);
-            let names: Vec<String> = read(&out)
-                .unwrap()
-                .samples
-                .into_iter()
-                .map(|sample| sample.name)
-                .collect();
-            let expected: &[&str] = if kept {
-                &["before", "x", "after"]
-            } else {
-                &["before", "after"]
-            };
+            let names: Vec<String> = read(&out).unwrap().samples.into_iter().map(|sample| sample.name).collect();
+            let expected: &[&str] = if kept { &["before", "x", "after"] } else { &["before", "after"] };
             assert_eq!(names, expected, "{length} bytes {cut:?}");
-            assert_eq!(
-                counts.dropped(DropReason::TooLong),
-                u64::from(!kept),
-                "{length} bytes {cut:?}"
-            );
+            assert_eq!(counts.dropped(DropReason::TooLong), u64::from(!kept), "{length} bytes {cut:?}");
         }
     }
 }
@@ -383,17 +334,7 @@ fn a_label_twice_among_very_many_is_found() {
     let label = |number: usize| format!("label_{number}=\"{number}\"");
     let many: Vec<String> = (0..2000).map(label).collect();
     let unique = format!("x{{{}}} 1\n", many.join(","));
-    assert_eq!(
-        relabel(unique.as_bytes(), Untyped::Keep, Cut::Whole, End::Whole)
-            .1
-            .samples,
-        1
-    );
+    assert_eq!(relabel(unique.as_bytes(), Untyped::Keep, Cut::Whole, End::Whole).1.samples, 1);
     let twice = format!("x{{{},{}}} 1\n", many.join(","), label(700));
-    assert_eq!(
-        relabel(twice.as_bytes(), Untyped::Keep, Cut::Whole, End::Whole)
-            .1
-            .samples,
-        0
-    );
+    assert_eq!(relabel(twice.as_bytes(), Untyped::Keep, Cut::Whole, End::Whole).1.samples, 0);
 }

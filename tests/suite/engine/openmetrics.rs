@@ -386,35 +386,19 @@ pub const CASES: &[(&[u8], Fate)] = &[
 const QUOTED: &[(&str, &str, &str)] = &[
     ("{\"x.y\"} 1", "{\"x.y\",@} 1", "{\"x.y\",@} 1"),
     ("{\"x.y\",} 1", "{\"x.y\",@} 1", "{\"x.y\",@} 1"),
-    (
-        "{a=\"b\",\"x\\\"\"} 1 2",
-        "{\"x\\\"\",a=\"b\",@} 1 2",
-        "{\"x\\\"\",a=\"b\",@} 1 2000",
-    ),
+    ("{a=\"b\",\"x\\\"\"} 1 2", "{\"x\\\"\",a=\"b\",@} 1 2", "{\"x\\\"\",a=\"b\",@} 1 2000"),
     (
         "x{\"service.name\"=\"s\",\"service_name\"=\"t\"} 1",
         "x{\"service.name\"=\"s\",exported_service_name=\"t\",@} 1",
         "x{\"service.name\"=\"s\",exported_service_name=\"t\",@} 1",
     ),
-    (
-        "{\"x.y\"} 1 # {\"a.b\"=\"c\"} 1",
-        "{\"x.y\",@} 1 # {\"a.b\"=\"c\"} 1",
-        "{\"x.y\",@} 1",
-    ),
+    ("{\"x.y\"} 1 # {\"a.b\"=\"c\"} 1", "{\"x.y\",@} 1 # {\"a.b\"=\"c\"} 1", "{\"x.y\",@} 1"),
     ("x 1 # {} 1", "x{@} 1 # {} 1", "x{@} 1"),
     ("{\"x\0\"} 1", "", ""),
     ("x{\"\0\"=\"\"} 1", "", ""),
-    (
-        "# HELP \"x.y\" a \\\"b\\\"",
-        "# HELP \"x.y\" a \\\"b\\\"",
-        "# HELP \"x.y\" a \"b\"",
-    ),
+    ("# HELP \"x.y\" a \\\"b\\\"", "# HELP \"x.y\" a \\\"b\\\"", "# HELP \"x.y\" a \"b\""),
     ("# TYPE \"x.y\" gauge", "# TYPE \"x.y\" gauge", "# TYPE \"x.y\" gauge"),
-    (
-        "# TYPE \"x.y\" counter",
-        "# TYPE \"x.y\" counter",
-        "# TYPE \"x.y_total\" counter",
-    ),
+    ("# TYPE \"x.y\" counter", "# TYPE \"x.y\" counter", "# TYPE \"x.y_total\" counter"),
     ("# UNIT \"x.y_s\" s", "# UNIT \"x.y_s\" s", ""),
     ("# UNIT \"x.s\" s", "", ""),
 ];
@@ -450,11 +434,7 @@ fn each_line_becomes_what_the_table_says_however_it_is_cut() {
                 let (out, _) = body_of(cell, &converted.out);
                 assert_eq!(out, expected, "{shown:?} {cut:?}");
                 let losses = fate.losses(cell.to);
-                assert_eq!(
-                    converted.counts.dropped(DropReason::Malformed),
-                    losses,
-                    "{shown:?} {cut:?}"
-                );
+                assert_eq!(converted.counts.dropped(DropReason::Malformed), losses, "{shown:?} {cut:?}");
                 assert_eq!(converted.counts.dropped_in_all(), losses, "{shown:?} {cut:?}");
                 assert!(converted.is_whole, "{shown:?} {cut:?}");
             }
@@ -477,16 +457,9 @@ fn a_line_is_lost_alone() {
 #[test]
 fn the_independent_reader_agrees_with_the_table() {
     for (line, fate) in CASES {
-        let verdict = OPEN_METRICS
-            .from
-            .read(&[*line, b"\n# EOF\n"].concat(), OPEN_METRICS.names);
+        let verdict = OPEN_METRICS.from.read(&[*line, b"\n# EOF\n"].concat(), OPEN_METRICS.names);
         if *fate != Refused {
-            assert_eq!(
-                verdict.is_ok(),
-                fate.is_taken(),
-                "{:?}: {verdict:?}",
-                String::from_utf8_lossy(line)
-            );
+            assert_eq!(verdict.is_ok(), fate.is_taken(), "{:?}: {verdict:?}", String::from_utf8_lossy(line));
         }
     }
 }
@@ -562,14 +535,7 @@ fn the_end_must_be_the_end() {
 #[test]
 fn the_end_of_one_body_is_not_that_of_the_answer() {
     let (mut out, mut families) = (Vec::new(), Families::default());
-    OPEN_METRICS.append(
-        b"x 1\n# EOF\n",
-        Untyped::Keep,
-        Cut::Whole,
-        End::Whole,
-        &mut families,
-        &mut out,
-    );
+    OPEN_METRICS.append(b"x 1\n# EOF\n", Untyped::Keep, Cut::Whole, End::Whole, &mut families, &mut out);
     assert_eq!(String::from_utf8(out).unwrap(), written("x{@} 1\n"));
 }
 
@@ -801,14 +767,7 @@ fn two_open_metrics_bodies_have_their_metadata_once() {
     let (mut out, mut families) = (Vec::new(), Families::default());
     for (target, body) in [&queue_proxy[..], app].into_iter().enumerate() {
         families.turn_to(target);
-        OPEN_METRICS.append(
-            body,
-            Untyped::Convert,
-            Cut::EveryByte,
-            End::Whole,
-            &mut families,
-            &mut out,
-        );
+        OPEN_METRICS.append(body, Untyped::Convert, Cut::EveryByte, End::Whole, &mut families, &mut out);
     }
     let expected =
         written("# HELP a One.\n# TYPE a counter\n# UNIT a \na_total{@} 1\na_total{@} 2\n# TYPE b gauge\nb{@} 3\n");
@@ -832,10 +791,7 @@ fn an_open_metrics_body_behind_the_queue_proxys_text_has_the_metadata_that_is_mi
     );
     let expected = "a_total{@} 2\n# HELP a_created Two.\n# TYPE a_created gauge\na_created{@} 3\n\
                     # HELP b_total Two.\nb_total{@} 4\n# HELP b_created Two.\nb_created{@} 5\n";
-    assert_eq!(
-        String::from_utf8(out.clone()).unwrap(),
-        format!("{queue_proxy}{}", written(expected))
-    );
+    assert_eq!(String::from_utf8(out.clone()).unwrap(), format!("{queue_proxy}{}", written(expected)));
     read(&out).expect("the answer is valid");
 }
 
@@ -845,10 +801,7 @@ fn a_family_that_goes_by_its_samples_name_keeps_its_name_and_type_as_text() {
     let body = b"# TYPE a_total counter\na_total 1\n# TYPE b_info info\nb_info{c=\"d\"} 1\n# EOF\n";
     let converted = OPEN_METRICS_TO_TEXT.convert(body, Untyped::Convert, Cut::Whole, End::Whole);
     let out = String::from_utf8(converted.out).unwrap();
-    for expected in [
-        "# TYPE a_total counter\na_total{@} 1\n",
-        "# TYPE b_info gauge\nb_info{c=\"d\",@} 1\n",
-    ] {
+    for expected in ["# TYPE a_total counter\na_total{@} 1\n", "# TYPE b_info gauge\nb_info{c=\"d\",@} 1\n"] {
         assert!(out.contains(&written(expected)), "{out}");
     }
 }

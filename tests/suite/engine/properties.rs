@@ -76,9 +76,9 @@ fn timestamp() -> impl Strategy<Value = i64> {
 fn written(format: Lines) -> impl Strategy<Value = Written> {
     let suffixes = match format {
         Lines::Text => &["_bucket", "_sum", "_count", "_total", "_created"][..],
-        Lines::OpenMetrics => &[
-            "_bucket", "_sum", "_count", "_total", "_created", "_gsum", "_gcount", "_info", "_total",
-        ],
+        Lines::OpenMetrics => {
+            &["_bucket", "_sum", "_count", "_total", "_created", "_gsum", "_gcount", "_info", "_total"]
+        }
     };
     // Text has no time before 1970.
     let sign = if format == Lines::Text { i64::MAX } else { -1 };
@@ -98,52 +98,29 @@ fn written(format: Lines) -> impl Strategy<Value = Written> {
         any::<bool>(),
         proptest::option::weighted(0.3, exemplar),
     )
-        .prop_map(
-            |((mut labels, point), value, timestamp, suffix, blank, trailing_comma, exemplar)| {
-                let told_by = match suffix {
-                    "_bucket" => Some("le"),
-                    "" => Some("quantile"),
-                    _ => None,
-                };
-                if let (Some(name), Some(point)) = (told_by, point) {
-                    labels.insert(name.to_owned(), point.to_owned());
-                }
-                Written {
-                    suffix,
-                    labels: labels.into_iter().collect(),
-                    value,
-                    timestamp,
-                    blank,
-                    trailing_comma,
-                    exemplar,
-                }
-            },
-        )
+        .prop_map(|((mut labels, point), value, timestamp, suffix, blank, trailing_comma, exemplar)| {
+            let told_by = match suffix {
+                "_bucket" => Some("le"),
+                "" => Some("quantile"),
+                _ => None,
+            };
+            if let (Some(name), Some(point)) = (told_by, point) {
+                labels.insert(name.to_owned(), point.to_owned());
+            }
+            Written { suffix, labels: labels.into_iter().collect(), value, timestamp, blank, trailing_comma, exemplar }
+        })
 }
 
 pub fn families(format: Lines) -> impl Strategy<Value = Vec<Family>> {
     let kind = select(match format {
         Lines::Text => &["counter", "gauge", "histogram", "summary", "untyped"][..],
-        Lines::OpenMetrics => &[
-            "counter",
-            "counter",
-            "gauge",
-            "histogram",
-            "gaugehistogram",
-            "summary",
-            "info",
-            "stateset",
-            "unknown",
-        ],
+        Lines::OpenMetrics => {
+            &["counter", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown"]
+        }
     });
     let help = prop_oneof!["[ -~\u{e9}]{0,20}", "[\"\\\\n ]{0,8}"];
     let name = prop_oneof![8 => "[a-zA-Z_:][a-zA-Z0-9_:]{0,15}", 1 => ODD_NAME, 3 => "[ab]([._](b|sum|total|created|bucket)){0,2}"];
-    let family = (
-        proptest::option::of(help),
-        proptest::option::of(kind),
-        any::<bool>(),
-        vec(written(format), 0..5),
-    );
+    let family = (proptest::option::of(help), proptest::option::of(kind), any::<bool>(), vec(written(format), 0..5));
     btree_map(name, family, 0..6).prop_map(move |families| {
         families
             .into_iter()
@@ -161,19 +138,12 @@ pub fn families(format: Lines) -> impl Strategy<Value = Vec<Family>> {
 /// Whether a name need not stand between quotes.
 fn is_plain(name: &str, besides: &str) -> bool {
     let may = |character: char| character.is_ascii_alphabetic() || character == '_' || besides.contains(character);
-    name.starts_with(may)
-        && name
-            .chars()
-            .all(|character| may(character) || character.is_ascii_digit())
+    name.starts_with(may) && name.chars().all(|character| may(character) || character.is_ascii_digit())
 }
 
 /// A name as it is written: between quotes if it must.
 fn name_as_written(name: &str, besides: &str) -> String {
-    if is_plain(name, besides) {
-        name.to_owned()
-    } else {
-        quote(name)
-    }
+    if is_plain(name, besides) { name.to_owned() } else { quote(name) }
 }
 
 pub fn render(families: &[Family], format: Lines) -> String {
@@ -207,11 +177,7 @@ impl Written {
             Lines::Text => self.blank,
             Lines::OpenMetrics => "",
         };
-        let mut line = if is_plain {
-            format!("{name}{blank}")
-        } else {
-            String::new()
-        };
+        let mut line = if is_plain { format!("{name}{blank}") } else { String::new() };
         let mut parts = Vec::new();
         if !is_plain {
             parts.push(format!("{blank}{}{blank}", quote(&name)));
@@ -246,11 +212,7 @@ impl Written {
 /// A number as every reader reads it: without a plus sign, and with a digit on either side of the point.
 fn spelt(number: &str) -> String {
     let number = number.strip_prefix('+').filter(|rest| *rest != "Inf").unwrap_or(number);
-    let number = if number.starts_with('.') {
-        format!("0{number}")
-    } else {
-        number.to_owned()
-    };
+    let number = if number.starts_with('.') { format!("0{number}") } else { number.to_owned() };
     number.strip_suffix('.').unwrap_or(&number).to_owned()
 }
 
@@ -328,10 +290,7 @@ fn labelled(sample: &Sample) -> Sample {
         labels[index].0 = name;
     }
     labels.extend(SERVING_LABELS.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    Sample {
-        labels,
-        ..sample.clone()
-    }
+    Sample { labels, ..sample.clone() }
 }
 
 /// Pieces of expositions.
@@ -531,23 +490,14 @@ fn keeps_the_samples(cell: Cell, families: &[Family]) -> Result<(), TestCaseErro
 fn the_prometheus_parse_crate_reads_the_same_samples() {
     let body = "# TYPE a counter\na{path=\"/v1\",code=\"200\"} 5\na{code=\"500\"} 0.25\n# TYPE b gauge\nb -3\n";
     let (out, _) = relabel(body.as_bytes(), Untyped::Convert, Cut::Whole, End::Whole);
-    let lines = String::from_utf8(out)
-        .unwrap()
-        .lines()
-        .map(|line| Ok(line.to_owned()))
-        .collect::<Vec<_>>();
+    let lines = String::from_utf8(out).unwrap().lines().map(|line| Ok(line.to_owned())).collect::<Vec<_>>();
     let scrape = prometheus_parse::Scrape::parse(lines.into_iter()).unwrap();
     let samples: Vec<(String, Option<String>, Option<String>, String)> = scrape
         .samples
         .iter()
         .map(|sample| {
             let label = |name| sample.labels.get(name).map(str::to_owned);
-            (
-                sample.metric.clone(),
-                label("code"),
-                label("revision_name"),
-                format!("{:?}", sample.value),
-            )
+            (sample.metric.clone(), label("code"), label("revision_name"), format!("{:?}", sample.value))
         })
         .collect();
     let revision = || Some("iris-predictor-00001".to_owned());

@@ -20,10 +20,7 @@ impl Setting {
     }
 }
 
-pub const USUAL: Setting = Setting {
-    untyped: Untyped::Convert,
-    names: Escaping::Underscores,
-};
+pub const USUAL: Setting = Setting { untyped: Untyped::Convert, names: Escaping::Underscores };
 
 /// What messages are written as.
 const OUTPUTS: [Format; 2] = [Format::Protobuf, PLAIN];
@@ -34,12 +31,7 @@ pub fn reading(to: Format, rules: &Rules, names: Escaping) -> Box<dyn Engine + S
 }
 
 pub fn splice_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
-    run(
-        reading(Format::Protobuf, &setting.rules(), setting.names),
-        body,
-        cut,
-        end,
-    )
+    run(reading(Format::Protobuf, &setting.rules(), setting.names), body, cut, end)
 }
 
 pub fn to_text_cut(body: &[u8], setting: Setting, cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
@@ -116,49 +108,28 @@ fn good(kind: MetricType) -> Vec<u8> {
 }
 
 pub fn counter(value: f64) -> Metric {
-    let counter = Counter {
-        value: Some(value),
-        ..Counter::default()
-    };
-    Metric {
-        counter: Some(counter),
-        ..Metric::default()
-    }
+    let counter = Counter { value: Some(value), ..Counter::default() };
+    Metric { counter: Some(counter), ..Metric::default() }
 }
 
 pub fn gauge(value: f64) -> Metric {
-    Metric {
-        gauge: Some(Gauge { value: Some(value) }),
-        ..Metric::default()
-    }
+    Metric { gauge: Some(Gauge { value: Some(value) }), ..Metric::default() }
 }
 
 pub fn untyped(value: f64) -> Metric {
-    Metric {
-        untyped: Some(crate::support::protobuf::Untyped { value: Some(value) }),
-        ..Metric::default()
-    }
+    Metric { untyped: Some(crate::support::protobuf::Untyped { value: Some(value) }), ..Metric::default() }
 }
 
 fn summary(summary: Summary) -> Metric {
-    Metric {
-        summary: Some(summary),
-        ..Metric::default()
-    }
+    Metric { summary: Some(summary), ..Metric::default() }
 }
 
 pub fn histogram(histogram: Histogram) -> Metric {
-    Metric {
-        histogram: Some(histogram),
-        ..Metric::default()
-    }
+    Metric { histogram: Some(histogram), ..Metric::default() }
 }
 
 fn with_labels<'a>(own: impl IntoIterator<Item = (&'a str, &'a str)>, metric: Metric) -> Metric {
-    Metric {
-        label: labels(own),
-        ..metric
-    }
+    Metric { label: labels(own), ..metric }
 }
 
 /// A family's own fields.
@@ -193,20 +164,13 @@ fn delimited(message: &[u8]) -> Vec<u8> {
 
 /// The serving labels as fields of a metric.
 pub fn added() -> Vec<u8> {
-    SERVING_LABELS
-        .iter()
-        .flat_map(|(name, value)| field(1, &label(name, value).encode_to_vec()))
-        .collect()
+    SERVING_LABELS.iter().flat_map(|(name, value)| field(1, &label(name, value).encode_to_vec())).collect()
 }
 
 #[test]
 fn labels_are_appended_inside_each_metric() {
     let body = encode(&[
-        family(
-            "a_total",
-            MetricType::Counter,
-            vec![counter(1.0), with_labels([("x", "y")], counter(2.0))],
-        ),
+        family("a_total", MetricType::Counter, vec![counter(1.0), with_labels([("x", "y")], counter(2.0))]),
         family("b", MetricType::Gauge, vec![gauge(3.0)]),
     ]);
     let (out, counts) = splice(&body);
@@ -216,10 +180,7 @@ fn labels_are_appended_inside_each_metric() {
         family(
             "a_total",
             MetricType::Counter,
-            vec![
-                with_labels(serving, counter(1.0)),
-                with_labels(x.chain(serving), counter(2.0)),
-            ],
+            vec![with_labels(serving, counter(1.0)), with_labels(x.chain(serving), counter(2.0))],
         ),
         family("b", MetricType::Gauge, vec![with_labels(serving, gauge(3.0))]),
     ];
@@ -231,13 +192,7 @@ fn labels_are_appended_inside_each_metric() {
 #[test]
 fn what_is_unknown_stays_byte_for_byte() {
     // Of every wire type, with a number that no version knows: before what is known, and behind.
-    let unknown = [
-        b"\xf8\x3f\x96\x01".as_slice(),
-        b"\xf9\x3f12345678",
-        b"\xfa\x3f\x03abc",
-        b"\xfd\x3f1234",
-    ]
-    .concat();
+    let unknown = [b"\xf8\x3f\x96\x01".as_slice(), b"\xf9\x3f12345678", b"\xfa\x3f\x03abc", b"\xfd\x3f1234"].concat();
     let metric = [unknown.as_slice(), &good(MetricType::Counter), &unknown].concat();
     let labelled = [metric.as_slice(), &added()].concat();
     let family = |metric: &[u8]| {
@@ -280,12 +235,7 @@ fn a_family_without_type_has_counters() {
 
 #[test]
 fn labels_that_collide_are_renamed_until_free() {
-    let own = [
-        ("service_name", "1"),
-        ("exported_service_name", "2"),
-        ("revision_name", "3"),
-        ("x", "4"),
-    ];
+    let own = [("service_name", "1"), ("exported_service_name", "2"), ("revision_name", "3"), ("x", "4")];
     let renamed = [
         ("exported_exported_service_name", "1"),
         ("exported_service_name", "2"),
@@ -294,10 +244,7 @@ fn labels_that_collide_are_renamed_until_free() {
     ];
     let body = encode(&[family("a", MetricType::Gauge, vec![with_labels(own, gauge(1.0))])]);
     let expected = with_labels(renamed.into_iter().chain(SERVING_LABELS), gauge(1.0));
-    assert_eq!(
-        decode(&splice(&body).0).unwrap(),
-        [family("a", MetricType::Gauge, vec![expected])]
-    );
+    assert_eq!(decode(&splice(&body).0).unwrap(), [family("a", MetricType::Gauge, vec![expected])]);
     text_becomes(
         &body,
         USUAL,
@@ -311,12 +258,7 @@ fn a_renamed_label_keeps_its_value_and_what_is_unknown() {
     let pair = |name: &[u8]| [field(2, b"v"), field(1, name), b"\x98\x06\x01".to_vec()].concat();
     let metric = |pair: &[u8]| [field(1, pair), gauge(1.0).encode_to_vec()].concat();
     let body = raw_family(&head("a", MetricType::Gauge), &[&metric(&pair(b"service_name"))]);
-    let renamed = [
-        field(1, b"exported_service_name"),
-        field(2, b"v"),
-        b"\x98\x06\x01".to_vec(),
-    ]
-    .concat();
+    let renamed = [field(1, b"exported_service_name"), field(2, b"v"), b"\x98\x06\x01".to_vec()].concat();
     let labelled = [metric(&renamed), added()].concat();
     assert_eq!(splice(&body).0, raw_family(&head("a", MetricType::Gauge), &[&labelled]));
 }
@@ -327,12 +269,8 @@ fn collisions_among_many_labels_are_found() {
     let many = || names.iter().map(|name| (name.as_str(), "v"));
     let own = many().chain([("service_name", "1"), ("exported_service_name", "2")]);
     let metric = with_labels(own, gauge(1.0));
-    let (out, counts) = splice_cut(
-        &encode(&[family("a", MetricType::Gauge, vec![metric])]),
-        USUAL,
-        Cut::Whole,
-        End::Whole,
-    );
+    let (out, counts) =
+        splice_cut(&encode(&[family("a", MetricType::Gauge, vec![metric])]), USUAL, Cut::Whole, End::Whole);
     assert_eq!(counts.samples, 1);
     let families = decode(&out).unwrap();
     let label = &families[0].metric[0].label[200];
@@ -352,14 +290,8 @@ fn malformed_metrics_are_dropped_alone() {
         (gauge_with(&[b"\x30".to_vec()]), "half a field"),
         (gauge_with(&[b"\x32\x00".to_vec()]), "a timestamp that is no number"),
         (gauge_with(&[field(1, b"\x0a\x7f")]), "a label whose length lies"),
-        (
-            gauge_with(&[field(1, b"\x08\x01\x12\x00")]),
-            "a label whose name is a number",
-        ),
-        (
-            gauge_with(&[field(1, b"\x0a\x01a\x10\x00")]),
-            "a label whose value is a number",
-        ),
+        (gauge_with(&[field(1, b"\x08\x01\x12\x00")]), "a label whose name is a number"),
+        (gauge_with(&[field(1, b"\x0a\x01a\x10\x00")]), "a label whose value is a number"),
         (gauge_with(&[field(1, b"\x12\x01a")]), "a label without a name"),
         (gauge_with(&[pair(b"", b"v")]), "a label with an empty name"),
         (gauge_with(&[pair(b"\xff", b"v")]), "a label name that is no UTF-8"),
@@ -368,10 +300,7 @@ fn malformed_metrics_are_dropped_alone() {
         (gauge_with(&[pair(b"a", b"1"), pair(b"a", b"2")]), "a label twice"),
         (b"\x12\x01\x09".to_vec(), "half a value"),
         (b"\x12\x02\x08\x01".to_vec(), "a value that is no double"),
-        (
-            b"\x11\x00\x00\x00\x00\x00\x00\x00\x00".to_vec(),
-            "a value that is no message",
-        ),
+        (b"\x11\x00\x00\x00\x00\x00\x00\x00\x00".to_vec(), "a value that is no message"),
         (Vec::new(), "no value"),
         (good(MetricType::Counter), "another type's value"),
     ] {
@@ -380,18 +309,9 @@ fn malformed_metrics_are_dropped_alone() {
     let counter_with = |exemplar: &[u8]| field(3, &field(2, exemplar));
     for (metric, why) in [
         (counter_with(b"\x10\x01"), "an exemplar whose value is no double"),
-        (
-            counter_with(&pair(b"\xff", b"v")),
-            "an exemplar label name that is no UTF-8",
-        ),
-        (
-            counter_with(&pair(b"a", b"\xff")),
-            "an exemplar label value that is no UTF-8",
-        ),
-        (
-            counter_with(&field(3, b"\x0a\x00")),
-            "an exemplar timestamp that is no number",
-        ),
+        (counter_with(&pair(b"\xff", b"v")), "an exemplar label name that is no UTF-8"),
+        (counter_with(&pair(b"a", b"\xff")), "an exemplar label value that is no UTF-8"),
+        (counter_with(&field(3, b"\x0a\x00")), "an exemplar timestamp that is no number"),
         (field(3, &field(3, b"\x0d")), "a created timestamp that is broken"),
     ] {
         is_malformed(MetricType::Counter, &metric, why);
@@ -399,10 +319,7 @@ fn malformed_metrics_are_dropped_alone() {
     for (metric, why) in [
         (field(4, &field(3, b"\x08\x01")), "a quantile that is no double"),
         (field(4, b"\x0d\x00\x00\x00\x00"), "a count that is no integer"),
-        (
-            [pair(b"quantile", b"0.5"), field(4, &field(3, b""))].concat(),
-            "a label of the name that quantiles get",
-        ),
+        ([pair(b"quantile", b"0.5"), field(4, &field(3, b""))].concat(), "a label of the name that quantiles get"),
     ] {
         is_malformed(MetricType::Summary, &metric, why);
     }
@@ -424,16 +341,9 @@ fn names_that_are_the_same_once_escaped_are_malformed() {
         let metric = with_labels(labels.iter().copied(), gauge(1.0));
         encode(&[family("a", MetricType::Gauge, vec![metric, gauge(2.0)])])
     };
-    for labels in [
-        [("a.b", "1"), ("a_b", "2")],
-        [("a.b", "1"), ("a-b", "2")],
-        [(".", "1"), ("._name__", "2")],
-    ] {
+    for labels in [[("a.b", "1"), ("a_b", "2")], [("a.b", "1"), ("a-b", "2")], [(".", "1"), ("._name__", "2")]] {
         assert_eq!(splice(&body(&labels)).1.dropped(DropReason::Malformed), 1);
-        let utf8 = Setting {
-            names: Escaping::AllowUtf8,
-            ..USUAL
-        };
+        let utf8 = Setting { names: Escaping::AllowUtf8, ..USUAL };
         assert_eq!(splice_with(&body(&labels), utf8, End::Whole).1.dropped_in_all(), 0);
     }
 }
@@ -442,19 +352,13 @@ fn names_that_are_the_same_once_escaped_are_malformed() {
 fn names_outside_the_old_set_are_kept_for_those_who_read_them_and_escaped_for_others() {
     let metric = || with_labels([("k8s.pod", "p"), ("service.name", "s"), ("größe", "g")], gauge(1.0));
     let body = encode(&[family("http.server.größe", MetricType::Gauge, vec![metric()])]);
-    let utf8 = Setting {
-        names: Escaping::AllowUtf8,
-        ..USUAL
-    };
+    let utf8 = Setting { names: Escaping::AllowUtf8, ..USUAL };
     let mut kept = decode(&body).unwrap();
     kept[0].metric[0].label.extend(labels(SERVING_LABELS));
     assert_eq!(decode(&splice_with(&body, utf8, End::Whole).0).unwrap(), kept);
     let escaped = [("k8s_pod", "p"), ("exported_service_name", "s"), ("gr__e", "g")];
     let escaped = with_labels(escaped.into_iter().chain(SERVING_LABELS), gauge(1.0));
-    assert_eq!(
-        decode(&splice(&body).0).unwrap(),
-        [family("http_server_gr__e", MetricType::Gauge, vec![escaped])]
-    );
+    assert_eq!(decode(&splice(&body).0).unwrap(), [family("http_server_gr__e", MetricType::Gauge, vec![escaped])]);
     text_becomes(
         &body,
         utf8,
@@ -475,35 +379,15 @@ fn a_malformed_family_is_dropped_whole_and_its_neighbours_are_not() {
         (vec![3 << 3, 1], "no name"),
         (head("", MetricType::Gauge), "an empty name"),
         ([field(1, b"\xff"), vec![3 << 3, 1]].concat(), "a name that is no UTF-8"),
-        (
-            [head("a", MetricType::Gauge), field(2, b"\xff")].concat(),
-            "a help that is no UTF-8",
-        ),
+        ([head("a", MetricType::Gauge), field(2, b"\xff")].concat(), "a help that is no UTF-8"),
         ([field(1, b"a"), vec![3 << 3, 6]].concat(), "a type that is none"),
         ([field(1, b"a"), field(3, b"")].concat(), "a type that is no number"),
-        (
-            [head("a", MetricType::Gauge), field(5, b"\xff")].concat(),
-            "a unit that is no UTF-8",
-        ),
-        (
-            [head("a", MetricType::Gauge), vec![4 << 3, 1]].concat(),
-            "a metric that is no message",
-        ),
-        (
-            [head("a", MetricType::Gauge), b"\x0a\x7f".to_vec()].concat(),
-            "a length that lies",
-        ),
-        (
-            [head("a", MetricType::Gauge), b"\x00".to_vec()].concat(),
-            "a field of number 0",
-        ),
+        ([head("a", MetricType::Gauge), field(5, b"\xff")].concat(), "a unit that is no UTF-8"),
+        ([head("a", MetricType::Gauge), vec![4 << 3, 1]].concat(), "a metric that is no message"),
+        ([head("a", MetricType::Gauge), b"\x0a\x7f".to_vec()].concat(), "a length that lies"),
+        ([head("a", MetricType::Gauge), b"\x00".to_vec()].concat(), "a field of number 0"),
     ] {
-        let body = [
-            good_family(),
-            raw_family(&own, &[&good(MetricType::Gauge)]),
-            good_family(),
-        ]
-        .concat();
+        let body = [good_family(), raw_family(&own, &[&good(MetricType::Gauge)]), good_family()].concat();
         let (out, counts) = splice(&body);
         assert_eq!(decode(&out).unwrap().len(), 2, "{why}");
         assert_eq!((counts.samples, counts.dropped(DropReason::Malformed)), (2, 1), "{why}");
@@ -534,11 +418,7 @@ fn a_unit_that_prometheus_refuses_is_left_out() {
         ("seconds", MetricType::Gauge, "seconds", false),
         ("a_bytes", MetricType::Gauge, "seconds", false),
     ] {
-        let metric = if kind == MetricType::Gauge {
-            gauge(1.0)
-        } else {
-            counter(1.0)
-        };
+        let metric = if kind == MetricType::Gauge { gauge(1.0) } else { counter(1.0) };
         let (out, counts) = splice(&encode(&[with_unit(name, kind, Some(unit), metric)]));
         let out = decode(&out).unwrap();
         assert_eq!(out[0].unit.is_some(), is_kept, "{name} {unit}");
@@ -550,11 +430,7 @@ fn a_unit_that_prometheus_refuses_is_left_out() {
 #[test]
 fn untyped_families_are_sanitized() {
     let body = encode(&[
-        family(
-            "a_total",
-            MetricType::Untyped,
-            vec![with_labels([("service_name", "x")], untyped(1.0))],
-        ),
+        family("a_total", MetricType::Untyped, vec![with_labels([("service_name", "x")], untyped(1.0))]),
         family("b_created", MetricType::Untyped, vec![untyped(2.0), untyped(3.0)]),
         family("c", MetricType::Untyped, vec![untyped(4.0)]),
         family("d_total", MetricType::Counter, vec![counter(5.0)]),
@@ -562,11 +438,7 @@ fn untyped_families_are_sanitized() {
     let with = |metric: Metric| with_labels(SERVING_LABELS, metric);
     let renamed = std::iter::once(("exported_service_name", "x")).chain(SERVING_LABELS);
     let a = family("a_total", MetricType::Gauge, vec![with_labels(renamed, gauge(1.0))]);
-    let b = family(
-        "b_created",
-        MetricType::Counter,
-        vec![with(counter(2.0)), with(counter(3.0))],
-    );
+    let b = family("b_created", MetricType::Counter, vec![with(counter(2.0)), with(counter(3.0))]);
     let c = family("c", MetricType::Untyped, vec![with(untyped(4.0))]);
     let d = family("d_total", MetricType::Counter, vec![with(counter(5.0))]);
     let run = |untyped| splice_with(&body, Setting { untyped, ..USUAL }, End::Whole);
@@ -581,10 +453,7 @@ fn untyped_families_are_sanitized() {
     assert_eq!(kept, [Some(3), Some(3), Some(3), Some(0)]);
     text_becomes(
         &body,
-        Setting {
-            untyped: Untyped::Drop,
-            ..USUAL
-        },
+        Setting { untyped: Untyped::Drop, ..USUAL },
         "# TYPE a_total gauge\na_total{exported_service_name=\"x\",@} 1\n\
          # TYPE b_created counter\nb_created{@} 2\nb_created{@} 3\n# TYPE d_total counter\nd_total{@} 5\n",
     );
@@ -595,16 +464,10 @@ fn an_untyped_value_becomes_no_value_that_readers_refuse() {
     // Unknown in an untyped value, but an exemplar in a counter; and a counter that was none.
     let odd = [field(5, b"\x10\x01"), field(3, b"")].concat();
     let fine = [field(5, b"\x18\x01"), field(3, b"")].concat();
-    let body = raw_family(
-        &head("a_created", MetricType::Untyped),
-        &[&odd, &good(MetricType::Untyped)],
-    );
+    let body = raw_family(&head("a_created", MetricType::Untyped), &[&odd, &good(MetricType::Untyped)]);
     let (out, counts) = splice(&body);
     assert_eq!(counts.dropped(DropReason::Malformed), 1);
-    assert_eq!(
-        decode(&out).unwrap()[0].metric,
-        [with_labels(SERVING_LABELS, counter(1.0))]
-    );
+    assert_eq!(decode(&out).unwrap()[0].metric, [with_labels(SERVING_LABELS, counter(1.0))]);
     let body = raw_family(&head("a_total", MetricType::Untyped), &[&fine]);
     assert_eq!(splice(&body).1.samples, 1);
 }
@@ -630,10 +493,7 @@ fn a_family_over_16_mib_is_skipped_and_the_next_is_read() {
     let good_family = encode(&[family("a", MetricType::Gauge, vec![gauge(1.0)])]);
     let help = "x".repeat(MAX_FAMILY);
     let long = |help: &str| {
-        encode(&[MetricFamily {
-            help: Some(help.to_owned()),
-            ..family("b", MetricType::Gauge, vec![gauge(1.0)])
-        }])
+        encode(&[MetricFamily { help: Some(help.to_owned()), ..family("b", MetricType::Gauge, vec![gauge(1.0)]) }])
     };
     let body = [long(&help), good_family.clone()].concat();
     for cut in [Cut::Whole, Cut::At(&[5_000, 9_000_000, MAX_FAMILY + 10])] {
@@ -676,10 +536,7 @@ fn half_a_message_is_dropped() {
 }
 
 fn span(offset: i32, length: u32) -> BucketSpan {
-    BucketSpan {
-        offset: Some(offset),
-        length: Some(length),
-    }
+    BucketSpan { offset: Some(offset), length: Some(length) }
 }
 
 /// A native histogram with three observations in two buckets, one at zero.
@@ -714,50 +571,20 @@ fn native_histograms_that_prometheus_ingests_are_kept() {
     for (why, histogram_) in [
         ("as it is", good()),
         ("with floats", float_histogram()),
-        (
-            "the lowest schema",
-            Histogram {
-                schema: Some(-4),
-                ..good()
-            },
-        ),
-        (
-            "the highest schema",
-            Histogram {
-                schema: Some(8),
-                ..good()
-            },
-        ),
+        ("the lowest schema", Histogram { schema: Some(-4), ..good() }),
+        ("the highest schema", Histogram { schema: Some(8), ..good() }),
         (
             "observations that are NaN are in no bucket",
-            Histogram {
-                sample_count: Some(9),
-                sample_sum: Some(f64::NAN),
-                ..good()
-            },
+            Histogram { sample_count: Some(9), sample_sum: Some(f64::NAN), ..good() },
         ),
         (
             "no observations, told to be native by a span that is none",
-            Histogram {
-                positive_span: vec![span(0, 0)],
-                ..Histogram::default()
-            },
+            Histogram { positive_span: vec![span(0, 0)], ..Histogram::default() },
         ),
-        (
-            "floats may be fewer than the count",
-            Histogram {
-                sample_count_float: Some(4.5),
-                ..float_histogram()
-            },
-        ),
+        ("floats may be fewer than the count", Histogram { sample_count_float: Some(4.5), ..float_histogram() }),
         (
             "negative buckets",
-            Histogram {
-                sample_count: Some(6),
-                negative_span: vec![span(0, 2)],
-                negative_delta: vec![1, 0],
-                ..good()
-            },
+            Histogram { sample_count: Some(6), negative_span: vec![span(0, 2)], negative_delta: vec![1, 0], ..good() },
         ),
     ] {
         for kind in [MetricType::Histogram, MetricType::GaugeHistogram] {
@@ -765,10 +592,7 @@ fn native_histograms_that_prometheus_ingests_are_kept() {
         }
     }
     // Deltas and counts may stand one by one, too.
-    let one_by_one = Histogram {
-        positive_delta: Vec::new(),
-        ..native_histogram()
-    };
+    let one_by_one = Histogram { positive_delta: Vec::new(), ..native_histogram() };
     let bytes = [one_by_one.encode_to_vec(), vec![13 << 3, 2, 13 << 3, 2]].concat();
     is_kept(MetricType::Histogram, &field(7, &bytes), "deltas that are not packed");
 }
@@ -777,149 +601,35 @@ fn native_histograms_that_prometheus_ingests_are_kept() {
 fn native_histograms_that_prometheus_refuses_are_dropped() {
     let good = native_histogram;
     for (why, histogram_) in [
-        (
-            "a schema too low",
-            Histogram {
-                schema: Some(-5),
-                ..good()
-            },
-        ),
-        (
-            "a schema too high",
-            Histogram {
-                schema: Some(9),
-                ..good()
-            },
-        ),
-        (
-            "custom buckets, which have no bounds here",
-            Histogram {
-                schema: Some(-53),
-                ..good()
-            },
-        ),
-        (
-            "more buckets than deltas",
-            Histogram {
-                positive_span: vec![span(0, 3)],
-                ..good()
-            },
-        ),
-        (
-            "more deltas than buckets",
-            Histogram {
-                positive_span: vec![span(0, 1)],
-                ..good()
-            },
-        ),
-        (
-            "deltas without spans",
-            Histogram {
-                positive_span: Vec::new(),
-                ..good()
-            },
-        ),
-        (
-            "spans that claim the world",
-            Histogram {
-                positive_span: vec![span(0, u32::MAX); 1000],
-                ..good()
-            },
-        ),
-        (
-            "a gap that is negative",
-            Histogram {
-                positive_span: vec![span(0, 1), span(-1, 1)],
-                ..good()
-            },
-        ),
-        (
-            "gaps that overflow",
-            Histogram {
-                positive_span: vec![span(i32::MAX, 1), span(i32::MAX, 1)],
-                ..good()
-            },
-        ),
-        (
-            "a bucket that is negative",
-            Histogram {
-                positive_delta: vec![4, -5],
-                ..good()
-            },
-        ),
-        (
-            "a count too low",
-            Histogram {
-                sample_count: Some(3),
-                ..good()
-            },
-        ),
-        (
-            "a count too high",
-            Histogram {
-                sample_count: Some(5),
-                ..good()
-            },
-        ),
+        ("a schema too low", Histogram { schema: Some(-5), ..good() }),
+        ("a schema too high", Histogram { schema: Some(9), ..good() }),
+        ("custom buckets, which have no bounds here", Histogram { schema: Some(-53), ..good() }),
+        ("more buckets than deltas", Histogram { positive_span: vec![span(0, 3)], ..good() }),
+        ("more deltas than buckets", Histogram { positive_span: vec![span(0, 1)], ..good() }),
+        ("deltas without spans", Histogram { positive_span: Vec::new(), ..good() }),
+        ("spans that claim the world", Histogram { positive_span: vec![span(0, u32::MAX); 1000], ..good() }),
+        ("a gap that is negative", Histogram { positive_span: vec![span(0, 1), span(-1, 1)], ..good() }),
+        ("gaps that overflow", Histogram { positive_span: vec![span(i32::MAX, 1), span(i32::MAX, 1)], ..good() }),
+        ("a bucket that is negative", Histogram { positive_delta: vec![4, -5], ..good() }),
+        ("a count too low", Histogram { sample_count: Some(3), ..good() }),
+        ("a count too high", Histogram { sample_count: Some(5), ..good() }),
         (
             "a sum of buckets that overflows",
-            Histogram {
-                positive_delta: vec![i64::MAX, 0],
-                zero_count: Some(u64::MAX),
-                ..good()
-            },
+            Histogram { positive_delta: vec![i64::MAX, 0], zero_count: Some(u64::MAX), ..good() },
         ),
         (
             "more in buckets than all, whatever the sum",
-            Histogram {
-                sample_count: Some(3),
-                sample_sum: Some(f64::NAN),
-                ..good()
-            },
+            Histogram { sample_count: Some(3), sample_sum: Some(f64::NAN), ..good() },
         ),
-        (
-            "negative buckets without spans",
-            Histogram {
-                negative_delta: vec![1],
-                ..good()
-            },
-        ),
+        ("negative buckets without spans", Histogram { negative_delta: vec![1], ..good() }),
         (
             "floats in a histogram of integers",
-            Histogram {
-                positive_delta: Vec::new(),
-                positive_count: vec![1.0, 2.0],
-                ..good()
-            },
+            Histogram { positive_delta: Vec::new(), positive_count: vec![1.0, 2.0], ..good() },
         ),
-        (
-            "a float count too low",
-            Histogram {
-                sample_count_float: Some(2.5),
-                ..float_histogram()
-            },
-        ),
-        (
-            "a negative float count",
-            Histogram {
-                sample_count_float: Some(-1.0),
-                ..float_histogram()
-            },
-        ),
-        (
-            "a float bucket that is negative",
-            Histogram {
-                positive_count: vec![-1.0, 2.0],
-                ..float_histogram()
-            },
-        ),
-        (
-            "too few floats",
-            Histogram {
-                positive_count: vec![1.0],
-                ..float_histogram()
-            },
-        ),
+        ("a float count too low", Histogram { sample_count_float: Some(2.5), ..float_histogram() }),
+        ("a negative float count", Histogram { sample_count_float: Some(-1.0), ..float_histogram() }),
+        ("a float bucket that is negative", Histogram { positive_count: vec![-1.0, 2.0], ..float_histogram() }),
+        ("too few floats", Histogram { positive_count: vec![1.0], ..float_histogram() }),
     ] {
         for kind in [MetricType::Histogram, MetricType::GaugeHistogram] {
             is_malformed(kind, &histogram(histogram_.clone()).encode_to_vec(), why);
@@ -944,12 +654,7 @@ fn native_histograms_that_prometheus_refuses_are_dropped() {
 #[test]
 fn behind_a_native_histogram_a_classic_one_must_pass_for_native() {
     // Some releases tell by the first of a family, or by the one before, what all are.
-    let classic = || {
-        histogram(Histogram {
-            sample_count: Some(2),
-            ..Histogram::default()
-        })
-    };
+    let classic = || histogram(Histogram { sample_count: Some(2), ..Histogram::default() });
     let native = || histogram(native_histogram());
     let counts = |metrics| splice(&encode(&[family("a", MetricType::Histogram, metrics)])).1;
     assert_eq!(counts(vec![classic(), native(), native()]).dropped_in_all(), 0);
@@ -960,14 +665,8 @@ fn behind_a_native_histogram_a_classic_one_must_pass_for_native() {
 #[test]
 fn a_value_that_comes_in_two_pieces_is_judged_as_one() {
     let whole = native_histogram();
-    let spans = Histogram {
-        positive_span: whole.positive_span.clone(),
-        ..Histogram::default()
-    };
-    let rest = Histogram {
-        positive_span: Vec::new(),
-        ..whole
-    };
+    let spans = Histogram { positive_span: whole.positive_span.clone(), ..Histogram::default() };
+    let rest = Histogram { positive_span: Vec::new(), ..whole };
     let metric = [field(7, &spans.encode_to_vec()), field(7, &rest.encode_to_vec())].concat();
     is_kept(MetricType::Histogram, &metric, "protobuf merges the two");
 }
@@ -979,11 +678,7 @@ fn text_has_help_and_type_once() {
         ..family(name, MetricType::Counter, vec![counter(1.0)])
     };
     text_becomes(
-        &encode(&[
-            with_help("a", "One\\two\n\"three\""),
-            with_help("a", "Four."),
-            with_help("b", ""),
-        ]),
+        &encode(&[with_help("a", "One\\two\n\"three\""), with_help("a", "Four."), with_help("b", "")]),
         USUAL,
         "# HELP a One\\\\two\\n\"three\"\n# TYPE a counter\na{@} 1\na{@} 1\n# HELP b \n# TYPE b counter\nb{@} 1\n",
     );
@@ -991,21 +686,14 @@ fn text_has_help_and_type_once() {
 
 #[test]
 fn text_has_the_parts_of_summaries_and_histograms() {
-    let quantile = |quantile, value| Quantile {
-        quantile: Some(quantile),
-        value: Some(value),
-    };
+    let quantile = |quantile, value| Quantile { quantile: Some(quantile), value: Some(value) };
     let a = Summary {
         sample_count: Some(9_007_199_254_740_993),
         sample_sum: Some(0.1),
         quantile: vec![quantile(0.5, 1.0), quantile(0.999, f64::NAN), quantile(1.0, 2e7)],
         created_timestamp: Some(Timestamp { seconds: 1, nanos: 2 }),
     };
-    let bucket = |bound, count| Bucket {
-        upper_bound: Some(bound),
-        cumulative_count: Some(count),
-        ..Bucket::default()
-    };
+    let bucket = |bound, count| Bucket { upper_bound: Some(bound), cumulative_count: Some(count), ..Bucket::default() };
     let b = Histogram {
         sample_count: Some(7),
         sample_sum: Some(-1.5),
@@ -1015,22 +703,12 @@ fn text_has_the_parts_of_summaries_and_histograms() {
     let c = Histogram {
         sample_count: Some(7),
         sample_count_float: Some(7.5),
-        bucket: vec![
-            Bucket {
-                cumulative_count_float: Some(1.5),
-                ..bucket(2e6, 1)
-            },
-            bucket(f64::INFINITY, 7),
-        ],
+        bucket: vec![Bucket { cumulative_count_float: Some(1.5), ..bucket(2e6, 1) }, bucket(f64::INFINITY, 7)],
         ..Histogram::default()
     };
     text_becomes(
         &encode(&[
-            family(
-                "a",
-                MetricType::Summary,
-                vec![with_labels([("x", "\"\\\n")], summary(a))],
-            ),
+            family("a", MetricType::Summary, vec![with_labels([("x", "\"\\\n")], summary(a))]),
             family("b", MetricType::Histogram, vec![histogram(b)]),
             family("c", MetricType::GaugeHistogram, vec![histogram(c)]),
         ]),
@@ -1047,11 +725,7 @@ fn text_has_the_parts_of_summaries_and_histograms() {
 #[test]
 fn text_has_count_and_sum_of_a_native_histogram_and_the_buckets_it_has() {
     let both = Histogram {
-        bucket: vec![Bucket {
-            cumulative_count: Some(2),
-            upper_bound: Some(1.0),
-            ..Bucket::default()
-        }],
+        bucket: vec![Bucket { cumulative_count: Some(2), upper_bound: Some(1.0), ..Bucket::default() }],
         ..native_histogram()
     };
     text_becomes(
@@ -1069,23 +743,10 @@ fn text_has_count_and_sum_of_a_native_histogram_and_the_buckets_it_has() {
 
 #[test]
 fn text_keeps_timestamps_that_it_can_write() {
-    let at = |timestamp_ms| Metric {
-        timestamp_ms,
-        ..gauge(1.0)
-    };
-    let metrics = vec![
-        at(Some(1_700_000_000_000)),
-        at(None),
-        at(Some(0)),
-        at(Some(-1)),
-        at(Some(i64::MAX)),
-    ];
+    let at = |timestamp_ms| Metric { timestamp_ms, ..gauge(1.0) };
+    let metrics = vec![at(Some(1_700_000_000_000)), at(None), at(Some(0)), at(Some(-1)), at(Some(i64::MAX))];
     let body = encode(&[family("a", MetricType::Gauge, metrics)]);
-    text_becomes(
-        &body,
-        USUAL,
-        "# TYPE a gauge\na{@} 1 1700000000000\na{@} 1\na{@} 1\na{@} 1 9223372036854775807\n",
-    );
+    text_becomes(&body, USUAL, "# TYPE a gauge\na{@} 1 1700000000000\na{@} 1\na{@} 1\na{@} 1 9223372036854775807\n");
     let (_, counts) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
     assert_eq!((counts.samples, counts.dropped(DropReason::Malformed)), (4, 1));
     assert_eq!(splice(&body).1.samples, 5);
@@ -1093,11 +754,7 @@ fn text_keeps_timestamps_that_it_can_write() {
 
 #[test]
 fn without_labels_to_add_text_has_braces_only_where_it_needs_them() {
-    let body = encode(&[family(
-        "a",
-        MetricType::Gauge,
-        vec![gauge(1.0), with_labels([("x", "y")], gauge(2.0))],
-    )]);
+    let body = encode(&[family("a", MetricType::Gauge, vec![gauge(1.0), with_labels([("x", "y")], gauge(2.0))])]);
     let mut out = Vec::new();
     let mut engine = reading(PLAIN, &Rules::default(), Escaping::AllowUtf8);
     let dotted = encode(&[family("a.b", MetricType::Gauge, vec![gauge(1.0)])]);
@@ -1111,9 +768,8 @@ fn without_labels_to_add_text_has_braces_only_where_it_needs_them() {
 
 #[test]
 fn made_up_names_run_out_of_room_in_text() {
-    let families: Vec<MetricFamily> = (0..60_000)
-        .map(|number| family(&format!("made_up_{number}"), MetricType::Gauge, vec![gauge(1.0)]))
-        .collect();
+    let families: Vec<MetricFamily> =
+        (0..60_000).map(|number| family(&format!("made_up_{number}"), MetricType::Gauge, vec![gauge(1.0)])).collect();
     let (_, counts) = to_text_cut(&encode(&families), USUAL, Cut::Whole, End::Whole);
     assert!(counts.dropped(DropReason::NoRoom) > 10_000);
     assert_eq!(counts.samples + counts.dropped(DropReason::NoRoom), 60_000);
@@ -1140,32 +796,16 @@ fn a_type_that_contradicts_an_earlier_targets_is_counted() {
     use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Untyped as Unknown};
     for (expected, untyped, bodies) in [
         ([1, 1], Untyped::Convert, &[of("a", Counter), of("a", Gauge)][..]),
-        (
-            [2, 2],
-            Untyped::Convert,
-            &[of("a", Counter), of("a", Gauge), of("a", Histogram)],
-        ),
-        (
-            [0, 0],
-            Untyped::Convert,
-            &[of("a", Counter), of("a", Counter), of("b", Gauge)],
-        ),
+        ([2, 2], Untyped::Convert, &[of("a", Counter), of("a", Gauge), of("a", Histogram)]),
+        ([0, 0], Untyped::Convert, &[of("a", Counter), of("a", Counter), of("b", Gauge)]),
         ([1, 1], Untyped::Convert, &[of("a", Counter), of("a", Unknown)]),
         // Text has one word for both.
         ([1, 0], Untyped::Convert, &[of("a", Histogram), of("a", GaugeHistogram)]),
-        (
-            [0, 0],
-            Untyped::Convert,
-            &[of("a_total", Counter), of("a_total", Unknown)],
-        ),
+        ([0, 0], Untyped::Convert, &[of("a_total", Counter), of("a_total", Unknown)]),
         ([1, 1], Untyped::Keep, &[of("a_total", Counter), of("a_total", Unknown)]),
         ([0, 0], Untyped::Drop, &[of("a", Counter), of("a", Unknown)]),
         // Nothing of the first is in the answer.
-        (
-            [0, 0],
-            Untyped::Convert,
-            &[family("a", Counter, vec![gauge(1.0)]), of("a", Gauge)],
-        ),
+        ([0, 0], Untyped::Convert, &[family("a", Counter, vec![gauge(1.0)]), of("a", Gauge)]),
     ] {
         assert_eq!(conflicts(untyped, bodies), expected, "{bodies:?}");
     }
@@ -1177,12 +817,7 @@ fn a_metric_of_labels_without_end_is_dropped_alone() {
         label: (0..count).map(|number| label(&format!("a{number}"), "")).collect(),
         ..counter(1.0)
     };
-    let metrics = vec![
-        counter(1.0),
-        with_labels((1 << 16) + 1),
-        counter(2.0),
-        with_labels(1 << 16),
-    ];
+    let metrics = vec![counter(1.0), with_labels((1 << 16) + 1), counter(2.0), with_labels(1 << 16)];
     let body = encode(&[family("m", MetricType::Counter, metrics)]);
     for run in [splice_cut, to_text_cut] {
         let (_, counts) = run(&body, USUAL, Cut::Whole, End::Whole);
@@ -1195,25 +830,12 @@ fn a_metric_of_labels_without_end_is_dropped_alone() {
 #[test]
 fn a_family_has_the_work_of_one_done_for_it_however_often_it_does_not_fit() {
     let bucket = Bucket::default();
-    let large = histogram(Histogram {
-        bucket: vec![bucket; 3_000],
-        ..Histogram::default()
-    });
-    let large = Metric {
-        label: labels([("a", "x".repeat(8_000).as_str())]),
-        ..large
-    };
-    let body = encode(&[family(
-        "m",
-        MetricType::Histogram,
-        vec![large.clone(), large, histogram(Histogram::default())],
-    )]);
+    let large = histogram(Histogram { bucket: vec![bucket; 3_000], ..Histogram::default() });
+    let large = Metric { label: labels([("a", "x".repeat(8_000).as_str())]), ..large };
+    let body =
+        encode(&[family("m", MetricType::Histogram, vec![large.clone(), large, histogram(Histogram::default())])]);
     let (out, counts) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
-    assert_eq!(
-        counts.dropped(DropReason::TooLong),
-        3,
-        "nothing is left of the family's room for the last one"
-    );
+    assert_eq!(counts.dropped(DropReason::TooLong), 3, "nothing is left of the family's room for the last one");
     assert_eq!(out, b"");
 }
 

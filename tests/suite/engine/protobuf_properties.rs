@@ -43,16 +43,13 @@ fn double() -> impl Strategy<Value = f64> {
 }
 
 fn exemplar() -> impl Strategy<Value = Exemplar> {
-    (
-        btree_map(".{1,5}", ".{0,5}", 0..3),
-        double(),
-        any::<Option<(i64, i32)>>(),
-    )
-        .prop_map(|(labels, value, time)| Exemplar {
+    (btree_map(".{1,5}", ".{0,5}", 0..3), double(), any::<Option<(i64, i32)>>()).prop_map(|(labels, value, time)| {
+        Exemplar {
             label: labels.iter().map(|(name, value)| label(name, value)).collect(),
             value: Some(value),
             timestamp: time.map(|(seconds, nanos)| Timestamp { seconds, nanos }),
-        })
+        }
+    })
 }
 
 /// Spans, and as many counts as they claim.
@@ -61,10 +58,7 @@ fn side() -> impl Strategy<Value = (Vec<BucketSpan>, Vec<i64>)> {
         let buckets: u32 = spans.iter().map(|(_, length)| length).sum();
         let spans: Vec<BucketSpan> = spans
             .into_iter()
-            .map(|(offset, length)| BucketSpan {
-                offset: Some(offset),
-                length: Some(length),
-            })
+            .map(|(offset, length)| BucketSpan { offset: Some(offset), length: Some(length) })
             .collect();
         (Just(spans), vec(0..1_000_000i64, buckets as usize))
     })
@@ -72,78 +66,55 @@ fn side() -> impl Strategy<Value = (Vec<BucketSpan>, Vec<i64>)> {
 
 fn deltas(counts: &[i64]) -> Vec<i64> {
     let before = std::iter::once(&0).chain(counts);
-    counts
-        .iter()
-        .zip(before)
-        .map(|(count, before)| count - before)
-        .collect()
+    counts.iter().zip(before).map(|(count, before)| count - before).collect()
 }
 
 fn histogram() -> impl Strategy<Value = Histogram> {
     let buckets = vec((double(), any::<u64>(), proptest::option::of(exemplar())), 0..4);
-    (
-        buckets,
-        any::<u64>(),
-        double(),
-        any::<bool>(),
-        side(),
-        side(),
-        0..9u64,
-        -4..=8i32,
-        vec(exemplar(), 0..2),
-    )
-        .prop_map(
-            |(buckets, count, sum, is_native, negative, positive, zero_count, schema, exemplars)| {
-                let bucket = buckets.into_iter().map(|(bound, count, exemplar)| Bucket {
-                    cumulative_count: Some(count),
-                    upper_bound: Some(bound),
-                    exemplar,
-                    ..Bucket::default()
-                });
-                let classic = Histogram {
-                    sample_count: Some(count),
-                    sample_sum: Some(sum),
-                    bucket: bucket.collect(),
-                    ..Histogram::default()
-                };
-                if !is_native {
-                    return classic;
-                }
-                let observations: i64 = negative.1.iter().chain(&positive.1).sum();
-                Histogram {
-                    sample_count: Some(observations as u64 + zero_count),
-                    schema: Some(schema),
-                    zero_threshold: Some(0.001),
-                    zero_count: Some(zero_count),
-                    negative_delta: deltas(&negative.1),
-                    negative_span: negative.0,
-                    positive_delta: deltas(&positive.1),
-                    positive_span: positive.0,
-                    exemplars,
-                    ..classic
-                }
-            },
-        )
+    (buckets, any::<u64>(), double(), any::<bool>(), side(), side(), 0..9u64, -4..=8i32, vec(exemplar(), 0..2))
+        .prop_map(|(buckets, count, sum, is_native, negative, positive, zero_count, schema, exemplars)| {
+            let bucket = buckets.into_iter().map(|(bound, count, exemplar)| Bucket {
+                cumulative_count: Some(count),
+                upper_bound: Some(bound),
+                exemplar,
+                ..Bucket::default()
+            });
+            let classic = Histogram {
+                sample_count: Some(count),
+                sample_sum: Some(sum),
+                bucket: bucket.collect(),
+                ..Histogram::default()
+            };
+            if !is_native {
+                return classic;
+            }
+            let observations: i64 = negative.1.iter().chain(&positive.1).sum();
+            Histogram {
+                sample_count: Some(observations as u64 + zero_count),
+                schema: Some(schema),
+                zero_threshold: Some(0.001),
+                zero_count: Some(zero_count),
+                negative_delta: deltas(&negative.1),
+                negative_span: negative.0,
+                positive_delta: deltas(&positive.1),
+                positive_span: positive.0,
+                exemplars,
+                ..classic
+            }
+        })
 }
 
 fn metric(kind: MetricType) -> BoxedStrategy<Metric> {
     match kind {
         MetricType::Counter => (double(), proptest::option::of(exemplar()))
             .prop_map(|(value, exemplar)| Metric {
-                counter: Some(Counter {
-                    value: Some(value),
-                    exemplar,
-                    created_timestamp: None,
-                }),
+                counter: Some(Counter { value: Some(value), exemplar, created_timestamp: None }),
                 ..Metric::default()
             })
             .boxed(),
-        MetricType::Gauge => double()
-            .prop_map(|value| Metric {
-                gauge: Some(Gauge { value: Some(value) }),
-                ..Metric::default()
-            })
-            .boxed(),
+        MetricType::Gauge => {
+            double().prop_map(|value| Metric { gauge: Some(Gauge { value: Some(value) }), ..Metric::default() }).boxed()
+        }
         MetricType::Untyped => double()
             .prop_map(|value| Metric {
                 untyped: Some(crate::support::protobuf::Untyped { value: Some(value) }),
@@ -152,39 +123,26 @@ fn metric(kind: MetricType) -> BoxedStrategy<Metric> {
             .boxed(),
         MetricType::Summary => (any::<u64>(), double(), vec((double(), double()), 0..3))
             .prop_map(|(count, sum, quantiles)| {
-                let quantile = |(quantile, value)| Quantile {
-                    quantile: Some(quantile),
-                    value: Some(value),
-                };
+                let quantile = |(quantile, value)| Quantile { quantile: Some(quantile), value: Some(value) };
                 let summary = Summary {
                     sample_count: Some(count),
                     sample_sum: Some(sum),
                     quantile: quantiles.into_iter().map(quantile).collect(),
                     created_timestamp: Some(Timestamp { seconds: 7, nanos: 8 }),
                 };
-                Metric {
-                    summary: Some(summary),
-                    ..Metric::default()
-                }
+                Metric { summary: Some(summary), ..Metric::default() }
             })
             .boxed(),
-        MetricType::Histogram | MetricType::GaugeHistogram => histogram()
-            .prop_map(|histogram| Metric {
-                histogram: Some(histogram),
-                ..Metric::default()
-            })
-            .boxed(),
+        MetricType::Histogram | MetricType::GaugeHistogram => {
+            histogram().prop_map(|histogram| Metric { histogram: Some(histogram), ..Metric::default() }).boxed()
+        }
     }
 }
 
 /// Fields that no version knows.
 fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    vec((100..2000u32, vec(any::<u8>(), 0..9)), 0..2).prop_map(|fields| {
-        fields
-            .iter()
-            .flat_map(|(number, bytes)| field(*number, bytes))
-            .collect()
-    })
+    vec((100..2000u32, vec(any::<u8>(), 0..9)), 0..2)
+        .prop_map(|fields| fields.iter().flat_map(|(number, bytes)| field(*number, bytes)).collect())
 }
 
 fn written() -> impl Strategy<Value = Written> {
@@ -204,24 +162,12 @@ fn written() -> impl Strategy<Value = Written> {
                 .into_iter()
                 .map(|(metric, labels, timestamp_ms, unknown)| {
                     let label = labels.iter().map(|(name, value)| label(name, value)).collect();
-                    (
-                        Metric {
-                            label,
-                            timestamp_ms,
-                            ..metric
-                        },
-                        unknown,
-                    )
+                    (Metric { label, timestamp_ms, ..metric }, unknown)
                 })
                 .collect();
             // Behind a native histogram a classic one is refused.
             metrics.sort_by_key(|(metric, _)| metric.histogram.as_ref().is_some_and(|it| it.zero_threshold.is_some()));
-            Written {
-                name: name.clone(),
-                help: help.clone(),
-                kind,
-                metrics,
-            }
+            Written { name: name.clone(), help: help.clone(), kind, metrics }
         })
     })
 }
@@ -240,11 +186,8 @@ impl Written {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let metrics: Vec<Vec<u8>> = self
-            .metrics
-            .iter()
-            .map(|(metric, unknown)| [metric.encode_to_vec(), unknown.clone()].concat())
-            .collect();
+        let metrics: Vec<Vec<u8>> =
+            self.metrics.iter().map(|(metric, unknown)| [metric.encode_to_vec(), unknown.clone()].concat()).collect();
         raw_family(&self.head(), &metrics.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
@@ -264,19 +207,14 @@ impl Written {
 
     /// Its samples as text has them behind the sidecar, values aside from their spelling.
     fn samples(&self) -> Vec<(Sample, f64)> {
-        self.metrics
-            .iter()
-            .flat_map(|(metric, _)| self.samples_of(metric))
-            .collect()
+        self.metrics.iter().flat_map(|(metric, _)| self.samples_of(metric)).collect()
     }
 
     fn samples_of(&self, metric: &Metric) -> Vec<(Sample, f64)> {
         let mut own = metric.label.clone();
         rename(&mut own);
-        let own: Vec<(String, String)> = own
-            .into_iter()
-            .map(|label| (label.name.unwrap(), label.value.unwrap()))
-            .collect();
+        let own: Vec<(String, String)> =
+            own.into_iter().map(|label| (label.name.unwrap(), label.value.unwrap())).collect();
         let sample = |suffix: &str, extra: Option<(&str, f64)>, value: f64| {
             let extra = extra.map(|(name, value)| (name.to_owned(), number(value)));
             let serving = SERVING_LABELS.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -291,9 +229,8 @@ impl Written {
         };
         if let Some(summary) = &metric.summary {
             let quantiles = summary.quantile.iter();
-            let mut samples: Vec<_> = quantiles
-                .map(|it| sample("", Some(("quantile", it.quantile())), it.value()))
-                .collect();
+            let mut samples: Vec<_> =
+                quantiles.map(|it| sample("", Some(("quantile", it.quantile())), it.value())).collect();
             samples.push(sample("_sum", None, summary.sample_sum()));
             samples.push(sample("_count", None, summary.sample_count() as f64));
             return samples;
@@ -304,10 +241,7 @@ impl Written {
             let mut samples: Vec<_> = buckets
                 .map(|it| sample("_bucket", Some(("le", it.upper_bound())), it.cumulative_count() as f64))
                 .collect();
-            let has_infinite = histogram
-                .bucket
-                .iter()
-                .any(|bucket| bucket.upper_bound() == f64::INFINITY);
+            let has_infinite = histogram.bucket.iter().any(|bucket| bucket.upper_bound() == f64::INFINITY);
             if !has_infinite && (!samples.is_empty() || histogram.zero_threshold.is_none()) {
                 samples.push(sample("_bucket", Some(("le", f64::INFINITY)), count));
             }
@@ -317,11 +251,7 @@ impl Written {
         }
         let value = metric.counter.as_ref().map(Counter::value);
         let value = value.or(metric.gauge.as_ref().map(Gauge::value));
-        vec![sample(
-            "",
-            None,
-            value.or(metric.untyped.as_ref().map(|it| it.value())).unwrap(),
-        )]
+        vec![sample("", None, value.or(metric.untyped.as_ref().map(|it| it.value())).unwrap())]
     }
 }
 
@@ -384,10 +314,7 @@ fn spoilt_inside() -> impl Strategy<Value = Vec<u8>> {
                     metric
                 })
                 .collect();
-            body.extend(raw_family(
-                &family.head(),
-                &metrics.iter().map(Vec::as_slice).collect::<Vec<_>>(),
-            ));
+            body.extend(raw_family(&family.head(), &metrics.iter().map(Vec::as_slice).collect::<Vec<_>>()));
         }
         body
     })
@@ -470,16 +397,8 @@ fn check_histogram(histogram: &Histogram) -> Result<(), String> {
     let is_float = histogram.sample_count_float() > 0.0 || histogram.zero_count_float() > 0.0;
     let mut sum = u128::from(histogram.zero_count());
     for (spans, deltas, counts) in [
-        (
-            &histogram.negative_span,
-            &histogram.negative_delta,
-            &histogram.negative_count,
-        ),
-        (
-            &histogram.positive_span,
-            &histogram.positive_delta,
-            &histogram.positive_count,
-        ),
+        (&histogram.negative_span, &histogram.negative_delta, &histogram.negative_count),
+        (&histogram.positive_span, &histogram.positive_delta, &histogram.positive_count),
     ] {
         let buckets: u64 = spans.iter().map(|span| u64::from(span.length())).sum();
         if spans.iter().skip(1).any(|span| span.offset() < 0) {
@@ -507,10 +426,7 @@ fn check_histogram(histogram: &Histogram) -> Result<(), String> {
 
 /// How often each property is tried.
 fn tries() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -87,33 +87,19 @@ fn shown(to: Form, out: &[u8]) -> String {
 }
 
 fn filtered(keep: Option<&str>, drop: Option<&str>) -> Rules {
-    Rules {
-        filter: Some(Arc::new(Filter::new(keep, drop).expect("it is an expression"))),
-        ..Rules::default()
-    }
+    Rules { filter: Some(Arc::new(Filter::new(keep, drop).expect("it is an expression"))), ..Rules::default() }
 }
 
 fn limited(samples: u64) -> Rules {
-    Rules {
-        sample_limit: NonZeroU64::new(samples),
-        ..Rules::default()
-    }
+    Rules { sample_limit: NonZeroU64::new(samples), ..Rules::default() }
 }
 
 #[track_caller]
 fn filters(from: Form, (keep, drop): (Option<&str>, Option<&str>), body: &[u8], dropped: u64, expected: &[&str]) {
     for (to, expected) in outputs(from).iter().zip(expected) {
         let outcome = convert(from, *to, &filtered(keep, drop), body);
-        assert_eq!(
-            shown(*to, &outcome.out),
-            *expected,
-            "{from:?} as {to:?}, {keep:?} {drop:?}"
-        );
-        assert_eq!(
-            outcome.counts.dropped(DropReason::Filtered),
-            dropped,
-            "{from:?} as {to:?}"
-        );
+        assert_eq!(shown(*to, &outcome.out), *expected, "{from:?} as {to:?}, {keep:?} {drop:?}");
+        assert_eq!(outcome.counts.dropped(DropReason::Filtered), dropped, "{from:?} as {to:?}");
         assert_eq!(outcome.counts.dropped_in_all(), dropped, "{from:?} as {to:?}");
         assert_eq!(outcome.first_dropped, None, "the operator said so");
     }
@@ -131,14 +117,7 @@ fn a_name_that_is_reserved_is_renamed_whether_or_not_labels_are_added() {
     let messages = encode(&[family("a", MetricType::Gauge, metrics.collect())]);
     for (added, expected) in [
         (&[][..], ["{exported_container_name=\"x\",b=\"y\"", "{b=\"y\"", ""]),
-        (
-            &[("s", "iris")],
-            [
-                "{exported_container_name=\"x\",b=\"y\",s=\"iris\"",
-                "{b=\"y\",s=\"iris\"",
-                "{s=\"iris\"",
-            ],
-        ),
+        (&[("s", "iris")], ["{exported_container_name=\"x\",b=\"y\",s=\"iris\"", "{b=\"y\",s=\"iris\"", "{s=\"iris\""]),
     ] {
         let labels = LabelSet::new(added.iter().copied()).unwrap();
         let rules = Rules::new(labels.reserving("container_name"), Untyped::Keep);
@@ -189,11 +168,7 @@ fn a_family_is_written_if_its_whole_name_is_to_be_kept_and_not_dropped() {
         for to in outputs(Text) {
             let outcome = convert(Text, *to, &filtered(keep, drop), body);
             let written = match to {
-                Protobuf => decode(&outcome.out)
-                    .unwrap()
-                    .iter()
-                    .map(|it| it.name().to_owned())
-                    .collect(),
+                Protobuf => decode(&outcome.out).unwrap().iter().map(|it| it.name().to_owned()).collect(),
                 _ => (reader::read(&outcome.out).unwrap().samples.into_iter())
                     .map(|sample| sample.name)
                     .collect::<Vec<_>>(),
@@ -232,10 +207,7 @@ fn the_parts_of_a_histogram_and_a_summary_go_with_its_name() {
         (Some("b|c_sum"), None),
         body,
         3,
-        &[
-            "# TYPE b summary\nb_sum 3\nb_count 4\nc_sum 5\n",
-            "b summary\n  {} count 4 sum 3\nc_sum untyped\n  {} 5\n",
-        ],
+        &["# TYPE b summary\nb_sum 3\nb_count 4\nc_sum 5\n", "b summary\n  {} count 4 sum 3\nc_sum untyped\n  {} 5\n"],
     );
 }
 
@@ -271,11 +243,7 @@ fn a_family_of_open_metrics_goes_by_the_names_that_text_has_for_its_samples() {
         (Some("c_gsum"), None),
         body,
         5,
-        &[
-            "# TYPE c gaugehistogram\nc_gsum 2\n",
-            "# TYPE c_gsum gauge\nc_gsum 2\n",
-            "c gaugehistogram\n  {} sum 2\n",
-        ],
+        &["# TYPE c gaugehistogram\nc_gsum 2\n", "# TYPE c_gsum gauge\nc_gsum 2\n", "c gaugehistogram\n  {} sum 2\n"],
     );
 }
 
@@ -296,11 +264,7 @@ fn a_family_of_which_only_dropped_samples_came_has_no_metadata() {
 fn a_time_of_creation_whose_counter_was_dropped_goes_with_it_in_protobuf() {
     let body = b"# TYPE a counter\na_total 2\na_created 1\n# EOF\n";
     let rules = filtered(None, Some("a_total"));
-    let dropped = |to| {
-        convert(OpenMetrics, to, &rules, body)
-            .counts
-            .dropped(DropReason::Filtered)
-    };
+    let dropped = |to| convert(OpenMetrics, to, &rules, body).counts.dropped(DropReason::Filtered);
     assert_eq!([OpenMetrics, Text, Protobuf].map(dropped), [1, 1, 2]);
     let outcome = convert(OpenMetrics, Protobuf, &rules, body);
     assert_eq!((outcome.out, outcome.counts.samples), (Vec::new(), 0));
@@ -312,21 +276,13 @@ fn a_quoted_name_is_matched_without_quotes_and_escapes() {
     let body =
         b"# TYPE \"a.\\\"b\" gauge\n{\"a.\\\"b\"} 1\n# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n# TYPE a_b gauge\na_b 3\n";
     for (keep, text, protobuf) in [
-        (
-            r#"a\."b"#,
-            "# TYPE \"a.\\\"b\" gauge\n{\"a.\\\"b\"} 1\n",
-            "a.\"b gauge\n  {} 1\n",
-        ),
+        (r#"a\."b"#, "# TYPE \"a.\\\"b\" gauge\n{\"a.\\\"b\"} 1\n", "a.\"b gauge\n  {} 1\n"),
         (r"a\.b", "# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n", "a.b gauge\n  {} 2\n"),
         ("a_b", "# TYPE a_b gauge\na_b 3\n", "a_b gauge\n  {} 3\n"),
     ] {
         filters(Text, (Some(keep), None), body, 2, &[text, protobuf]);
         // Whoever reads it.
-        let outcome = run(
-            engine(Text, Text, &filtered(Some(keep), None), Escaping::Underscores),
-            body,
-            Cut::Whole,
-        );
+        let outcome = run(engine(Text, Text, &filtered(Some(keep), None), Escaping::Underscores), body, Cut::Whole);
         assert_eq!(outcome.counts.samples, 1);
     }
 }
@@ -351,10 +307,7 @@ fn a_message_is_dropped_whole_and_counted_by_its_metrics() {
         (None, Some(r"[cde].*|a_b")),
         &body,
         2,
-        &[
-            "# TYPE \"a.b\" gauge\n{\"a.b\"} 1\n{\"a.b\"} 2\n",
-            "a.b gauge\n  {} 1\n  {} 2\n",
-        ],
+        &["# TYPE \"a.b\" gauge\n{\"a.b\"} 1\n{\"a.b\"} 2\n", "a.b gauge\n  {} 1\n  {} 2\n"],
     );
 }
 
@@ -367,9 +320,7 @@ fn dropped_families_leave_their_room_to_others() {
     }
     body += "good 2\n";
     let messages = (0..60_000).map(|number| family(&format!("made_up_{number}"), MetricType::Gauge, vec![gauge(1.0)]));
-    let messages: Vec<_> = messages
-        .chain([family("good", MetricType::Gauge, vec![gauge(2.0)])])
-        .collect();
+    let messages: Vec<_> = messages.chain([family("good", MetricType::Gauge, vec![gauge(2.0)])]).collect();
     let rules = filtered(None, Some("made_up_.*"));
     for (from, to, body) in [
         (Text, Text, body.as_bytes()),
@@ -386,10 +337,7 @@ fn dropped_families_leave_their_room_to_others() {
 
 #[test]
 fn the_filter_is_asked_before_the_rule_for_untyped_families() {
-    let rules = Rules {
-        untyped: Untyped::Drop,
-        ..filtered(None, Some("a"))
-    };
+    let rules = Rules { untyped: Untyped::Drop, ..filtered(None, Some("a")) };
     let text = convert(Text, Text, &rules, b"a 1\nb 2\n").counts;
     let body = encode(&["a", "b"].map(|name| family(name, MetricType::Untyped, vec![untyped(1.0)])));
     let protobuf = convert(Protobuf, Text, &rules, &body).counts;
@@ -409,22 +357,10 @@ fn nothing_is_written_from_the_first_sample_beyond_the_limit_on() {
                 assert_eq!(outcome.counts.samples, written, "{from:?} as {to:?}, {limit}");
                 assert_eq!(outcome.is_over_limit, is_over, "{from:?} as {to:?}, {limit}");
                 let malformed = if is_over { 1 } else { 2 };
-                assert_eq!(
-                    outcome.counts.dropped_in_all(),
-                    malformed,
-                    "what is left out is not counted"
-                );
+                assert_eq!(outcome.counts.dropped_in_all(), malformed, "what is left out is not counted");
                 let expected: String = match to {
-                    Protobuf => [
-                        "a gauge\n  {x=\"1\"} 1\n",
-                        "  {x=\"2\"} 2\n",
-                        "b gauge help \"Words.\"\n  {} 3\n",
-                    ],
-                    _ => [
-                        "# TYPE a gauge\na{x=\"1\"} 1\n",
-                        "a{x=\"2\"} 2\n",
-                        "# HELP b Words.\n# TYPE b gauge\nb 3\n",
-                    ],
+                    Protobuf => ["a gauge\n  {x=\"1\"} 1\n", "  {x=\"2\"} 2\n", "b gauge help \"Words.\"\n  {} 3\n"],
+                    _ => ["# TYPE a gauge\na{x=\"1\"} 1\n", "a{x=\"2\"} 2\n", "# HELP b Words.\n# TYPE b gauge\nb 3\n"],
                 }[..written as usize]
                     .concat();
                 assert_eq!(shown(*to, &outcome.out), expected, "{from:?} as {to:?}, {limit}");
@@ -435,11 +371,7 @@ fn nothing_is_written_from_the_first_sample_beyond_the_limit_on() {
 
 #[test]
 fn what_is_dropped_is_not_beyond_the_limit() {
-    let rules = Rules {
-        untyped: Untyped::Drop,
-        sample_limit: NonZeroU64::new(1),
-        ..filtered(None, Some("c.*"))
-    };
+    let rules = Rules { untyped: Untyped::Drop, sample_limit: NonZeroU64::new(1), ..filtered(None, Some("c.*")) };
     let body = b"# TYPE c gauge\nc 1\n# TYPE a gauge\na 1\nc 2\nuntyped 3\nnot a sample\n# TYPE ca gauge\nca 4\n";
     for to in outputs(Text) {
         let outcome = convert(Text, *to, &rules, body);
@@ -455,45 +387,27 @@ fn what_is_dropped_is_not_beyond_the_limit() {
 fn lines_that_are_put_together_are_cut_in_front_of_a_family_that_may_lack_a_part() {
     let body = b"# TYPE a gauge\na 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n# TYPE b gauge\nb 1\n";
     let (a, h) = ("a gauge\n  {} 1\n", "h histogram\n  {} count 2 sum 3 1:1 inf:2\n");
-    for (limit, samples, expected) in [
-        (1, 1, a.to_owned()),
-        (2, 1, a.to_owned()),
-        (4, 1, a.to_owned()),
-        (5, 5, [a, h].concat()),
-    ] {
+    for (limit, samples, expected) in
+        [(1, 1, a.to_owned()), (2, 1, a.to_owned()), (4, 1, a.to_owned()), (5, 5, [a, h].concat())]
+    {
         let outcome = convert(Text, Protobuf, &limited(limit), body);
         assert_eq!(shown(Protobuf, &outcome.out), expected, "{limit}");
-        assert_eq!(
-            (outcome.counts.samples, outcome.is_over_limit),
-            (samples, true),
-            "{limit}"
-        );
+        assert_eq!((outcome.counts.samples, outcome.is_over_limit), (samples, true), "{limit}");
         assert_eq!(outcome.counts.dropped_in_all(), 0, "{limit}");
     }
     // A counter has its value, and the time at which the next was created is no fault.
     let body = b"# TYPE a counter\na_total{x=\"1\"} 1\na_created{x=\"1\"} 2\na_created{x=\"2\"} 2\na_total{x=\"2\"} 1\n# EOF\n";
     for (limit, samples) in [(1, 1), (2, 2), (3, 2)] {
         let outcome = convert(OpenMetrics, Protobuf, &limited(limit), body);
-        assert_eq!(
-            (outcome.counts.samples, outcome.is_over_limit),
-            (samples, true),
-            "{limit}"
-        );
+        assert_eq!((outcome.counts.samples, outcome.is_over_limit), (samples, true), "{limit}");
         assert_eq!(outcome.counts.dropped_in_all(), 0, "{limit}");
-        assert!(
-            shown(Protobuf, &outcome.out).starts_with("a_total counter\n  {x=\"1\"} 1"),
-            "{limit}"
-        );
+        assert!(shown(Protobuf, &outcome.out).starts_with("a_total counter\n  {x=\"1\"} 1"), "{limit}");
     }
 }
 
 #[test]
 fn messages_are_cut_between_two_metrics() {
-    let buckets = Histogram {
-        sample_count: Some(1),
-        bucket: vec![Bucket::default()],
-        ..Histogram::default()
-    };
+    let buckets = Histogram { sample_count: Some(1), bucket: vec![Bucket::default()], ..Histogram::default() };
     let body = encode(&[
         family("a", MetricType::Gauge, vec![gauge(1.0), gauge(2.0)]),
         family("h", MetricType::Histogram, vec![histogram(buckets)]),
@@ -508,17 +422,10 @@ fn messages_are_cut_between_two_metrics() {
     // In text the histogram is four lines.
     for (limit, written) in [(1, 1), (2, 2), (3, 2), (5, 2), (6, 6), (7, 7)] {
         let outcome = convert(Protobuf, Text, &limited(limit), &body);
-        assert_eq!(
-            (outcome.counts.samples, outcome.is_over_limit),
-            (written, limit < 7),
-            "{limit}"
-        );
+        assert_eq!((outcome.counts.samples, outcome.is_over_limit), (written, limit < 7), "{limit}");
         let read = reader::read(&outcome.out).unwrap();
         assert_eq!(read.samples.len() as u64, written);
-        assert_eq!(
-            read.types.len(),
-            [1, 1, 2, 3][[1, 2, 6, 7].iter().position(|it| *it == written).unwrap()]
-        );
+        assert_eq!(read.types.len(), [1, 1, 2, 3][[1, 2, 6, 7].iter().position(|it| *it == written).unwrap()]);
     }
 }
 
@@ -537,12 +444,7 @@ fn what_a_message_says_of_itself_is_kept_behind_the_limit() {
 #[test]
 fn what_is_passed_on_verbatim_is_cut_at_the_line() {
     let body = b"# TYPE a gauge\na 1\n# nobody counts\n\nb 2\nb 3\nb 4\n# HELP c Words.\n";
-    for (limit, written, is_over) in [
-        (None, 8, false),
-        (Some(3), 6, true),
-        (Some(4), 8, false),
-        (Some(1), 4, true),
-    ] {
+    for (limit, written, is_over) in [(None, 8, false), (Some(3), 6, true), (Some(4), 8, false), (Some(1), 4, true)] {
         for cut in [Cut::Whole, Cut::EveryByte] {
             let rules = limit.map_or_else(Rules::default, limited);
             let outcome = run(verbatim(Escaping::Underscores, &rules), body, cut);
@@ -567,23 +469,14 @@ fn who_goes_on_checked_goes_on_with_the_limit_and_the_numbers_of_the_lines() {
         checked.finish(End::Whole, &mut families, &mut out);
         assert_eq!(checked.progress().counts().samples, 3, "{place}");
         assert!(checked.progress().is_over_limit(), "{place}");
-        let first = checked
-            .progress()
-            .first_dropped()
-            .map(|first| (first.line, first.text.as_str()));
+        let first = checked.progress().first_dropped().map(|first| (first.line, first.text.as_str()));
         assert_eq!(first, Some((3, "not a sample")), "{place}");
     }
 }
 
 #[test]
 fn the_first_line_that_was_lost_is_shown_with_its_number() {
-    let first = |line, text: &str, reason| {
-        Some(FirstDropped {
-            line,
-            text: text.to_owned(),
-            reason,
-        })
-    };
+    let first = |line, text: &str, reason| Some(FirstDropped { line, text: text.to_owned(), reason });
     let long = format!("not a sample {}", "\u{fc}".repeat(200));
     let too_long = format!("a{{x=\"{}\"}} 1\n", "y".repeat(MAX_LINE));
     let cases: [(Form, Vec<u8>, Option<FirstDropped>); 9] = [
@@ -593,16 +486,8 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
             b"a 1\n\n# comment\n not\ta sample\r\nnor this\n".to_vec(),
             first(4, "not\\ta sample\\r", DropReason::Malformed),
         ),
-        (
-            Text,
-            b"# TYPE a foo\n".to_vec(),
-            first(1, "# TYPE a foo", DropReason::Malformed),
-        ),
-        (
-            Text,
-            long.clone().into_bytes(),
-            first(1, &long[..MAX_QUOTED - 1], DropReason::Malformed),
-        ),
+        (Text, b"# TYPE a foo\n".to_vec(), first(1, "# TYPE a foo", DropReason::Malformed)),
+        (Text, long.clone().into_bytes(), first(1, &long[..MAX_QUOTED - 1], DropReason::Malformed)),
         (Text, b"\xff\n".to_vec(), first(1, "\u{fffd}", DropReason::Malformed)),
         (
             Text,
@@ -614,16 +499,8 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
             b"# TYPE a counter\na_total 1 # {\n# EOF\n".to_vec(),
             first(2, "a_total 1 # {", DropReason::Malformed),
         ),
-        (
-            OpenMetrics,
-            b"# EOF\na 1\n".to_vec(),
-            first(2, "a 1", DropReason::Malformed),
-        ),
-        (
-            Text,
-            b"# TYPE a histogram\na_bucket 1\n".to_vec(),
-            first(2, "a_bucket 1", DropReason::Malformed),
-        ),
+        (OpenMetrics, b"# EOF\na 1\n".to_vec(), first(2, "a 1", DropReason::Malformed)),
+        (Text, b"# TYPE a histogram\na_bucket 1\n".to_vec(), first(2, "a_bucket 1", DropReason::Malformed)),
     ];
     for (index, (from, body, expected)) in cases.into_iter().enumerate() {
         for to in outputs(from) {
@@ -641,11 +518,7 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
 fn the_first_line_without_room_is_shown() {
     let body: String = (0..60_000).map(|number| format!("made_up_{number} 1\n")).collect();
     for to in outputs(Text) {
-        let outcome = run(
-            engine(Text, *to, &Rules::default(), Escaping::AllowUtf8),
-            body.as_bytes(),
-            Cut::Whole,
-        );
+        let outcome = run(engine(Text, *to, &Rules::default(), Escaping::AllowUtf8), body.as_bytes(), Cut::Whole);
         let first = outcome.first_dropped.expect("there are too many");
         assert_eq!(first.reason, DropReason::NoRoom);
         assert_eq!(first.line, outcome.counts.samples + 1);
@@ -656,11 +529,7 @@ fn the_first_line_without_room_is_shown() {
 #[test]
 fn the_first_message_that_lost_a_metric_is_shown_by_its_familys_name() {
     let good = encode(&[family("a", MetricType::Gauge, vec![gauge(1.0)])]);
-    let bad = encode(&[family(
-        "b.c",
-        MetricType::Gauge,
-        vec![gauge(1.0), counter(2.0), counter(3.0)],
-    )]);
+    let bad = encode(&[family("b.c", MetricType::Gauge, vec![gauge(1.0), counter(2.0), counter(3.0)])]);
     // No type has this number.
     let unreadable = [&[7, 10, 1, b'd', 24, 99, 34, 0][..]].concat();
     let too_long = {
@@ -670,10 +539,7 @@ fn the_first_message_that_lost_a_metric_is_shown_by_its_familys_name() {
     };
     for (body, expected) in [
         (good.clone(), None),
-        (
-            [good.clone(), bad.clone(), unreadable.clone()].concat(),
-            Some((2, "b.c")),
-        ),
+        ([good.clone(), bad.clone(), unreadable.clone()].concat(), Some((2, "b.c"))),
         ([good.clone(), unreadable, bad].concat(), Some((2, "d"))),
     ] {
         for to in outputs(Protobuf) {
@@ -685,15 +551,8 @@ fn the_first_message_that_lost_a_metric_is_shown_by_its_familys_name() {
     }
     for to in outputs(Protobuf) {
         let mut engine = engine(Protobuf, *to, &Rules::default(), Escaping::AllowUtf8);
-        engine.push(
-            &[good.clone(), too_long.clone()].concat(),
-            &mut Families::default(),
-            &mut Vec::new(),
-        );
+        engine.push(&[good.clone(), too_long.clone()].concat(), &mut Families::default(), &mut Vec::new());
         let first = engine.progress().first_dropped().expect("it is too long");
-        assert_eq!(
-            (first.line, first.text.as_str(), first.reason),
-            (2, "", DropReason::TooLong)
-        );
+        assert_eq!((first.line, first.text.as_str(), first.reason), (2, "", DropReason::TooLong));
     }
 }

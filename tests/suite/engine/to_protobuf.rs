@@ -16,15 +16,9 @@ use crate::support::{Cut, Lines, engine_of};
 
 const BOTH: [Lines; 2] = [Lines::Text, Lines::OpenMetrics];
 
-const UTF8: Setting = Setting {
-    names: Escaping::AllowUtf8,
-    ..USUAL
-};
+const UTF8: Setting = Setting { names: Escaping::AllowUtf8, ..USUAL };
 
-const KEEP: Setting = Setting {
-    untyped: Untyped::Keep,
-    ..USUAL
-};
+const KEEP: Setting = Setting { untyped: Untyped::Keep, ..USUAL };
 
 /// A body through the engine, with the serving labels.
 pub fn convert(from: Lines, setting: Setting, body: &[u8], cut: Cut<'_>, end: End) -> (Vec<u8>, Counts) {
@@ -71,9 +65,7 @@ pub fn read_put_together(body: &[u8], names: Escaping) -> Result<Vec<MetricFamil
         return Err("it is not what a target may send".to_owned());
     }
     let metrics = families.iter_mut().flat_map(|family| &mut family.metric);
-    metrics
-        .filter_map(|metric| metric.histogram.as_mut())
-        .for_each(forget_whole_parts);
+    metrics.filter_map(|metric| metric.histogram.as_mut()).for_each(forget_whole_parts);
     Ok(families)
 }
 
@@ -118,11 +110,7 @@ fn check_metric(metric: &Metric, kind: MetricType) -> Result<(), String> {
         (metric.untyped.is_some(), MetricType::Untyped),
         (metric.histogram.is_some(), MetricType::Histogram),
     ];
-    let value = if kind == MetricType::GaugeHistogram {
-        MetricType::Histogram
-    } else {
-        kind
-    };
+    let value = if kind == MetricType::GaugeHistogram { MetricType::Histogram } else { kind };
     if values.iter().any(|(is_there, of)| *is_there != (*of == value)) {
         return Err("a value of another type".to_owned());
     }
@@ -152,10 +140,7 @@ fn check_metric(metric: &Metric, kind: MetricType) -> Result<(), String> {
 fn check_ascending(numbers: impl Iterator<Item = f64>) -> Result<(), String> {
     let numbers: Vec<f64> = numbers.collect();
     // Of the numbers NaN is last.
-    if numbers
-        .windows(2)
-        .all(|pair| pair[0] < pair[1] || (pair[1].is_nan() && !pair[0].is_nan()))
-    {
+    if numbers.windows(2).all(|pair| pair[0] < pair[1] || (pair[1].is_nan() && !pair[0].is_nan())) {
         Ok(())
     } else {
         Err(format!("{numbers:?} out of order"))
@@ -369,11 +354,7 @@ fn what_is_no_part_of_a_histogram_or_summary_is_malformed() {
             let body = format!("# TYPE a {kind}\n{good}\n{line}\na_sum 3\n");
             let (shown, counts) = run(from, USUAL, body.as_bytes());
             assert_eq!(shown, expected, "{line}");
-            assert_eq!(
-                (counts.samples, counts.dropped(DropReason::Malformed)),
-                (2, 1),
-                "{line}"
-            );
+            assert_eq!((counts.samples, counts.dropped(DropReason::Malformed)), (2, 1), "{line}");
         }
     }
 }
@@ -458,13 +439,7 @@ fn timestamps_are_milliseconds() {
         "a 1 0\na 2 -1.5\na 3 1700000000.1239\na 4 -0.0004\na 5 9223372036854774\n",
         "a untyped\n  {@} 1 at 0\n  {@} 2 at -1500\n  {@} 3 at 1700000000123\n  {@} 4 at 0\n  {@} 5 at 9223372036854773760\n",
     );
-    loses(
-        Lines::OpenMetrics,
-        USUAL,
-        "a 1 9223372036854776\na 2 -1e300\n# TYPE b histogram\nb_count 1 1e300\n",
-        3,
-        "",
-    );
+    loses(Lines::OpenMetrics, USUAL, "a 1 9223372036854776\na 2 -1e300\n# TYPE b histogram\nb_count 1 1e300\n", 3, "");
 }
 
 /// Prometheus takes the first, too.
@@ -510,18 +485,9 @@ fn exemplars_that_have_no_place_or_are_malformed_are_lost_alone_and_counted() {
         ("# TYPE a histogram\na_count 1", "a histogram\n  {@} count 1\n"),
         ("# TYPE a summary\na{quantile=\"1\"} 1", "a summary\n  {@} 1:1\n"),
         ("# TYPE a summary\na_count 1", "a summary\n  {@} count 1\n"),
-        (
-            "# TYPE a counter\na_total 1\na_created 1",
-            "a_total counter\n  {@} 1 created 1.000000000\n",
-        ),
+        ("# TYPE a counter\na_total 1\na_created 1", "a_total counter\n  {@} 1 created 1.000000000\n"),
     ] {
-        loses(
-            Lines::OpenMetrics,
-            USUAL,
-            &format!("{lines} # {{t=\"1\"}} 1\n"),
-            1,
-            expected,
-        );
+        loses(Lines::OpenMetrics, USUAL, &format!("{lines} # {{t=\"1\"}} 1\n"), 1, expected);
     }
     for exemplar in [
         "{",
@@ -555,13 +521,7 @@ fn units_are_kept_where_the_familys_name_ends_in_them() {
     );
     let degrees = "# TYPE \"a_\u{b0}C\" gauge\n# UNIT \"a_\u{b0}C\" \u{b0}C\n{\"a_\u{b0}C\"} 1\n";
     becomes(Lines::OpenMetrics, degrees, "a__C gauge\n  {@} 1\n");
-    loses(
-        Lines::OpenMetrics,
-        UTF8,
-        degrees,
-        0,
-        "a_\u{b0}C gauge unit \u{b0}C\n  {@} 1\n",
-    );
+    loses(Lines::OpenMetrics, UTF8, degrees, 0, "a_\u{b0}C gauge unit \u{b0}C\n  {@} 1\n");
 }
 
 #[test]
@@ -573,17 +533,9 @@ fn helps_are_unescaped() {
             "a gauge help \"\\\\ \\n \u{e9} \\\\q\"\n  {@} 1\n",
         );
     }
-    becomes(
-        Lines::OpenMetrics,
-        "# HELP a \\\"quoted\\\"\na 1\n",
-        "a untyped help \"\\\"quoted\\\"\"\n  {@} 1\n",
-    );
+    becomes(Lines::OpenMetrics, "# HELP a \\\"quoted\\\"\na 1\n", "a untyped help \"\\\"quoted\\\"\"\n  {@} 1\n");
     // In text a quote has no escape.
-    becomes(
-        Lines::Text,
-        "# HELP a \\\"quoted\\\"\na 1\n",
-        "a untyped help \"\\\\\\\"quoted\\\\\\\"\"\n  {@} 1\n",
-    );
+    becomes(Lines::Text, "# HELP a \\\"quoted\\\"\na 1\n", "a untyped help \"\\\\\\\"quoted\\\\\\\"\"\n  {@} 1\n");
 }
 
 #[test]
@@ -648,13 +600,7 @@ fn quoted_names_are_kept_or_escaped() {
             "a_b histogram help \"Words.\"\n  {l_m=\"1\",@} count 2 sum 3 inf:2\nq___ gauge\n  {_=\"x\",@} 4\n",
         );
         // They are one to a scraper that takes no others.
-        loses(
-            from,
-            USUAL,
-            "a{\"b.c\"=\"1\",b_c=\"2\"} 1\na{\"--name--\"=\"1\"} 1\n",
-            2,
-            "",
-        );
+        loses(from, USUAL, "a{\"b.c\"=\"1\",b_c=\"2\"} 1\na{\"--name--\"=\"1\"} 1\n", 2, "");
         becomes(
             from,
             "# TYPE a_b gauge\na_b 1\n# TYPE \"a.b\" gauge\n# HELP \"a.b\" Words.\n{\"a.b\"} 2\n",
@@ -674,10 +620,7 @@ fn untyped_families_are_sanitized_and_counters_are_not() {
     for (from, body, more) in [(Lines::Text, text, ""), (Lines::OpenMetrics, open_metrics, counter)] {
         becomes(from, body, &format!("{sanitized}{others}{more}"));
         loses(from, KEEP, body, 0, &format!("{kept}{more}"));
-        let drop = Setting {
-            untyped: Untyped::Drop,
-            ..USUAL
-        };
+        let drop = Setting { untyped: Untyped::Drop, ..USUAL };
         let (shown, counts) = run(from, drop, body.as_bytes());
         assert_eq!(shown, format!("{sanitized}{more}"));
         assert_eq!(counts.dropped(DropReason::Untyped), 2);
@@ -728,25 +671,14 @@ fn a_line_that_is_dropped_does_not_part_a_family() {
 fn families_of_several_targets_are_messages_each() {
     let bodies = [
         (Lines::Text, "# HELP a_total One.\n# TYPE a_total counter\na_total 1\n"),
-        (
-            Lines::OpenMetrics,
-            "# HELP a Two.\n# TYPE a counter\na_total 2\na_created 3\n# EOF\n",
-        ),
+        (Lines::OpenMetrics, "# HELP a Two.\n# TYPE a counter\na_total 2\na_created 3\n# EOF\n"),
         (Lines::Text, "a_total 4\n"),
         (Lines::Text, "# HELP a_total Four.\n# TYPE a_total gauge\na_total 5\n"),
     ];
     let (mut out, mut families) = (Vec::new(), Families::default());
     for (target, (from, body)) in bodies.into_iter().enumerate() {
         families.turn_to(target);
-        append(
-            from,
-            USUAL,
-            body.as_bytes(),
-            Cut::EveryByte,
-            End::Whole,
-            &mut families,
-            &mut out,
-        );
+        append(from, USUAL, body.as_bytes(), Cut::EveryByte, End::Whole, &mut families, &mut out);
     }
     assert_eq!(
         shown(&read_put_together(&out, Escaping::Underscores).unwrap()),
@@ -760,20 +692,14 @@ fn families_of_several_targets_are_messages_each() {
 fn a_body_that_broke_off_loses_the_line_it_broke_off_in() {
     for from in BOTH {
         for (body, expected) in [
-            (
-                "# TYPE a histogram\na_bucket{le=\"1\"} 1\na_sum 22",
-                "a histogram\n  {@} count 1 1:1\n",
-            ),
+            ("# TYPE a histogram\na_bucket{le=\"1\"} 1\na_sum 22", "a histogram\n  {@} count 1 1:1\n"),
             ("a 1\nb 22", "a untyped\n  {@} 1\n"),
             ("a 1\nb 22\n", "a untyped\n  {@} 1\nb untyped\n  {@} 22\n"),
             ("a", ""),
         ] {
             for cut in [Cut::Whole, Cut::EveryByte] {
                 let (out, counts) = convert(from, USUAL, body.as_bytes(), cut, End::BrokenOff);
-                assert_eq!(
-                    shown(&read_put_together(&out, Escaping::Underscores).unwrap()),
-                    expected
-                );
+                assert_eq!(shown(&read_put_together(&out, Escaping::Underscores).unwrap()), expected);
                 assert_eq!(counts.dropped_in_all(), 0);
             }
         }
@@ -850,16 +776,12 @@ fn nothing_that_a_target_may_send_takes_time_by_the_square_of_it() {
     let lines = |number: usize, line: &dyn Fn(usize) -> String| (0..number).map(line).collect::<String>();
     let wide: Vec<String> = (0..100_000).map(|number| format!("l{number}=\"\"")).collect();
     let backwards: Vec<String> = wide.iter().rev().cloned().collect();
-    let chain: Vec<String> = (0..400)
-        .map(|number| format!("{}service_name=\"\"", "exported_".repeat(number)))
-        .collect();
+    let chain: Vec<String> =
+        (0..400).map(|number| format!("{}service_name=\"\"", "exported_".repeat(number))).collect();
     for (what, body, samples) in [
         (
             "buckets of one series, descending",
-            format!(
-                "# TYPE a histogram\n{}",
-                lines(40_000, &|at| format!("a_bucket{{le=\"{}\"}} 1\n", 40_000 - at))
-            ),
+            format!("# TYPE a histogram\n{}", lines(40_000, &|at| format!("a_bucket{{le=\"{}\"}} 1\n", 40_000 - at))),
             40_000,
         ),
         (
@@ -871,11 +793,7 @@ fn nothing_that_a_target_may_send_takes_time_by_the_square_of_it() {
             "series, and the same again",
             format!(
                 "# TYPE a histogram\n{}",
-                lines(40_000, &|at| format!(
-                    "a_{}{{x=\"{}\"}} 1\n",
-                    ["sum", "count"][at / 20_000],
-                    at % 20_000
-                ))
+                lines(40_000, &|at| format!("a_{}{{x=\"{}\"}} 1\n", ["sum", "count"][at / 20_000], at % 20_000))
             ),
             40_000,
         ),
@@ -888,11 +806,7 @@ fn nothing_that_a_target_may_send_takes_time_by_the_square_of_it() {
             ),
             40_000,
         ),
-        (
-            "families of one sample",
-            lines(20_000, &|at| format!("a{at} 1\n")),
-            20_000,
-        ),
+        ("families of one sample", lines(20_000, &|at| format!("a{at} 1\n")), 20_000),
         (
             "a large family and then small ones",
             format!(
@@ -902,31 +816,11 @@ fn nothing_that_a_target_may_send_takes_time_by_the_square_of_it() {
             ),
             60_000,
         ),
-        (
-            "labels",
-            format!("# TYPE a histogram\na_sum{{{}}} 1\n", wide.join(",")),
-            1,
-        ),
-        (
-            "labels, descending",
-            format!("# TYPE a histogram\na_sum{{{}}} 1\n", backwards.join(",")),
-            1,
-        ),
-        (
-            "labels, one of which collides",
-            format!("a{{{},service_name=\"\"}} 1\n", wide.join(",")),
-            1,
-        ),
-        (
-            "labels that are renamed again and again",
-            format!("a{{{}}} 1\n", chain.join(",")),
-            1,
-        ),
-        (
-            "types of one family",
-            lines(40_000, &|_| "# TYPE a gauge\n# HELP a x\n".to_owned()) + "a 1\n",
-            1,
-        ),
+        ("labels", format!("# TYPE a histogram\na_sum{{{}}} 1\n", wide.join(",")), 1),
+        ("labels, descending", format!("# TYPE a histogram\na_sum{{{}}} 1\n", backwards.join(",")), 1),
+        ("labels, one of which collides", format!("a{{{},service_name=\"\"}} 1\n", wide.join(",")), 1),
+        ("labels that are renamed again and again", format!("a{{{}}} 1\n", chain.join(",")), 1),
+        ("types of one family", lines(40_000, &|_| "# TYPE a gauge\n# HELP a x\n".to_owned()) + "a 1\n", 1),
     ] {
         let (out, counts) = convert(Lines::Text, USUAL, body.as_bytes(), Cut::Whole, End::Whole);
         assert_eq!((counts.samples, counts.dropped_in_all()), (samples, 0), "{what}");

@@ -45,9 +45,7 @@ struct Declared<'a> {
     suffix: &'a str,
 }
 
-const SUFFIXES: [&str; 8] = [
-    "_bucket", "_sum", "_count", "_total", "_created", "_gsum", "_gcount", "_info",
-];
+const SUFFIXES: [&str; 8] = ["_bucket", "_sum", "_count", "_total", "_created", "_gsum", "_gcount", "_info"];
 
 fn has_part(from: Lines, kind: &str, suffix: &str) -> bool {
     let parts: &[&str] = match (from, kind) {
@@ -80,11 +78,7 @@ fn declared<'a>(from: Lines, body: &'a Exposition, name: &'a str) -> Declared<'a
         true => (name, ""),
         false => parent(from, body, name).unwrap_or((name, "")),
     };
-    let kind = if is_declared(from, body, stem) {
-        &body.types[stem]
-    } else {
-        "untyped"
-    };
+    let kind = if is_declared(from, body, stem) { &body.types[stem] } else { "untyped" };
     Declared { stem, kind, suffix }
 }
 
@@ -118,9 +112,7 @@ impl Model {
         let mut family = run.family;
         family.r#type = Some(type_of(&run.kind) as i32);
         let metrics = run.series.into_iter();
-        family
-            .metric
-            .extend(metrics.filter_map(|series| series.metric(&run.kind, &run.created)));
+        family.metric.extend(metrics.filter_map(|series| series.metric(&run.kind, &run.created)));
         let is_told = |label: &&Vec<LabelPair>| family.metric.iter().any(|metric| own(metric) == **label);
         self.losses += run.created.iter().filter(|(labels, _)| !is_told(&labels)).count() as u64;
         if !family.metric.is_empty() {
@@ -154,11 +146,7 @@ fn written_as(from: Lines, setting: Setting, declared: &Declared<'_>) -> (String
         Escaping::AllowUtf8 => stem.to_owned(),
         Escaping::Underscores => escaped(stem, ":"),
     };
-    let kind = if ["untyped", "unknown"].contains(&kind) {
-        "untyped"
-    } else {
-        kind
-    };
+    let kind = if ["untyped", "unknown"].contains(&kind) { "untyped" } else { kind };
     let is_put_together = match kind {
         "counter" => from == Lines::OpenMetrics,
         kind => kind.contains("histogram") || kind == "summary",
@@ -214,10 +202,7 @@ impl Run {
         };
         match type_of(&self.kind) {
             MetricType::Counter => {
-                metric.counter = Some(Counter {
-                    value,
-                    ..Counter::default()
-                });
+                metric.counter = Some(Counter { value, ..Counter::default() });
             }
             MetricType::Gauge => metric.gauge = Some(Gauge { value }),
             _ => metric.untyped = Some(crate::support::protobuf::Untyped { value }),
@@ -269,11 +254,7 @@ impl Run {
     fn series(&mut self, labels: Vec<LabelPair>, timestamp: Option<i64>) -> &mut Series {
         let is_same = |series: &Series| series.labels == labels && series.timestamp == timestamp;
         let index = self.series.iter().position(is_same).unwrap_or_else(|| {
-            self.series.push(Series {
-                labels,
-                timestamp,
-                ..Series::default()
-            });
+            self.series.push(Series { labels, timestamp, ..Series::default() });
             self.series.len() - 1
         });
         &mut self.series[index]
@@ -332,17 +313,11 @@ impl Series {
         match kind {
             "counter" => {
                 let (value, exemplar) = self.value?;
-                metric.counter = Some(Counter {
-                    value: Some(value),
-                    exemplar,
-                    created_timestamp,
-                });
+                metric.counter = Some(Counter { value: Some(value), exemplar, created_timestamp });
             }
             "summary" => {
-                let quantiles = self.points.iter().map(|(at, value, _)| Quantile {
-                    quantile: Some(*at),
-                    value: Some(*value),
-                });
+                let quantiles =
+                    self.points.iter().map(|(at, value, _)| Quantile { quantile: Some(*at), value: Some(*value) });
                 metric.summary = Some(Summary {
                     sample_count: self.count.map(|count| count as u64),
                     sample_sum: self.sum,
@@ -355,12 +330,7 @@ impl Series {
                 let (sample_count, sample_count_float) = whole_or_float(count);
                 let buckets = self.points.into_iter().map(|(at, count, exemplar)| {
                     let (cumulative_count, cumulative_count_float) = whole_or_float(Some(count));
-                    Bucket {
-                        cumulative_count,
-                        cumulative_count_float,
-                        upper_bound: Some(at),
-                        exemplar,
-                    }
+                    Bucket { cumulative_count, cumulative_count_float, upper_bound: Some(at), exemplar }
                 });
                 metric.histogram = Some(Histogram {
                     sample_count,
@@ -412,20 +382,14 @@ fn names_of(setting: Setting, labels: &[(String, String)]) -> Option<Vec<LabelPa
         Escaping::AllowUtf8 => name.clone(),
         Escaping::Underscores => escaped(name, ""),
     };
-    let labels: Vec<LabelPair> = labels
-        .iter()
-        .map(|(name, value)| label(&name_of(name), value))
-        .collect();
+    let labels: Vec<LabelPair> = labels.iter().map(|(name, value)| label(&name_of(name), value)).collect();
     let is_new = |index: usize| labels[..index].iter().all(|other| other.name != labels[index].name);
     let are_valid = (0..labels.len()).all(|index| is_new(index) && labels[index].name() != "__name__");
     are_valid.then_some(labels)
 }
 
 fn message_of(setting: Setting, exemplar: &reader::Exemplar) -> Option<Exemplar> {
-    let seconds = exemplar
-        .timestamp
-        .as_ref()
-        .map(|text| read_value(text).expect("it was read"));
+    let seconds = exemplar.timestamp.as_ref().map(|text| read_value(text).expect("it was read"));
     let seconds = seconds.filter(|seconds| (-62_135_596_800.0..=253_402_300_799.0).contains(seconds));
     Some(Exemplar {
         label: names_of(setting, &exemplar.labels)?,
@@ -437,10 +401,7 @@ fn message_of(setting: Setting, exemplar: &reader::Exemplar) -> Option<Exemplar>
 /// To the microsecond.
 fn time(seconds: f64) -> Timestamp {
     let micros = (seconds * 1e6).round() as i128;
-    Timestamp {
-        seconds: micros.div_euclid(1_000_000) as i64,
-        nanos: (micros.rem_euclid(1_000_000) * 1000) as i32,
-    }
+    Timestamp { seconds: micros.div_euclid(1_000_000) as i64, nanos: (micros.rem_euclid(1_000_000) * 1000) as i32 }
 }
 
 /// Every value in some messages, as text: which series' it is, and what it is.
@@ -498,17 +459,10 @@ impl Told {
             }
             created = histogram.created_timestamp.as_ref();
         }
-        let gauge = metric
-            .gauge
-            .iter()
-            .map(|gauge| format!("{key} gauge {:?}", gauge.value));
-        let untyped = metric
-            .untyped
-            .iter()
-            .map(|untyped| format!("{key} {:?}", untyped.value));
+        let gauge = metric.gauge.iter().map(|gauge| format!("{key} gauge {:?}", gauge.value));
+        let untyped = metric.untyped.iter().map(|untyped| format!("{key} {:?}", untyped.value));
         self.surely.extend(gauge.chain(untyped));
-        self.created
-            .extend(created.map(|created| format!("{labels} {created:?}")));
+        self.created.extend(created.map(|created| format!("{labels} {created:?}")));
     }
 }
 
@@ -520,10 +474,7 @@ fn settings() -> impl Strategy<Value = Setting> {
 pub fn check_counts(families: &[MetricFamily], samples: u64) -> Result<(), TestCaseError> {
     let told = Told::by(families);
     let (least, most) = (told.surely.len(), told.surely.len() + told.perhaps.len());
-    prop_assert!(
-        (least as u64..=most as u64).contains(&samples),
-        "{samples} samples counted, {least} to {most} there"
-    );
+    prop_assert!((least as u64..=most as u64).contains(&samples), "{samples} samples counted, {least} to {most} there");
     Ok(())
 }
 

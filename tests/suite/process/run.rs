@@ -79,10 +79,7 @@ impl Beside {
     }
 
     async fn tell(&mut self, line: &str) {
-        self.input
-            .write_all(format!("{line}\n").as_bytes())
-            .await
-            .expect("it reads");
+        self.input.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
     }
 
     /// The URL, once it is served.
@@ -131,11 +128,7 @@ async fn the_program_has_the_environment_the_directory_the_streams_and_its_argum
     let directory = Directory::new();
     let script = "cat; pwd; echo \"$QPEXT_UNTYPED $MINE\"; echo to stderr >&2; for it; do echo \"[$it]\"; done";
     for on in [&[][..], &[ON]] {
-        let variables = [
-            on,
-            &[("QPEXT_UNTYPED", "keep"), ("MINE", "as it is"), ("QPEXT_LOG", "off")],
-        ]
-        .concat();
+        let variables = [on, &[("QPEXT_UNTYPED", "keep"), ("MINE", "as it is"), ("QPEXT_LOG", "off")]].concat();
         let mut command = beside(&variables, &["sh", "-c", script, "sh", "a b", "", "--help"]);
         let mut child = command.current_dir(directory.path("")).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
@@ -173,19 +166,12 @@ async fn a_program_that_cannot_be_started_is_named_and_ends_with_what_shells_hav
     let directory = Directory::new();
     let no_program = directory.write("file", "");
     for on in [&[][..], &[ON]] {
-        for (program, status) in [
-            ("/no/such/program", 127),
-            ("no-such-program", 127),
-            (&*no_program, 126),
-            ("/", 126),
-        ] {
+        for (program, status) in [("/no/such/program", 127), ("no-such-program", 127), (&*no_program, 126), ("/", 126)]
+        {
             let output = run(on, &[program]).await;
             assert_eq!(output.status.code(), Some(status), "{program}");
             let said = String::from_utf8(output.stderr).unwrap();
-            assert!(
-                said.starts_with(&format!("qpext: cannot start {program:?}: ")),
-                "{said}"
-            );
+            assert!(said.starts_with(&format!("qpext: cannot start {program:?}: ")), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");
         }
     }
@@ -281,21 +267,11 @@ async fn nobody_has_to_read_what_is_said() {
     let program = directory.path("program");
     // Written by another process: what starts in another test must not have it open for writing.
     let written = format!("printf 'exit 9' > {program} && chmod 755 {program}");
-    assert!(
-        Command::new("sh")
-            .args(["-c", &written])
-            .status()
-            .await
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("sh").args(["-c", &written]).status().await.unwrap().success());
     let output = run(&[ON], &[&program]).await;
     assert_eq!(output.status.code(), Some(9));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        said.starts_with("qpext: no metrics are served: cannot start a program beside them: "),
-        "{said}"
-    );
+    assert!(said.starts_with("qpext: no metrics are served: cannot start a program beside them: "), "{said}");
 
     let (_reader, writer) = io::pipe().unwrap();
     let full = pipe::Sender::from_owned_fd(writer.into()).unwrap();
@@ -313,15 +289,8 @@ async fn nobody_has_to_read_what_is_said() {
 async fn the_aggregate_is_served_while_the_program_drains_and_ends_with_it() {
     let queue_proxy = Stub::text("kn_requests 7\n").await;
     let port = queue_proxy.port().to_string();
-    let variables = [
-        ON,
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port),
-        ("QPEXT_SELF_METRICS", "false"),
-    ];
-    let mut pod = Beside::start(
-        &variables,
-        &format!("trap 'echo draining' TERM; echo ready; {AWAIT_END}"),
-    );
+    let variables = [ON, ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port), ("QPEXT_SELF_METRICS", "false")];
+    let mut pod = Beside::start(&variables, &format!("trap 'echo draining' TERM; echo ready; {AWAIT_END}"));
     let url = pod.served().await;
     assert_eq!(next(&mut pod.output).await, "ready");
     // Its last numbers matter, and another signal changes nothing of that.
@@ -339,21 +308,11 @@ async fn the_aggregate_is_served_while_the_program_drains_and_ends_with_it() {
 async fn a_scrape_that_is_answered_when_the_program_ends_is_answered_whole() {
     let gate = Arc::new(Semaphore::new(0));
     let (first, last) = (chunk(b"kn_requests 7\n"), chunk(b"kn_errors 1\n"));
-    let steps = vec![
-        chunked_head(),
-        first,
-        Step::Await(Arc::clone(&gate)),
-        last,
-        last_chunk(),
-    ];
+    let steps = vec![chunked_head(), first, Step::Await(Arc::clone(&gate)), last, last_chunk()];
     let mut queue_proxy = Stub::start(steps).await;
     let port = queue_proxy.port().to_string();
     let mut pod = Beside::start(
-        &[
-            ON,
-            ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port),
-            ("QPEXT_SELF_METRICS", "false"),
-        ],
+        &[ON, ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port), ("QPEXT_SELF_METRICS", "false")],
         "read -r line; exit 9",
     );
     let url = pod.served().await;
@@ -387,10 +346,7 @@ async fn a_client_that_hangs_up_costs_the_program_nothing() {
     let script = format!("trap 'echo a broken pipe' PIPE; echo ready; {AWAIT_END}");
     let mut pod = Beside::start(&[ON, ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port)], &script);
     let url = pod.served().await;
-    let address = url
-        .trim_start_matches("http://")
-        .trim_end_matches("/metrics")
-        .to_owned();
+    let address = url.trim_start_matches("http://").trim_end_matches("/metrics").to_owned();
     assert_eq!(next(&mut pod.output).await, "ready");
     for _ in 0..50 {
         // The second answer meets nobody.
@@ -433,19 +389,12 @@ async fn a_port_that_is_taken_is_served_once_it_is_free() {
     assert_eq!(next(&mut pod.output).await, "at work");
     for _ in 0..2 {
         let log = pod.logged("no metrics are served, for now").await;
-        assert!(
-            log.contains("AGGREGATE_PROMETHEUS_METRICS_PORT=") && log.contains("Address already in use"),
-            "{log}"
-        );
+        assert!(log.contains("AGGREGATE_PROMETHEUS_METRICS_PORT=") && log.contains("Address already in use"), "{log}");
     }
     drop(listener);
     let url = pod.served().await;
     assert!(url.contains(&port), "{url}");
-    assert_eq!(
-        scrape(&url, LONG).await.unwrap().status,
-        503,
-        "the queue-proxy is not there"
-    );
+    assert_eq!(scrape(&url, LONG).await.unwrap().status, 503, "the queue-proxy is not there");
     pod.tell("end").await;
     assert_eq!(pod.status().await, Some(9));
 }
@@ -466,11 +415,8 @@ async fn a_file_that_is_not_there_yet_is_served_with_once_it_is() {
 
 #[tokio::test]
 async fn a_bad_value_is_logged_and_the_program_runs_on() {
-    for (variable, value) in [
-        ("AGGREGATE_PROMETHEUS_METRICS_PORT", "http"),
-        ("QPEXT_UNTYPED", "x"),
-        ("QPEXT_LOG", "x"),
-    ] {
+    for (variable, value) in [("AGGREGATE_PROMETHEUS_METRICS_PORT", "http"), ("QPEXT_UNTYPED", "x"), ("QPEXT_LOG", "x")]
+    {
         let mut pod = Beside::start(&[ON, (variable, value)], "echo at work; read -r line; exit 9");
         assert_eq!(next(&mut pod.output).await, "at work");
         let log = pod.logged("no metrics are served").await;
@@ -483,10 +429,7 @@ async fn a_bad_value_is_logged_and_the_program_runs_on() {
 #[tokio::test]
 async fn without_a_port_there_is_the_program_alone() {
     for off in [&[][..], &[("AGGREGATE_PROMETHEUS_METRICS_PORT", "")]] {
-        let mut pod = Beside::start(
-            &[off, &[("QPEXT_UNTYPED", "x")]].concat(),
-            "echo $$; read -r line; exit 9",
-        );
+        let mut pod = Beside::start(&[off, &[("QPEXT_UNTYPED", "x")]].concat(), "echo $$; read -r line; exit 9");
         let own = next(&mut pod.output).await;
         assert_eq!(own, pod.child.id().unwrap().to_string(), "it is this very process");
         pod.tell("end").await;
@@ -571,10 +514,7 @@ async fn a_terminal_that_is_gone_hangs_up_on_the_program() {
 async fn what_others_send_at_a_terminal_goes_to_the_program() {
     let names = ["HUP", "INT", "QUIT", "WINCH", "TERM"];
     let traps = names.map(|name| format!("trap 'echo got {name}' {name}; ")).concat();
-    let script = format!(
-        "{traps} echo ready; for it in {}; do kill -s $it $PPID; done; {AWAIT_WORD}",
-        names.join(" ")
-    );
+    let script = format!("{traps} echo ready; for it in {}; do kill -s $it $PPID; done; {AWAIT_WORD}", names.join(" "));
     let mut pod = at_terminal(&format!("exec {}", beside_script(&script)));
     pod.shows("ready").await;
     let mut awaited: HashSet<String> = names.iter().map(|name| format!("got {name}")).collect();
@@ -619,17 +559,13 @@ async fn a_program_that_does_not_stop_is_not_left_behind() {
 /// A shell's program as a job of a shell at a terminal, that says how it stopped and wakes it up.
 fn job_at_terminal(script: &str, files: &str) -> Beside {
     let program = beside_script(script);
-    at_terminal(&format!(
-        "set -m; {program} {files}; echo stopped with $?; fg; echo ended with $?; read -r line"
-    ))
+    at_terminal(&format!("set -m; {program} {files}; echo stopped with $?; fg; echo ended with $?; read -r line"))
 }
 
 #[tokio::test]
 async fn a_program_in_the_background_of_a_terminal_runs_and_ends() {
     let program = beside_script("exit 9");
-    let mut pod = at_terminal(&format!(
-        "set -m; {program} & wait $!; echo ended with $?; read -r line"
-    ));
+    let mut pod = at_terminal(&format!("set -m; {program} & wait $!; echo ended with $?; read -r line"));
     pod.shows("ended with 9").await;
 }
 
@@ -639,10 +575,7 @@ fn at_terminal(script: &str) -> Beside {
     // An interrupt must not take with it what was said since.
     let script = format!("stty noflsh; {script}");
     let terminal = ["script", "--quiet", "--return", "--command", &script, "/dev/null"];
-    Beside::spawn(undisturbed(
-        &[ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")],
-        &terminal,
-    ))
+    Beside::spawn(undisturbed(&[ON, ("QPEXT_LOG", "off"), ("SHELL", "/bin/sh")], &terminal))
 }
 
 /// The words that run a shell's program, and serve beside it.

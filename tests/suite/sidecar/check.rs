@@ -7,11 +7,7 @@ use crate::support::stub::{Stub, answer};
 
 /// Runs a command to its end: its exit status, and what it said on standard output.
 async fn run(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
-    let output = command(variables)
-        .args(arguments)
-        .output()
-        .await
-        .expect("the program was built");
+    let output = command(variables).args(arguments).output().await.expect("the program was built");
     let status = output.status.code().expect("it ended by itself");
     (status, String::from_utf8(output.stdout).expect("it is text"))
 }
@@ -34,18 +30,9 @@ async fn a_healthy_pod_ends_with_0() {
     let (status, said) = run(&pod(&ports[0], &ports[1]), &["check"]).await;
     assert_eq!(status, 0, "{said}");
     let mut lines = said.lines();
-    assert!(
-        lines.next().unwrap().starts_with("TARGET       STATE  FORMAT"),
-        "{said}"
-    );
-    assert!(
-        lines.next().unwrap().starts_with("queue-proxy  up     text 0.0.4  "),
-        "{said}"
-    );
-    assert!(
-        lines.next().unwrap().starts_with("app          up     text 0.0.4  "),
-        "{said}"
-    );
+    assert!(lines.next().unwrap().starts_with("TARGET       STATE  FORMAT"), "{said}");
+    assert!(lines.next().unwrap().starts_with("queue-proxy  up     text 0.0.4  "), "{said}");
+    assert!(lines.next().unwrap().starts_with("app          up     text 0.0.4  "), "{said}");
     assert!(said.contains("\nnothing to be mended\n"), "{said}");
     assert!(said.contains("a note, no finding: families in two places"), "{said}");
 }
@@ -118,10 +105,7 @@ async fn a_pod_without_an_answer_ends_with_1() {
     let port = down.port().to_string();
     let (status, said) = run(&[("QPEXT_QUEUE_PROXY_METRICS_PORT", &port)], &["check"]).await;
     assert_eq!(status, 1, "{said}");
-    assert!(
-        said.ends_with("no answer: a scraper would get 503\n1 finding\n"),
-        "{said}"
-    );
+    assert!(said.ends_with("no answer: a scraper would get 503\n1 finding\n"), "{said}");
 
     let absent = Stub::absent();
     let free = absent.port().to_string();
@@ -146,10 +130,7 @@ async fn help_names_every_variable_and_the_version_is_told() {
     let (status, said) = run(&[("QPEXT_UNTYPED", "of no interest")], &["--help"]).await;
     assert_eq!(status, 0);
     for variable in qpext::config::VARIABLES {
-        assert!(
-            said.contains(&format!("\n  {} [default: {}]\n", variable.name, variable.default)),
-            "{said}"
-        );
+        assert!(said.contains(&format!("\n  {} [default: {}]\n", variable.name, variable.default)), "{said}");
     }
     for option in &qpext::config::TARGET_OPTIONS {
         assert!(said.contains(&format!("\n  {}\n      ", option.name)), "{said}");

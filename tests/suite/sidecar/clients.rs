@@ -18,18 +18,14 @@ const LONG: f64 = 60.0;
 /// A sidecar with one target, the application.
 async fn sidecar_for(app: &Stub, variables: &[(&str, &str)]) -> Sidecar {
     let port = app.port().to_string();
-    let mut all = vec![
-        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()),
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
-    ];
+    let mut all =
+        vec![("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()), ("QPEXT_QUEUE_PROXY_METRICS_PORT", "")];
     all.extend_from_slice(variables);
     Sidecar::start(&all).await
 }
 
 async fn connect(sidecar: &Sidecar) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", sidecar.port))
-        .await
-        .expect("it accepts")
+    TcpStream::connect(("127.0.0.1", sidecar.port)).await.expect("it accepts")
 }
 
 /// A client that asks, with these headers, and does not read: its window is small, so that the answer backs up behind it.
@@ -38,10 +34,7 @@ pub async fn ask_and_do_not_read(sidecar: &Sidecar, headers: &str) -> TcpStream 
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let address = format!("127.0.0.1:{}", sidecar.port).parse().expect("an address");
     let mut stream = socket.connect(address).await.expect("it accepts");
-    stream
-        .write_all(format!("GET /metrics HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes())
-        .await
-        .expect("it reads");
+    stream.write_all(format!("GET /metrics HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).await.expect("it reads");
     stream
 }
 
@@ -51,21 +44,12 @@ async fn other_paths_are_404_and_other_methods_405() {
     let sidecar = sidecar_for(&app, &[]).await;
     let client = client();
     for path in ["/index.html", "/metric", "/metrics/", "/metrics/x", "/debug/pprof"] {
-        assert_eq!(
-            client.get(sidecar.url(path)).send().await.unwrap().status(),
-            404,
-            "{path}"
-        );
+        assert_eq!(client.get(sidecar.url(path)).send().await.unwrap().status(), 404, "{path}");
     }
     for path in ["/metrics", "/healthz"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "NONSENSE"] {
             let method = method.parse().unwrap();
-            let response = client
-                .request(method, sidecar.url(path))
-                .body("body")
-                .send()
-                .await
-                .unwrap();
+            let response = client.request(method, sidecar.url(path)).body("body").send().await.unwrap();
             assert_eq!(response.status(), 405);
             assert_eq!(response.headers()["allow"], "GET, HEAD");
         }
@@ -79,14 +63,8 @@ async fn healthz_is_200_whatever_the_targets_do() {
     let app = Stub::start(vec![Step::Hang]).await;
     let sidecar = sidecar_for(&app, &[]).await;
     let response = client().get(sidecar.url("/healthz")).send().await.unwrap();
-    assert_eq!(
-        (response.status().as_u16(), response.text().await.unwrap().as_str()),
-        (200, "ok\n")
-    );
-    assert_eq!(
-        client().head(sidecar.url("/healthz")).send().await.unwrap().status(),
-        200
-    );
+    assert_eq!((response.status().as_u16(), response.text().await.unwrap().as_str()), (200, "ok\n"));
+    assert_eq!(client().head(sidecar.url("/healthz")).send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -95,17 +73,11 @@ async fn head_gives_the_status_and_the_headers_of_get() {
     let sidecar = sidecar_for(&app, &[]).await;
     let response = client().head(sidecar.url("/metrics")).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    assert_eq!(
-        response.headers()["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     assert_eq!(response.text().await.unwrap(), "");
     app.request().await;
     app.stop().await;
-    assert_eq!(
-        client().head(sidecar.url("/metrics")).send().await.unwrap().status(),
-        503
-    );
+    assert_eq!(client().head(sidecar.url("/metrics")).send().await.unwrap().status(), 503);
 }
 
 #[tokio::test]
@@ -114,10 +86,7 @@ async fn one_connection_serves_many_scrapes() {
     let sidecar = sidecar_for(&app, &[]).await;
     let mut stream = connect(&sidecar).await;
     for _ in 0..3 {
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n0\r\n\r\n") {
             answer.push(stream.read_u8().await.unwrap());
@@ -160,9 +129,7 @@ async fn a_scraper_that_leaves_before_the_answer_cancels_its_scrapes() {
 /// Sends several requests at once, and reads their answers until the connection ends as it should.
 pub async fn are_answered_in_turn(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let paths = ["/metrics", "/healthz", "/nothing", "/metrics"];
-    let mut requests: String = paths
-        .map(|path| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
-        .concat();
+    let mut requests: String = paths.map(|path| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).concat();
     requests.push_str("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(requests.as_bytes()).await.unwrap();
     let mut answers = String::new();
@@ -234,11 +201,7 @@ async fn one_scrape_too_many_is_503_and_asked_to_come_again() {
     assert_eq!(turned_away.status, 503);
     assert_eq!(turned_away.headers["retry-after"], "1");
     assert!(turned_away.text.contains("QPEXT_MAX_CONCURRENT_SCRAPES"));
-    assert_eq!(
-        scrape(&sidecar.url("/healthz"), LONG).await.unwrap().status,
-        200,
-        "it costs no scrape"
-    );
+    assert_eq!(scrape(&sidecar.url("/healthz"), LONG).await.unwrap().status, 200, "it costs no scrape");
     go.add_permits(3);
     for running in running {
         assert_eq!(running.await.unwrap().unwrap().status, 200);
@@ -264,10 +227,7 @@ async fn the_default_is_eight_scrapes_at_once() {
     clients.pop();
     app.gone().await;
     let mut ninth = connect(&sidecar).await;
-    ninth
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    ninth.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     app.request().await;
 }
 
@@ -286,10 +246,7 @@ async fn clients_that_ask_and_do_not_read_keep_nobody_out() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         answer = sidecar.scrape(LONG).await;
     }
-    assert!(
-        answer.text.ends_with('\n') && answer.text.len() > 8 << 20,
-        "it is served whole"
-    );
+    assert!(answer.text.ends_with('\n') && answer.text.len() > 8 << 20, "it is served whole");
 }
 
 #[tokio::test]
@@ -321,12 +278,7 @@ async fn more_connections_than_there_is_room_for_keep_nobody_out() {
     for _ in 0..600 {
         quiet.push(connect(&sidecar).await);
         if quiet.len() % 50 == 0 {
-            assert_eq!(
-                sidecar.scrape(LONG).await.status,
-                200,
-                "beside {} connections",
-                quiet.len()
-            );
+            assert_eq!(sidecar.scrape(LONG).await.status, 200, "beside {} connections", quiet.len());
         }
     }
     // The first had to leave long before its ten seconds were over.
@@ -344,9 +296,7 @@ async fn a_client_that_sends_half_a_head_is_put_out() {
     let mut fresh = connect(&sidecar).await;
     fresh.write_all(b"GET /metrics HT").await.unwrap();
     let mut kept = connect(&sidecar).await;
-    kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"ok\n") {
         answer.push(kept.read_u8().await.unwrap());
@@ -363,14 +313,10 @@ async fn a_client_that_sends_half_a_head_is_put_out() {
 async fn a_head_that_is_too_large_or_no_http_is_refused() {
     let app = Stub::text(APP_TEXT).await;
     let sidecar = sidecar_for(&app, &[]).await;
-    let large = format!(
-        "GET /metrics HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n",
-        "x".repeat(64 << 10)
-    );
-    for (bytes, status) in [
-        (large.as_bytes(), "HTTP/1.1 431"),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", "HTTP/1.1 400"),
-    ] {
+    let large = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n", "x".repeat(64 << 10));
+    for (bytes, status) in
+        [(large.as_bytes(), "HTTP/1.1 431"), (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", "HTTP/1.1 400")]
+    {
         let mut stream = connect(&sidecar).await;
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();

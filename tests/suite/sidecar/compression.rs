@@ -83,9 +83,7 @@ impl Coding {
                 let mut out = OutBuffer::around(&mut body[..]);
                 let mut input = InBuffer::around(coded);
                 while input.pos() < coded.len() {
-                    decoder
-                        .run(&mut input, &mut out)
-                        .expect("the beginning of a zstd frame");
+                    decoder.run(&mut input, &mut out).expect("the beginning of a zstd frame");
                 }
                 out.pos()
             }
@@ -104,9 +102,7 @@ struct Got {
 
 impl Got {
     fn coding(&self) -> Option<&str> {
-        self.headers
-            .get(CONTENT_ENCODING)
-            .map(|value| value.to_str().expect("a word"))
+        self.headers.get(CONTENT_ENCODING).map(|value| value.to_str().expect("a word"))
     }
 
     /// The body, without its coding.
@@ -303,10 +299,8 @@ async fn errors_are_not_compressed_and_say_what_they_depend_on() {
     let gone = Stub::absent();
     let port = gone.port().to_string();
     let path = format!("/{}", "x".repeat(2000));
-    let variables = [
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", port.as_str()),
-        ("QPEXT_QUEUE_PROXY_METRICS_PATH", path.as_str()),
-    ];
+    let variables =
+        [("QPEXT_QUEUE_PROXY_METRICS_PORT", port.as_str()), ("QPEXT_QUEUE_PROXY_METRICS_PATH", path.as_str())];
     let sidecar = Sidecar::start(&variables).await;
     let got = get(&sidecar, Some("gzip, zstd, identity;q=0")).await;
     assert_eq!((got.status, got.coding()), (503, None));
@@ -360,11 +354,7 @@ async fn a_scraper_that_leaves_a_compressed_answer_cancels_its_scrapes() {
         let url = sidecar.url("/metrics");
         let scrape = tokio::spawn(async move {
             let request = client().get(url).header("accept-encoding", "gzip");
-            let mut response = request
-                .header("x-prometheus-scrape-timeout-seconds", "3000")
-                .send()
-                .await
-                .unwrap();
+            let mut response = request.header("x-prometheus-scrape-timeout-seconds", "3000").send().await.unwrap();
             while response.chunk().await.unwrap().is_some() {}
         });
         target.request().await;
@@ -377,13 +367,7 @@ async fn a_scraper_that_leaves_a_compressed_answer_cancels_its_scrapes() {
 async fn a_compressed_answer_that_is_running_is_finished_at_sigterm() {
     let go = Arc::new(Semaphore::new(0));
     let first = sample_of(2000);
-    let steps = vec![
-        chunked_head(),
-        chunk(&first),
-        Step::Await(Arc::clone(&go)),
-        chunk(b"last 1\n"),
-        last_chunk(),
-    ];
+    let steps = vec![chunked_head(), chunk(&first), Step::Await(Arc::clone(&go)), chunk(b"last 1\n"), last_chunk()];
     let target = Stub::start(steps).await;
     let mut sidecar = sidecar_for(&target, &[]).await;
     let response = ask(&sidecar, "GET", Some("zstd")).await;
@@ -422,10 +406,8 @@ async fn compressed_targets_are_read_as_if_they_were_not() {
         let whole = coding.encode(&app_text);
         let members = [coding.encode(first), coding.encode(b""), coding.encode(second)].concat();
         let (begin, end) = whole.split_at(5);
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-encoding: {}\r\ntransfer-encoding: chunked\r\n\r\n",
-            coding.name()
-        );
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-encoding: {}\r\ntransfer-encoding: chunked\r\n\r\n", coding.name());
         let head = Step::Send(head.into_bytes());
         for steps in [
             vec![coded(coding.name(), &whole)],
@@ -535,10 +517,7 @@ async fn a_bomb_is_cut_at_its_decoded_size_in_constant_memory() {
             let answer = sidecar.scrape(LONG).await;
             assert!(answer.text.starts_with(QUEUE_PROXY_TEXT));
             let log = sidecar.logged("target failed").await;
-            assert!(
-                log.contains(&format!("sent a body of more than {LIMIT} bytes")),
-                "{log}"
-            );
+            assert!(log.contains(&format!("sent a body of more than {LIMIT} bytes")), "{log}");
             let peak = resident_kilobytes(sidecar.id(), "VmHWM:");
             println!("{coding:?}: {} bytes sent, {peak} kB at the peak", bomb.len());
             // A debug build, so not the documented figures; holding what was decoded would take twice as much.

@@ -44,24 +44,16 @@ async fn scrape(sidecar: &Sidecar, accept: &str) -> (String, String) {
     let request = client().get(sidecar.url("/metrics")).header(ACCEPT, accept);
     let response = request.send().await.expect("an answer");
     assert_eq!(response.status(), 200);
-    let content_type = response.headers()[CONTENT_TYPE]
-        .to_str()
-        .expect("it is text")
-        .to_owned();
+    let content_type = response.headers()[CONTENT_TYPE].to_str().expect("it is text").to_owned();
     (content_type, response.text().await.expect("it is text"))
 }
 
 /// A scrape that accepts protobuf: the families of the answer, which must be protobuf.
 async fn scrape_protobuf(sidecar: &Sidecar) -> Vec<MetricFamily> {
-    let request = client()
-        .get(sidecar.url("/metrics"))
-        .header(ACCEPT, PROMETHEUS_3_NATIVE);
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, PROMETHEUS_3_NATIVE);
     let response = request.send().await.expect("an answer");
     assert_eq!(response.status(), 200);
-    assert_eq!(
-        response.headers()[CONTENT_TYPE],
-        format!("{PROTOBUF}; escaping=underscores")
-    );
+    assert_eq!(response.headers()[CONTENT_TYPE], format!("{PROTOBUF}; escaping=underscores"));
     decode(&response.bytes().await.expect("a whole answer")).expect("whole messages")
 }
 
@@ -70,14 +62,8 @@ async fn protobuf_target(body: &[u8]) -> Stub {
 }
 
 fn counter(name: &str, value: f64) -> MetricFamily {
-    let counter = Counter {
-        value: Some(value),
-        ..Counter::default()
-    };
-    let metric = Metric {
-        counter: Some(counter),
-        ..Metric::default()
-    };
+    let counter = Counter { value: Some(value), ..Counter::default() };
+    let metric = Metric { counter: Some(counter), ..Metric::default() };
     family(name, MetricType::Counter, vec![metric])
 }
 
@@ -116,25 +102,15 @@ async fn targets_are_asked_in_the_scrapers_own_words() {
 
 #[tokio::test]
 async fn openmetrics_of_all_is_openmetrics_with_one_end() {
-    let app = target(
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        APP_OPEN_METRICS,
-    )
-    .await;
+    let app = target("application/openmetrics-text; version=1.0.0; charset=utf-8", APP_OPEN_METRICS).await;
     let sidecar = app_alone(&app).await;
     let expected = format!(
         "# TYPE app_requests counter\n# HELP app_requests Requests.\n\
          app_requests_total{{path=\"/\",{SERVING}}} 3 # {{trace_id=\"abc\"}} 1 1700000000.5\n\
          app_requests_created{{path=\"/\",{SERVING}}} 1700000000\n# EOF\n"
     );
-    assert_eq!(
-        scrape(&sidecar, PROMETHEUS_2).await,
-        (OPEN_METRICS.to_owned(), expected.clone())
-    );
-    assert_eq!(
-        scrape(&sidecar, PROMETHEUS_3).await,
-        (OPEN_METRICS_UTF_8.to_owned(), expected)
-    );
+    assert_eq!(scrape(&sidecar, PROMETHEUS_2).await, (OPEN_METRICS.to_owned(), expected.clone()));
+    assert_eq!(scrape(&sidecar, PROMETHEUS_3).await, (OPEN_METRICS_UTF_8.to_owned(), expected));
 
     let queue_proxy = target("application/openmetrics-text; version=1.0.0", APP_OPEN_METRICS).await;
     let both = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
@@ -151,11 +127,7 @@ async fn openmetrics_of_all_is_openmetrics_with_one_end() {
 #[tokio::test]
 async fn openmetrics_beside_text_becomes_text() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
-    let app = target(
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        APP_OPEN_METRICS,
-    )
-    .await;
+    let app = target("application/openmetrics-text; version=1.0.0; charset=utf-8", APP_OPEN_METRICS).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let expected = format!(
         "{QUEUE_PROXY_TEXT}# HELP app_requests_total Requests.\n# TYPE app_requests_total counter\n\
@@ -165,11 +137,7 @@ async fn openmetrics_beside_text_becomes_text() {
     );
     // Asked for or not.
     for accept in [PROMETHEUS_2, PROMETHEUS_3, "text/plain", "*/*", "text/html;q=x,,"] {
-        assert_eq!(
-            scrape(&sidecar, accept).await,
-            (TEXT.to_owned(), expected.clone()),
-            "{accept}"
-        );
+        assert_eq!(scrape(&sidecar, accept).await, (TEXT.to_owned(), expected.clone()), "{accept}");
     }
 }
 
@@ -186,10 +154,7 @@ async fn quoted_names_go_only_to_scrapers_that_take_them() {
         format!("{QUEUE_PROXY_TEXT}# TYPE app_requests counter\napp_requests{{http_path=\"/\",{SERVING}}} 3\n");
     assert_eq!(scrape(&sidecar, PROMETHEUS_2).await, (TEXT.to_owned(), escaped.clone()));
     let (content_type, text) = scrape(&sidecar, "text/plain;version=1.0.0;escaping=underscores").await;
-    assert_eq!(
-        content_type,
-        "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
-    );
+    assert_eq!(content_type, "text/plain; version=1.0.0; charset=utf-8; escaping=underscores");
     assert_eq!(text, escaped);
 }
 
@@ -207,11 +172,7 @@ async fn a_queue_proxys_quoted_names_are_escaped_for_a_scraper_that_does_not_tak
 #[tokio::test]
 async fn openmetrics_without_its_end_broke_off_and_what_came_is_kept() {
     let unended = APP_OPEN_METRICS.strip_suffix("# EOF\n").unwrap();
-    let app = target(
-        "application/openmetrics-text; version=1.0.0",
-        &format!("{unended}last 1"),
-    )
-    .await;
+    let app = target("application/openmetrics-text; version=1.0.0", &format!("{unended}last 1")).await;
     let mut sidecar = app_alone(&app).await;
     let (content_type, text) = scrape(&sidecar, PROMETHEUS_2).await;
     assert_eq!(content_type, OPEN_METRICS);
@@ -264,17 +225,11 @@ async fn a_target_that_answers_late_is_written_in_the_format_that_was_settled_wi
 async fn a_scraper_that_takes_text_only_need_not_wait_for_every_head() {
     let go = Arc::new(Semaphore::new(0));
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
-    let app = Stub::start(vec![
-        Step::Await(Arc::clone(&go)),
-        chunked_head_of("text/plain"),
-        chunk(b"x 1\n"),
-        last_chunk(),
-    ])
-    .await;
+    let app =
+        Stub::start(vec![Step::Await(Arc::clone(&go)), chunked_head_of("text/plain"), chunk(b"x 1\n"), last_chunk()])
+            .await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let request = client()
-        .get(sidecar.url("/metrics"))
-        .header(ACCEPT, "text/plain;version=0.0.4");
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, "text/plain;version=0.0.4");
     let mut response = request.send().await.unwrap();
     assert_eq!(response.chunk().await.unwrap().unwrap(), QUEUE_PROXY_TEXT);
     go.add_permits(1);
@@ -307,10 +262,7 @@ async fn text_beside_protobuf_becomes_protobuf() {
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let mut labelled = counter("app_requests_total", 3.0);
     labelled.metric[0].label = serving_labels();
-    assert_eq!(
-        scrape_protobuf(&sidecar).await,
-        [counter("kn_requests_total", 7.0), labelled]
-    );
+    assert_eq!(scrape_protobuf(&sidecar).await, [counter("kn_requests_total", 7.0), labelled]);
 }
 
 #[tokio::test]
@@ -320,11 +272,7 @@ async fn protobuf_becomes_text_for_a_scraper_that_does_not_take_it() {
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let expected = format!("{QUEUE_PROXY_TEXT}# TYPE app_requests_total counter\napp_requests_total{{{SERVING}}} 3\n");
     for accept in [PROMETHEUS_2, PROMETHEUS_3, "*/*"] {
-        assert_eq!(
-            scrape(&sidecar, accept).await,
-            (TEXT.to_owned(), expected.clone()),
-            "{accept}"
-        );
+        assert_eq!(scrape(&sidecar, accept).await, (TEXT.to_owned(), expected.clone()), "{accept}");
     }
 }
 
@@ -332,11 +280,7 @@ async fn protobuf_becomes_text_for_a_scraper_that_does_not_take_it() {
 async fn a_length_that_lies_costs_its_own_target_only() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
     let whole = encode(&[counter("app_requests_total", 3.0)]);
-    for lie in [
-        &b"\xff\xff\xff\xff\x0f"[..],
-        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
-        b"\x02",
-    ] {
+    for lie in [&b"\xff\xff\xff\xff\x0f"[..], b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x02"] {
         let app = protobuf_target(&[&whole, lie, &whole].concat()).await;
         let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
         let families = scrape_protobuf(&sidecar).await;
@@ -349,10 +293,7 @@ async fn a_length_that_lies_costs_its_own_target_only() {
 async fn protobuf_that_breaks_off_gives_every_whole_message() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
     let body = encode(&[counter("first_total", 1.0), counter("second_total", 2.0)]);
-    let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n", body.len());
     let begun = [head.as_bytes(), &body[..body.len() - 1]].concat();
     let app = Stub::start(vec![Step::Send(begun), Step::Close]).await;
     let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
@@ -367,9 +308,7 @@ async fn protobuf_that_breaks_off_gives_every_whole_message() {
 async fn protobuf_of_nobody_alive_is_503() {
     let app = protobuf_target(b"\x32xxx").await;
     let sidecar = app_alone(&app).await;
-    let request = client()
-        .get(sidecar.url("/metrics"))
-        .header(ACCEPT, PROMETHEUS_3_NATIVE);
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, PROMETHEUS_3_NATIVE);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 503);
     let text = response.text().await.unwrap();

@@ -23,9 +23,7 @@ fn read_text(text: &str) -> Exposition {
 
 /// The value of the sample of this name that has these labels, as they are written, among its own.
 fn value(text: &str, name: &str, labels: &str) -> Option<f64> {
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(&format!("{name}{{")) && line.contains(labels))?;
+    let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(labels))?;
     let (_, value) = line.rsplit_once(' ').expect("a sample has a value");
     Some(value.parse().expect("it is a number"))
 }
@@ -62,10 +60,7 @@ async fn added_targets_are_written_in_their_order_with_the_name_of_their_contain
     // Where there is no other, there is none to pass for.
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let alone = sidecar.scrape(LONG).await.text;
-    assert!(
-        alone.ends_with(&format!("same{{container_name=\"agent\",{SERVING}}} 2\n")),
-        "{alone}"
-    );
+    assert!(alone.ends_with(&format!("same{{container_name=\"agent\",{SERVING}}} 2\n")), "{alone}");
 }
 
 #[tokio::test]
@@ -73,10 +68,7 @@ async fn the_serving_labels_have_the_names_that_are_asked_for_and_others_beside_
     let queue_proxy = Stub::text("q 0\n").await;
     let app = Stub::text("x{team=\"own\"} 1\n").await;
     let names = "kn_service_name,kn_configuration_name,kn_revision_name";
-    let variables = [
-        ("QPEXT_SERVING_LABEL_NAMES", names),
-        ("QPEXT_EXTRA_LABELS", "team=ml,zone=eu"),
-    ];
+    let variables = [("QPEXT_SERVING_LABEL_NAMES", names), ("QPEXT_EXTRA_LABELS", "team=ml,zone=eu")];
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
     let labels = "kn_service_name=\"iris\",kn_configuration_name=\"iris-predictor\",\
                   kn_revision_name=\"iris-predictor-00001\",team=\"ml\",zone=\"eu\"";
@@ -102,58 +94,30 @@ async fn families_are_kept_and_dropped_by_name_but_never_the_queue_proxys() {
     let body = "# TYPE vllm:a gauge\nvllm:a 1\n# TYPE vllm:h histogram\nvllm:h_bucket{le=\"+Inf\"} 1\nvllm:h_sum 1\n\
                 vllm:h_count 1\n# TYPE go_gc gauge\ngo_gc 1\n";
     let (queue_proxy, app) = (Stub::text(body).await, Stub::text(body).await);
-    let variables = [
-        ("QPEXT_KEEP_METRICS", "vllm:.*"),
-        ("QPEXT_DROP_METRICS", ".*h"),
-        ("QPEXT_SELF_METRICS", "true"),
-    ];
+    let variables = [("QPEXT_KEEP_METRICS", "vllm:.*"), ("QPEXT_DROP_METRICS", ".*h"), ("QPEXT_SELF_METRICS", "true")];
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
     let text = sidecar.scrape(LONG).await.text;
-    let (targets, own) = text
-        .split_once("# HELP qpext_build_info")
-        .expect("its own metrics are no target's");
+    let (targets, own) = text.split_once("# HELP qpext_build_info").expect("its own metrics are no target's");
     assert_eq!(targets, format!("{body}vllm:a{{{SERVING}}} 1\n"));
-    assert_eq!(
-        value(own, "qpext_dropped_lines_total", "target=\"app\",reason=\"filtered\""),
-        Some(4.0)
-    );
+    assert_eq!(value(own, "qpext_dropped_lines_total", "target=\"app\",reason=\"filtered\""), Some(4.0));
 }
 
 #[tokio::test]
 async fn a_target_with_too_many_samples_is_cut_marked_failed_and_counted() {
     let queue_proxy = Stub::text("q 0\n").await;
-    let app = Stub::text(
-        (0..1000)
-            .map(|index| format!("x{{i=\"{index}\"}} 1\n"))
-            .collect::<String>(),
-    )
-    .await;
+    let app = Stub::text((0..1000).map(|index| format!("x{{i=\"{index}\"}} 1\n")).collect::<String>()).await;
     let agent = Stub::text("# one more than a thousand\nx 1\nx{i=\"1\"} 2\nx{i=\"2\"} 3\n").await;
     let targets = format!("agent={}", agent.port());
-    let variables = [
-        ("QPEXT_TARGETS", targets.as_str()),
-        ("QPEXT_SAMPLE_LIMIT", "3"),
-        ("QPEXT_SELF_METRICS", "true"),
-    ];
+    let variables = [("QPEXT_TARGETS", targets.as_str()), ("QPEXT_SAMPLE_LIMIT", "3"), ("QPEXT_SELF_METRICS", "true")];
     let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
     let text = sidecar.scrape(LONG).await.text;
     let samples = read_text(&text).samples;
     assert_eq!(samples.iter().filter(|sample| sample.name == "x").count(), 6);
     let log = sidecar.logged("target failed").await;
-    assert!(
-        log.contains("sent more than 3 samples, which is QPEXT_SAMPLE_LIMIT"),
-        "{log}"
-    );
+    assert!(log.contains("sent more than 3 samples, which is QPEXT_SAMPLE_LIMIT"), "{log}");
     let up = |target: &str| value(&text, "qpext_target_up", &format!("target=\"{target}\""));
-    assert_eq!(
-        (up("queue-proxy"), up("app"), up("agent")),
-        (Some(1.0), Some(0.0), Some(1.0))
-    );
-    let failures = value(
-        &text,
-        "qpext_scrape_failures_total",
-        "target=\"app\",reason=\"sample_limit\"",
-    );
+    assert_eq!((up("queue-proxy"), up("app"), up("agent")), (Some(1.0), Some(0.0), Some(1.0)));
+    let failures = value(&text, "qpext_scrape_failures_total", "target=\"app\",reason=\"sample_limit\"");
     assert_eq!(failures, Some(1.0));
     assert_eq!(value(&text, "qpext_target_samples", "target=\"app\""), Some(3.0));
 }
@@ -173,32 +137,12 @@ async fn two_types_of_one_family_are_counted_and_the_first_stays() {
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SELF_METRICS", "true")]).await;
     for scrapes in [1.0, 2.0] {
         let text = sidecar.scrape(LONG).await.text;
-        assert!(
-            text.starts_with(&format!("# TYPE x gauge\nx 1\nx{{{SERVING}}} 2\n# HELP qpext")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("# TYPE x gauge\nx 1\nx{{{SERVING}}} 2\n# HELP qpext")), "{text}");
         assert_eq!(value(&text, "qpext_family_conflicts_total", ""), Some(scrapes));
     }
-    let page = client()
-        .get(sidecar.url("/"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    assert!(
-        page.contains("<code>x</code> is a gauge in the answer, and a counter in app"),
-        "{page}"
-    );
-    let status = client()
-        .get(sidecar.url("/status.json"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let page = client().get(sidecar.url("/")).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("<code>x</code> is a gauge in the answer, and a counter in app"), "{page}");
+    let status = client().get(sidecar.url("/status.json")).send().await.unwrap().text().await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let told = serde_json::json!([{"family": "x", "type": "gauge", "other_type": "counter", "target": "app"}]);
     assert_eq!(status["family_conflicts"], told);
@@ -214,15 +158,7 @@ async fn twenty_targets() -> Vec<Stub> {
             7 => Stub::start(vec![answer("200 OK", "content-type: text/html\r\n", b"<p>hello</p>")]).await,
             11 => Stub::start(vec![Step::Hang]).await,
             15 => Stub::start(vec![chunked_head(), chunk(whole.as_bytes()), Step::Reset]).await,
-            19 => {
-                Stub::start(vec![
-                    chunked_head(),
-                    chunk(whole.as_bytes()),
-                    chunk(b"half a li"),
-                    Step::Hang,
-                ])
-                .await
-            }
+            19 => Stub::start(vec![chunked_head(), chunk(whole.as_bytes()), chunk(b"half a li"), Step::Hang]).await,
             _ => Stub::text(whole).await,
         });
     }
@@ -232,20 +168,15 @@ async fn twenty_targets() -> Vec<Stub> {
 /// The list that names these targets t0, t1 and so on.
 fn list_of(targets: &[Stub]) -> String {
     let targets = targets.iter().enumerate();
-    let list: Vec<_> = targets
-        .map(|(index, stub)| format!("t{index}={}", stub.port()))
-        .collect();
+    let list: Vec<_> = targets.map(|(index, stub)| format!("t{index}={}", stub.port())).collect();
     list.join(",")
 }
 
 #[tokio::test]
 async fn of_twenty_targets_those_that_fail_cost_nothing_but_their_own_samples() {
     let targets = twenty_targets().await;
-    let variables = [
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
-        ("QPEXT_TARGETS", &list_of(&targets)),
-        ("QPEXT_SELF_METRICS", "true"),
-    ];
+    let variables =
+        [("QPEXT_QUEUE_PROXY_METRICS_PORT", ""), ("QPEXT_TARGETS", &list_of(&targets)), ("QPEXT_SELF_METRICS", "true")];
     let sidecar = Sidecar::start(&variables).await;
     let answer = scrape_patiently(&sidecar.url("/metrics"), SHORT, LONG).await;
     let text = answer.expect("a whole answer").text;
@@ -276,12 +207,8 @@ async fn of_twenty_targets_those_that_fail_cost_nothing_but_their_own_samples() 
 #[tokio::test]
 async fn its_own_metrics_close_the_answer_in_the_format_of_the_answer() {
     let app_text = "# TYPE x counter\nx_total 1\n# EOF\n";
-    let app = Stub::start(vec![answer(
-        "200 OK",
-        &format!("content-type: {OPEN_METRICS}\r\n"),
-        app_text.as_bytes(),
-    )])
-    .await;
+    let app =
+        Stub::start(vec![answer("200 OK", &format!("content-type: {OPEN_METRICS}\r\n"), app_text.as_bytes())]).await;
     let port = app.port().to_string();
     let variables = [
         ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
@@ -299,33 +226,16 @@ async fn its_own_metrics_close_the_answer_in_the_format_of_the_answer() {
     let open_metrics = scrape(OPEN_METRICS).await;
     assert_eq!(open_metrics.headers()[CONTENT_TYPE], OPEN_METRICS);
     let text = open_metrics.text().await.unwrap();
-    assert!(
-        text.starts_with("# TYPE x counter\nx_total{service_name=\"iris\"} 1\n# HELP qpext_build "),
-        "{text}"
-    );
-    assert!(
-        text.ends_with("\n# EOF\n") && text.matches("# EOF").count() == 1,
-        "{text}"
-    );
+    assert!(text.starts_with("# TYPE x counter\nx_total{service_name=\"iris\"} 1\n# HELP qpext_build "), "{text}");
+    assert!(text.ends_with("\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
     assert!(text.contains("# TYPE qpext_build info\n"), "{text}");
     assert!(text.contains("# UNIT qpext_target_body_bytes bytes\n"), "{text}");
-    assert!(
-        text.contains("# TYPE qpext_scrapes counter\nqpext_scrapes_total{service_name=\"iris\"} 1\n"),
-        "{text}"
-    );
+    assert!(text.contains("# TYPE qpext_scrapes counter\nqpext_scrapes_total{service_name=\"iris\"} 1\n"), "{text}");
 
     let text = scrape("text/plain;version=0.0.4").await.text().await.unwrap();
-    assert!(
-        text.contains(&format!(
-            "# TYPE qpext_build_info gauge\nqpext_build_info{{{version}}} 1\n"
-        )),
-        "{text}"
-    );
+    assert!(text.contains(&format!("# TYPE qpext_build_info gauge\nqpext_build_info{{{version}}} 1\n")), "{text}");
     assert!(text.contains("# TYPE qpext_scrapes_total counter\n"), "{text}");
-    assert_eq!(
-        value(&text, "qpext_target_body_bytes", "target=\"app\""),
-        Some(app_text.len() as f64)
-    );
+    assert_eq!(value(&text, "qpext_target_body_bytes", "target=\"app\""), Some(app_text.len() as f64));
     assert_eq!(value(&text, "qpext_target_samples", "target=\"app\""), Some(1.0));
     assert!(value(&text, "qpext_target_scrape_duration_seconds", "target=\"app\"").unwrap() > 0.0);
 
@@ -350,10 +260,7 @@ async fn its_own_metrics_are_messages_where_the_answer_is() {
     let body = request.send().await.unwrap().bytes().await.unwrap();
     let families: Vec<MetricFamily> = decode(&body).expect("they are messages");
     let names: Vec<_> = families.iter().filter_map(|family| family.name.as_deref()).collect();
-    assert!(
-        names.contains(&"qpext_build_info") && names.contains(&"qpext_target_up"),
-        "{names:?}"
-    );
+    assert!(names.contains(&"qpext_build_info") && names.contains(&"qpext_target_up"), "{names:?}");
 }
 
 #[tokio::test]
@@ -367,20 +274,13 @@ async fn the_app_cannot_send_the_sidecars_own_metrics() {
     assert!(text.starts_with("q 0\n# HELP qpext_build_info "), "{text}");
     assert!(text.contains("# TYPE qpext_target_up gauge\n"), "{text}");
     assert_eq!(value(&text, "qpext_scrapes_total", ""), Some(1.0));
-    assert_eq!(
-        value(&text, "qpext_dropped_lines_total", "reason=\"filtered\""),
-        Some(4.0)
-    );
+    assert_eq!(value(&text, "qpext_dropped_lines_total", "reason=\"filtered\""), Some(4.0));
 
     // In OpenMetrics some have names without an ending, which are as much the sidecar's.
     let forged = "# TYPE qpext_scrapes gauge\nqpext_scrapes 5\n# TYPE qpext_build histogram\n\
                   qpext_build_bucket{le=\"+Inf\"} 1\nqpext_build_count 1\nqpext_build_sum 1\n# EOF\n";
-    let app = Stub::start(vec![answer(
-        "200 OK",
-        &format!("content-type: {OPEN_METRICS}\r\n"),
-        forged.as_bytes(),
-    )])
-    .await;
+    let app =
+        Stub::start(vec![answer("200 OK", &format!("content-type: {OPEN_METRICS}\r\n"), forged.as_bytes())]).await;
     let port = app.port().to_string();
     let variables = [
         ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()),
@@ -401,12 +301,9 @@ async fn the_app_cannot_send_the_sidecars_own_metrics() {
 async fn promtool_has_no_complaint_about_its_own_metrics() {
     let queue_proxy = Stub::text("x 1\nx {\n").await;
     let app = Stub::start(vec![answer("503 Service Unavailable", "", b"")]).await;
-    let sidecar = Sidecar::for_pod(
-        &queue_proxy,
-        &app,
-        &[("QPEXT_SELF_METRICS", "true"), ("QPEXT_LABEL_QUEUE_PROXY", "true")],
-    )
-    .await;
+    let sidecar =
+        Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SELF_METRICS", "true"), ("QPEXT_LABEL_QUEUE_PROXY", "true")])
+            .await;
     let text = sidecar.scrape(LONG).await.text;
     let (_, own) = text.split_once("# HELP qpext").expect("they are there");
     let own = format!("# HELP qpext{own}");
@@ -440,14 +337,8 @@ async fn a_target_that_goes_down_and_comes_back_is_logged_twice_however_often_it
     let log = sidecar.rest_of_log().await;
     let about: Vec<_> = log.lines().filter(|line| line.contains("\"target\":")).collect();
     assert_eq!(about.len(), 2, "{log}");
-    assert!(
-        about[0].contains("target failed") && about[0].contains("answered 500 Internal Server Error"),
-        "{log}"
-    );
-    assert!(
-        about[1].contains("target is back") && about[1].contains("down_for_seconds"),
-        "{log}"
-    );
+    assert!(about[0].contains("target failed") && about[0].contains("answered 500 Internal Server Error"), "{log}");
+    assert!(about[1].contains("target is back") && about[1].contains("down_for_seconds"), "{log}");
 }
 
 #[tokio::test]
@@ -464,10 +355,7 @@ async fn the_first_line_dropped_is_logged_with_its_number_once_a_minute() {
     let about: Vec<_> = log.lines().filter(|line| line.contains("lines dropped")).collect();
     assert_eq!(about.len(), 1, "{log}");
     let event: serde_json::Value = serde_json::from_str(about[0]).expect("one JSON object a line");
-    assert_eq!(
-        (&event["target"], &event["line"], &event["reason"]),
-        (&"app".into(), &3.into(), &"malformed".into())
-    );
+    assert_eq!((&event["target"], &event["line"], &event["reason"]), (&"app".into(), &3.into(), &"malformed".into()));
     assert_eq!((&event["text"], &event["dropped"]), (&long[..200].into(), &2.into()));
 }
 
@@ -506,10 +394,7 @@ async fn twenty_targets_of_a_megabyte_each_are_held_one_slice_at_a_time() {
     for _ in 0..20 {
         targets.push(Stub::text(bodies::vllm(1 << 20)).await);
     }
-    let variables = [
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
-        ("QPEXT_TARGETS", &list_of(&targets)),
-    ];
+    let variables = [("QPEXT_QUEUE_PROXY_METRICS_PORT", ""), ("QPEXT_TARGETS", &list_of(&targets))];
     let sidecar = Sidecar::start(&variables).await;
     let text = sidecar.scrape(LONG).await.text;
     let lines = |text: &str| text.lines().filter(|line| line.starts_with("vllm:")).count();

@@ -48,10 +48,7 @@ odd{value=\"two\\nlines\"} 3
 
 /// The `scrape_configs` entry of a job that scrapes one sidecar.
 fn job(name: &str, sidecar: &Sidecar) -> String {
-    format!(
-        "- {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}\n",
-        sidecar.port
-    )
+    format!("- {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}\n", sidecar.port)
 }
 
 #[tokio::test]
@@ -62,36 +59,20 @@ async fn samples_arrive_with_the_right_labels_and_values() {
     let prometheus = Prometheus::start(&job("pod", &sidecar)).await;
 
     assert_eq!(prometheus.value("up").await, 1.0);
-    let samples = QUEUE_PROXY_TEXT
-        .lines()
-        .chain(APP_TEXT.lines())
-        .filter(|line| !line.starts_with('#'))
-        .count();
+    let samples = QUEUE_PROXY_TEXT.lines().chain(APP_TEXT.lines()).filter(|line| !line.starts_with('#')).count();
     assert_eq!(prometheus.value("scrape_samples_scraped").await, samples as f64);
 
     let serving = r#"service_name="iris",configuration_name="iris-predictor",revision_name="iris-predictor-00001""#;
     for (series, value) in [
-        (
-            r#"kn_revision_request_count{response_code="200",service_name=""}"#.to_owned(),
-            7.0,
-        ),
+        (r#"kn_revision_request_count{response_code="200",service_name=""}"#.to_owned(), 7.0),
         (r#"process_cpu_seconds_total{service_name=""}"#.to_owned(), 0.5),
         (format!("process_cpu_seconds_total{{{serving}}}"), 12.5),
-        (
-            format!("{{__name__=\"vllm:num_requests_running\",model_name=\"meta-llama/Llama-3.1-8B\",{serving}}}"),
-            3.0,
-        ),
-        (
-            format!("http_request_duration_seconds_sum{{path=\"/v1/models/{{name}}:predict\",{serving}}}"),
-            4.25,
-        ),
+        (format!("{{__name__=\"vllm:num_requests_running\",model_name=\"meta-llama/Llama-3.1-8B\",{serving}}}"), 3.0),
+        (format!("http_request_duration_seconds_sum{{path=\"/v1/models/{{name}}:predict\",{serving}}}"), 4.25),
         (format!(r#"odd{{value="{{a=\"b\",#}}",{serving}}}"#), 1.0),
         (format!(r#"odd{{value="back\\slash",{serving}}}"#), 2.0),
         (format!(r#"odd{{value="two\nlines",{serving}}}"#), 3.0),
-        (
-            "histogram_quantile(0.5, http_request_duration_seconds_bucket)".to_owned(),
-            0.3125,
-        ),
+        ("histogram_quantile(0.5, http_request_duration_seconds_bucket)".to_owned(), 0.3125),
     ] {
         assert_eq!(prometheus.value(&series).await, value, "{series}");
     }
@@ -107,15 +88,9 @@ async fn a_scrape_is_lost_only_when_every_target_is() {
     let mut jobs = String::new();
     let rows: [(&str, Vec<Step>); 6] = [
         ("hangs-before-its-head", vec![Step::Hang]),
-        (
-            "hangs-inside-its-body",
-            vec![chunked_head(), chunk(b"whole 1\nwhole_too 2\npar"), Step::Hang],
-        ),
+        ("hangs-inside-its-body", vec![chunked_head(), chunk(b"whole 1\nwhole_too 2\npar"), Step::Hang]),
         ("has-a-service-name", vec![ok(b"own{service_name=\"otel\"} 1\n")]),
-        (
-            "has-a-malformed-line",
-            vec![ok(b"before 1\nthis is {not} a sample\nafter 2\n")],
-        ),
+        ("has-a-malformed-line", vec![ok(b"before 1\nthis is {not} a sample\nafter 2\n")]),
         ("is-down", vec![Step::Close]),
         ("has-no-final-newline", vec![ok(b"last 1")]),
     ];
@@ -125,18 +100,9 @@ async fn a_scrape_is_lost_only_when_every_target_is() {
         jobs += &job(name, &sidecar);
         kept.push((queue_proxy, app, sidecar));
     }
-    let without_newline = (
-        Stub::text(QUEUE_PROXY_TEXT.trim_end()).await,
-        Stub::text(APP_TEXT).await,
-    );
-    let all_down = (
-        Stub::start(vec![Step::Close]).await,
-        Stub::start(vec![Step::Hang]).await,
-    );
-    for (name, (queue_proxy, app)) in [
-        ("queue-proxy-has-no-final-newline", without_newline),
-        ("all-down", all_down),
-    ] {
+    let without_newline = (Stub::text(QUEUE_PROXY_TEXT.trim_end()).await, Stub::text(APP_TEXT).await);
+    let all_down = (Stub::start(vec![Step::Close]).await, Stub::start(vec![Step::Hang]).await);
+    for (name, (queue_proxy, app)) in [("queue-proxy-has-no-final-newline", without_newline), ("all-down", all_down)] {
         let sidecar = Sidecar::for_pod(&queue_proxy, &app, &offset).await;
         jobs += &job(name, &sidecar);
         kept.push((queue_proxy, app, sidecar));
@@ -148,13 +114,7 @@ async fn a_scrape_is_lost_only_when_every_target_is() {
         assert_eq!(up.value, expected, "{}", up.label("job"));
     }
     // The queue-proxy's samples are there wherever it was alive.
-    assert_eq!(
-        prometheus
-            .query("kn_revision_request_count == 7", kept.len() - 1)
-            .await
-            .len(),
-        kept.len() - 1
-    );
+    assert_eq!(prometheus.query("kn_revision_request_count == 7", kept.len() - 1).await.len(), kept.len() - 1);
     for (series, value) in [
         (r#"whole{job="hangs-inside-its-body"}"#, 1.0),
         (r#"whole_too{job="hangs-inside-its-body"}"#, 2.0),
@@ -162,14 +122,8 @@ async fn a_scrape_is_lost_only_when_every_target_is() {
         (r#"before{job="has-a-malformed-line"}"#, 1.0),
         (r#"after{job="has-a-malformed-line"}"#, 2.0),
         (r#"last{job="has-no-final-newline"}"#, 1.0),
-        (
-            r#"process_cpu_seconds_total{job="queue-proxy-has-no-final-newline",service_name=""}"#,
-            0.5,
-        ),
-        (
-            r#"process_cpu_seconds_total{job="queue-proxy-has-no-final-newline",service_name="iris"}"#,
-            12.5,
-        ),
+        (r#"process_cpu_seconds_total{job="queue-proxy-has-no-final-newline",service_name=""}"#, 0.5),
+        (r#"process_cpu_seconds_total{job="queue-proxy-has-no-final-newline",service_name="iris"}"#, 12.5),
     ] {
         assert_eq!(prometheus.value(series).await, value, "{series}");
     }
@@ -186,17 +140,11 @@ async fn a_native_histogram_arrives_beside_openmetrics_with_exemplars() {
         schema: Some(0),
         zero_threshold: Some(0.001),
         zero_count: Some(0),
-        positive_span: vec![BucketSpan {
-            offset: Some(0),
-            length: Some(3),
-        }],
+        positive_span: vec![BucketSpan { offset: Some(0), length: Some(3) }],
         positive_delta: vec![2, 2, 0],
         ..Histogram::default()
     };
-    let metric = Metric {
-        histogram: Some(histogram),
-        ..Metric::default()
-    };
+    let metric = Metric { histogram: Some(histogram), ..Metric::default() };
     let native = encode(&[family("native_seconds", MetricType::Histogram, vec![metric])]);
     let content_type = "content-type: application/vnd.google.protobuf; \
                         proto=io.prometheus.client.MetricFamily; encoding=delimited\r\n";
@@ -245,12 +193,7 @@ async fn promtool_reads_the_answer() {
     promtool_reads(answer.text.as_bytes()).await.unwrap();
     // The two bodies, one behind the other, are what it cannot read: both have the metadata of `process_*`.
     let glued = format!("{QUEUE_PROXY_TEXT}{APP_TEXT}");
-    assert!(
-        promtool_reads(glued.as_bytes())
-            .await
-            .unwrap_err()
-            .contains("second HELP line")
-    );
+    assert!(promtool_reads(glued.as_bytes()).await.unwrap_err().contains("second HELP line"));
 }
 
 /// The table of lines against a real server: it takes what we write, and rejects what we drop.
@@ -292,11 +235,7 @@ async fn prometheus_agrees_with_the_table_of_open_metrics_lines() {
         for (format, end) in [(Lines::OpenMetrics, "# EOF\n"), (Lines::Text, "")] {
             if let Some(written) = fate.written_as(format) {
                 let body = format!("{written}{end}").into_bytes();
-                bodies.push(Scraped::taken(
-                    format.content_type(),
-                    body,
-                    format!("as {format:?} {shown}"),
-                ));
+                bodies.push(Scraped::taken(format.content_type(), body, format!("as {format:?} {shown}")));
             }
         }
     }
@@ -339,11 +278,7 @@ async fn prometheus_takes_whatever_comes_out_of_and_into_messages() {
         let (spliced, _) = splice_cut(&body, USUAL, Cut::Whole, End::Whole);
         bodies.push(Scraped::taken(PROTOBUF, spliced, format!("spliced {body:?}")));
         let (text, _) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
-        bodies.push(Scraped::taken(
-            Lines::Text.content_type(),
-            text,
-            format!("text of {body:?}"),
-        ));
+        bodies.push(Scraped::taken(Lines::Text.content_type(), text, format!("text of {body:?}")));
     }
     assert_scraped(bodies).await;
 }
@@ -366,12 +301,7 @@ struct Scraped {
 impl Scraped {
     /// One that it must take.
     fn taken(content_type: &'static str, body: Vec<u8>, shown: String) -> Self {
-        Self {
-            content_type,
-            body,
-            is_taken: true,
-            shown,
-        }
+        Self { content_type, body, is_taken: true, shown }
     }
 }
 

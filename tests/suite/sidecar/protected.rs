@@ -58,10 +58,7 @@ async fn refused(target: &Value, variables: &[(&str, &str)]) -> String {
     let mut sidecar = alone(target, &all).await;
     let answer = sidecar.scrape(LONG).await;
     assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.text, QUEUE_PROXY_TEXT,
-        "all of the queue-proxy's, and nothing else"
-    );
+    assert_eq!(answer.text, QUEUE_PROXY_TEXT, "all of the queue-proxy's, and nothing else");
     let line = sidecar.logged("target failed").await;
     let event: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(event["target"], "side");
@@ -183,10 +180,7 @@ async fn a_certificate_of_another_authority_costs_only_its_targets_samples() {
     let (authority, directory) = (Authority::new(), Directory::new());
     let mut side = server_of(&authority).await;
     // The one that was renewed has the same name.
-    for (other, why) in [
-        (Authority::called("another"), "UnknownIssuer"),
-        (Authority::new(), "BadSignature"),
-    ] {
+    for (other, why) in [(Authority::called("another"), "UnknownIssuer"), (Authority::new(), "BadSignature")] {
         let ca_file = directory.write("ca.pem", other.pem());
         let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
         let expected = format!("cannot be reached by TLS: invalid peer certificate: {why}; ca_file");
@@ -194,10 +188,7 @@ async fn a_certificate_of_another_authority_costs_only_its_targets_samples() {
         side.gone().await;
     }
     let events = side.past_events();
-    assert!(
-        !events.iter().any(|event| matches!(event, Event::Request(_))),
-        "{events:?}"
-    );
+    assert!(!events.iter().any(|event| matches!(event, Event::Request(_))), "{events:?}");
 }
 
 #[tokio::test]
@@ -241,10 +232,7 @@ async fn without_ca_file_the_systems_certificates_count() {
 
     let none = directory.path("none.pem");
     let error = refused(&target, &[("SSL_CERT_FILE", &*none)]).await;
-    assert!(
-        error.contains("ca_file is not set, and the system has no certificates"),
-        "{error}"
-    );
+    assert!(error.contains("ca_file is not set, and the system has no certificates"), "{error}");
 }
 
 #[tokio::test]
@@ -288,10 +276,7 @@ async fn server_name_is_what_the_certificate_must_say_and_nothing_else() {
         let unnamed = json!({"name": "side", "url": url, "ca_file": ca_file});
         for target in [other, unnamed] {
             let error = refused(&target, &[]).await;
-            assert!(
-                error.contains("not valid for name") && error.contains("server_name"),
-                "{error}"
-            );
+            assert!(error.contains("not valid for name") && error.contains("server_name"), "{error}");
         }
         side.past_events();
     }
@@ -303,10 +288,7 @@ async fn of_a_certificate_with_many_names_some_are_told() {
     let side = Stub::text_tls(&Shown::new(&authority.server_of_names(1000)), SIDE_TEXT).await;
     let ca_file = directory.write("ca.pem", authority.pem());
     let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
-    assert!(
-        error.contains("host-00000") && error.contains("server_name is to be"),
-        "{error}"
-    );
+    assert!(error.contains("host-00000") && error.contains("server_name is to be"), "{error}");
     assert!(error.chars().count() < 500, "{error}");
 }
 
@@ -341,10 +323,7 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
     until_shown(&mut side, &client).await;
 
     let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
-    assert!(
-        error.contains("CertificateRequired") && error.contains("cert_file"),
-        "{error}"
-    );
+    assert!(error.contains("CertificateRequired") && error.contains("cert_file"), "{error}");
 }
 
 #[tokio::test]
@@ -461,12 +440,7 @@ async fn a_file_gone_bad_is_told_of_once_and_what_it_held_is_still_used() {
 
     let whole = authority.pem();
     for (name, path, bad, told) in [
-        (
-            "ca.pem",
-            &ca_file,
-            &whole[..whole.len() / 2],
-            "is not whole, or not PEM",
-        ),
+        ("ca.pem", &ca_file, &whole[..whole.len() / 2], "is not whole, or not PEM"),
         ("ca.pem", &ca_file, "", "holds no certificate in PEM"),
         ("token", &token, "\n", "is empty"),
         ("token", &token, "of\nnew", "holds bytes that no header may have"),
@@ -479,11 +453,7 @@ async fn a_file_gone_bad_is_told_of_once_and_what_it_held_is_still_used() {
         let line = sidecar.logged("still used").await;
         let event: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&event["level"], &event["target"]), (&json!("WARN"), &json!("side")));
-        let option = if name == "token" {
-            "bearer_token_file"
-        } else {
-            "ca_file"
-        };
+        let option = if name == "token" { "bearer_token_file" } else { "ca_file" };
         let told = format!("{option} {path:?}: {told}");
         assert_eq!(event["error"], told);
         // And it is on the page as long as it is so.
@@ -544,26 +514,11 @@ async fn a_file_that_is_not_there_is_named_until_it_is() {
     // What is there, and of no use, is named as well.
     for (option, name, content, why) in [
         ("ca_file", "ca.pem", "", "holds no certificate in PEM"),
-        (
-            "ca_file",
-            "ca.pem",
-            NO_CERTIFICATE,
-            "holds no certificate that can be read",
-        ),
+        ("ca_file", "ca.pem", NO_CERTIFICATE, "holds no certificate that can be read"),
         ("cert_file", "tls.crt", "", "holds no certificate in PEM"),
-        (
-            "cert_file",
-            "tls.crt",
-            NO_CERTIFICATE,
-            "holds no certificate that can be read",
-        ),
+        ("cert_file", "tls.crt", NO_CERTIFICATE, "holds no certificate that can be read"),
         ("key_file", "tls.key", "", "holds no private key in PEM"),
-        (
-            "key_file",
-            "tls.key",
-            clients.client().key.as_str(),
-            "is not the key of the certificate in cert_file",
-        ),
+        ("key_file", "tls.key", clients.client().key.as_str(), "is not the key of the certificate in cert_file"),
         ("password_file", "password", "", "is empty"),
     ] {
         let before = std::fs::read(directory.path(name)).unwrap();
@@ -585,29 +540,17 @@ async fn credentials_and_headers_are_sent_as_prometheus_sends_them() {
     let basic = |credentials: &str| Some(format!("Basic {}", STANDARD.encode(credentials)));
     for (options, expected) in [
         (json!({}), None),
-        (
-            json!({"basic_auth": {"username": "us er", "password_file": password_file}}),
-            basic("us er:pass word\u{e9}:"),
-        ),
+        (json!({"basic_auth": {"username": "us er", "password_file": password_file}}), basic("us er:pass word\u{e9}:")),
         (json!({"basic_auth": {"username": "user"}}), basic("user:")),
-        (
-            json!({"bearer_token_file": token_file}),
-            Some("Bearer to.ken".to_owned()),
-        ),
+        (json!({"bearer_token_file": token_file}), Some("Bearer to.ken".to_owned())),
     ] {
         let mut target = json!({"name": "side", "url": url, "headers": {"X-Scope": "one", "x-other": "two"}});
-        target
-            .as_object_mut()
-            .unwrap()
-            .extend(options.as_object().unwrap().clone());
+        target.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         let sidecar = alone(&target, &[]).await;
         assert!(has_side(&sidecar.scrape(LONG).await));
         let head = side.request().await;
         assert_eq!(header(&head, "authorization"), expected.as_deref());
-        assert_eq!(
-            (header(&head, "x-scope"), header(&head, "x-other")),
-            (Some("one"), Some("two"))
-        );
+        assert_eq!((header(&head, "x-scope"), header(&head, "x-other")), (Some("one"), Some("two")));
         assert_eq!(header(&head, "user-agent"), Some("Prometheus/2.42.0"));
         assert_eq!(header(&head, "host"), Some(side.address().to_string().as_str()));
     }
@@ -680,19 +623,12 @@ fn answer_not_found() -> Step {
 
 /// Everything that is to be seen by nobody, in each of the forms in which it might be.
 fn assert_hidden(text: &str, whence: &str) {
-    for secret in [
-        "s3cret",
-        &STANDARD.encode("s3cret")[..8],
-        &STANDARD.encode("name:s3cret-password")[..20],
-    ] {
+    for secret in ["s3cret", &STANDARD.encode("s3cret")[..8], &STANDARD.encode("name:s3cret-password")[..20]] {
         assert!(!text.contains(secret), "{secret} in {whence}:\n{text}");
     }
     for bytes in ["s3cret", "name:s3cret"] {
         let listed = format!("{:?}", bytes.as_bytes());
-        assert!(
-            !text.contains(listed.trim_matches(['[', ']'])),
-            "{bytes} in {whence}:\n{text}"
-        );
+        assert!(!text.contains(listed.trim_matches(['[', ']'])), "{bytes} in {whence}:\n{text}");
     }
 }
 
@@ -715,9 +651,7 @@ async fn secrets_are_nowhere_to_be_seen() {
         "-----BEGIN PRIVATE KEY-----\nczNjcmV0LXRva2Vu\n",
     ];
     let bad_keys = bad_keys.iter().enumerate();
-    let bad_keys: Vec<_> = bad_keys
-        .map(|(number, key)| directory.write(&format!("bad-{number}.key"), key))
-        .collect();
+    let bad_keys: Vec<_> = bad_keys.map(|(number, key)| directory.write(&format!("bad-{number}.key"), key)).collect();
 
     let shown = Shown::new(&issued);
     let side = Stub::route_tls(&shown, |head| match head.split([' ', '?']).nth(1) {
@@ -727,20 +661,14 @@ async fn secrets_are_nowhere_to_be_seen() {
         Some("/loop") => vec![answer("302 Found", "location: /loop\r\n", b"")],
         Some("/reset") => vec![Step::Reset],
         Some("/close") => vec![Step::Close],
-        _ => vec![
-            Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na 1\n".to_vec()),
-            Step::Close,
-        ],
+        _ => vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na 1\n".to_vec()), Step::Close],
     })
     .await;
     let url = |path: &str| format!("https://127.0.0.1:{}{path}", side.port());
     let headers = json!({"x-api-key": "s3cret-header"});
     let basic = json!({"username": "name", "password_file": password});
     let mut targets = Vec::new();
-    for (number, path) in ["/status", "/redirect", "/loop", "/reset", "/close", "/broken"]
-        .iter()
-        .enumerate()
-    {
+    for (number, path) in ["/status", "/redirect", "/loop", "/reset", "/close", "/broken"].iter().enumerate() {
         targets.push(json!({
             "name": format!("token-{number}"), "url": url(path), "ca_file": ca_file, "headers": headers,
             "bearer_token_file": token, "cert_file": cert_file, "key_file": key_file,
@@ -764,11 +692,8 @@ async fn secrets_are_nowhere_to_be_seen() {
     ]);
     let count = targets.len();
     let targets = Value::from(targets).to_string();
-    let variables = [
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
-        ("QPEXT_TARGETS", targets.as_str()),
-        ("QPEXT_LOG", "trace"),
-    ];
+    let variables =
+        [("QPEXT_QUEUE_PROXY_METRICS_PORT", ""), ("QPEXT_TARGETS", targets.as_str()), ("QPEXT_LOG", "trace")];
     let mut sidecar = Sidecar::start(&variables).await;
     let mut log = sidecar.log_before_serving.join("\n");
     let answer = sidecar.scrape(LONG).await;
@@ -788,9 +713,7 @@ async fn secrets_are_nowhere_to_be_seen() {
 
     // The same without the target that has an answer: what each did is the answer.
     let failing: Vec<Value> = serde_json::from_str(&targets).unwrap();
-    let failing = failing
-        .into_iter()
-        .filter(|target| !target["url"].as_str().unwrap().contains("/broken"));
+    let failing = failing.into_iter().filter(|target| !target["url"].as_str().unwrap().contains("/broken"));
     let failing = Value::from_iter(failing).to_string();
     let variables = [variables[0], ("QPEXT_TARGETS", failing.as_str())];
     let answer = Sidecar::start(&variables).await.scrape(LONG).await;

@@ -43,14 +43,8 @@ impl Pod {
         let own = authority.server();
         let certificate = directory.write("tls.crt", &own.pem);
         let key = directory.write("tls.key", &own.key);
-        let mut all = vec![
-            ("QPEXT_TLS_CERT_FILE", certificate.as_str()),
-            ("QPEXT_TLS_KEY_FILE", &key),
-        ];
-        let (client_authority, token) = (
-            directory.write("ca.crt", authority.pem()),
-            directory.write("token", TOKEN),
-        );
+        let mut all = vec![("QPEXT_TLS_CERT_FILE", certificate.as_str()), ("QPEXT_TLS_KEY_FILE", &key)];
+        let (client_authority, token) = (directory.write("ca.crt", authority.pem()), directory.write("token", TOKEN));
         if asks.certificate {
             all.push(("QPEXT_TLS_CLIENT_CA_FILE", &client_authority));
         }
@@ -59,11 +53,7 @@ impl Pod {
         }
         all.extend_from_slice(variables);
         let sidecar = sidecar_for(app, &all).await;
-        Self {
-            authority,
-            directory,
-            sidecar,
-        }
+        Self { authority, directory, sidecar }
     }
 
     /// A scraper without a certificate.
@@ -79,10 +69,8 @@ impl Pod {
 /// A sidecar with one target, the application.
 async fn sidecar_for(app: &Stub, variables: &[(&str, &str)]) -> Sidecar {
     let port = app.port().to_string();
-    let mut all = vec![
-        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()),
-        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
-    ];
+    let mut all =
+        vec![("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", port.as_str()), ("QPEXT_QUEUE_PROXY_METRICS_PORT", "")];
     all.extend_from_slice(variables);
     Sidecar::start(&all).await
 }
@@ -151,11 +139,9 @@ async fn a_large_answer_arrives_whole_over_tls() {
 async fn who_speaks_no_tls_is_cut_off_and_costs_nobody_anything() {
     let app = Stub::text(APP_TEXT).await;
     let mut pod = Pod::start(&app, Asks::default(), &[]).await;
-    for bytes in [
-        &b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"[..],
-        b"\x00\x01\x02\x03\x04\x05\x06\x07",
-        b"\x16\x03\x01\xff\xff",
-    ] {
+    for bytes in
+        [&b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"[..], b"\x00\x01\x02\x03\x04\x05\x06\x07", b"\x16\x03\x01\xff\xff"]
+    {
         let mut stream = TcpStream::connect(("127.0.0.1", pod.port())).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
@@ -164,10 +150,7 @@ async fn who_speaks_no_tls_is_cut_off_and_costs_nobody_anything() {
     }
     // Told once for a while, with what is most likely to be mended.
     let log = pod.sidecar.logged("handshake came to nothing").await;
-    assert!(
-        log.contains("127.0.0.1") && log.contains("scheme is to be https"),
-        "{log}"
-    );
+    assert!(log.contains("127.0.0.1") && log.contains("scheme is to be https"), "{log}");
     assert_eq!(pod.scraper().get(pod.port(), "/metrics", &[]).await.status, 200);
 }
 
@@ -242,16 +225,9 @@ async fn a_certificate_that_a_kubelet_exchanges_is_served_and_no_scrape_is_lost(
         directory.mount(&[("crt", &certificate.pem), ("key", &certificate.key)]);
     };
     mount(&authority.server());
-    let variables = [
-        ("QPEXT_TLS_CERT_FILE", &*directory.path("crt")),
-        ("QPEXT_TLS_KEY_FILE", &*directory.path("key")),
-    ];
+    let variables = [("QPEXT_TLS_CERT_FILE", &*directory.path("crt")), ("QPEXT_TLS_KEY_FILE", &*directory.path("key"))];
     let sidecar = sidecar_for(&app, &variables).await;
-    let pod = Pod {
-        authority,
-        directory: Directory::new(),
-        sidecar,
-    };
+    let pod = Pod { authority, directory: Directory::new(), sidecar };
     rotate_while_scrapes_run(&pod, mount).await;
     rotate_while_scrapes_run(&pod, mount).await;
 }
@@ -291,17 +267,11 @@ async fn half_a_rotation_keeps_the_certificate_and_is_told_once() {
         assert!(told.contains(variable), "{told}");
         assert!(!told.contains(&next.key[30..60]), "no key is logged");
         let page = scraper.get(port, "/", &[]).await.text;
-        assert!(
-            page.contains("A file cannot be used, and what it held before still is: QPEXT_TLS"),
-            "{page}"
-        );
+        assert!(page.contains("A file cannot be used, and what it held before still is: QPEXT_TLS"), "{page}");
         let status = scraper.get(port, "/status.json", &[]).await.text;
         let status: Value = serde_json::from_str(&status).expect("it is JSON");
         let stale = status["stale_files"][0].as_str().expect("there is one");
-        assert!(
-            stale.starts_with(variable) && !stale.contains(&next.key[30..60]),
-            "{stale}"
-        );
+        assert!(stale.starts_with(variable) && !stale.contains(&next.key[30..60]), "{stale}");
     }
     pod.directory.write("tls.crt", &next.pem);
     pod.directory.write("tls.key", &next.key);
@@ -313,10 +283,7 @@ async fn half_a_rotation_keeps_the_certificate_and_is_told_once() {
 #[tokio::test]
 async fn a_certificate_of_the_authority_is_needed_for_all_but_healthz() {
     let mut app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        ..Asks::default()
-    };
+    let asks = Asks { certificate: true, ..Asks::default() };
     let pod = Pod::start(&app, asks, &[]).await;
     let other = Authority::called("other");
     // One of the same name as the right one.
@@ -352,10 +319,7 @@ async fn a_certificate_of_the_authority_is_needed_for_all_but_healthz() {
 #[tokio::test]
 async fn a_certificate_that_is_its_own_authority_is_taken_where_the_file_has_it() {
     let app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        ..Asks::default()
-    };
+    let asks = Asks { certificate: true, ..Asks::default() };
     let pod = Pod::start(&app, asks, &[]).await;
     let (own, like_it) = (Certificate::self_signed(), Certificate::self_signed());
     let former = Certificate::formerly_self_signed();
@@ -374,10 +338,7 @@ async fn a_certificate_that_is_its_own_authority_is_taken_where_the_file_has_it(
 #[tokio::test]
 async fn a_certificate_that_nobody_can_read_is_told_of() {
     let mut app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        ..Asks::default()
-    };
+    let asks = Asks { certificate: true, ..Asks::default() };
     let mut pod = Pod::start(&app, asks, &[]).await;
     // As a probe does, whose refusals do not keep those of others from being told.
     assert_eq!(pod.scraper().get(pod.port(), "/readyz", &[]).await.status, 401);
@@ -397,24 +358,16 @@ async fn a_certificate_that_nobody_can_read_is_told_of() {
 #[tokio::test]
 async fn a_certificate_without_its_key_is_worth_nothing() {
     let mut app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        ..Asks::default()
-    };
+    let asks = Asks { certificate: true, ..Asks::default() };
     let pod = Pod::start(&app, asks, &[]).await;
     let (right, own) = (pod.authority.client(), pod.authority.client());
-    let seen = Certificate {
-        pem: right.pem,
-        key: own.key,
-    };
+    let seen = Certificate { pem: right.pem, key: own.key };
     for version in [&TLS12, &TLS13] {
         let scraper = Scraper::with(&[version], &pod.authority, Some(&seen));
         // In TLS 1.3 a client knows only later that its handshake came to nothing.
         let mut answer = Vec::new();
         if let Ok(mut stream) = scraper.stream(pod.port()).await {
-            let _ = stream
-                .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-                .await;
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
             stream.read_to_end(&mut answer).await.unwrap_err();
         }
         assert_eq!(answer, b"");
@@ -425,10 +378,7 @@ async fn a_certificate_without_its_key_is_worth_nothing() {
 #[tokio::test]
 async fn an_authority_that_changes_is_asked_anew_on_a_kept_connection() {
     let app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        ..Asks::default()
-    };
+    let asks = Asks { certificate: true, ..Asks::default() };
     let pod = Pod::start(&app, asks, &[]).await;
     let next = Authority::called("next");
     let old_scraper = Scraper::with_certificate(&pod.authority, &pod.authority.client());
@@ -439,10 +389,7 @@ async fn an_authority_that_changes_is_asked_anew_on_a_kept_connection() {
 
     // Both, as one does while scrapers change over.
     pod.directory.write("ca.crt", pod.authority.pem() + &next.pem());
-    until(200, async || {
-        new_scraper.get(pod.port(), "/metrics", &[]).await.status.as_u16()
-    })
-    .await;
+    until(200, async || new_scraper.get(pod.port(), "/metrics", &[]).await.status.as_u16()).await;
     assert_eq!(kept.get("/metrics", &[]).await.unwrap().status, 200);
 
     pod.directory.write("ca.crt", next.pem());
@@ -483,12 +430,7 @@ async fn the_right_token_is_needed_for_all_but_healthz() {
         }
         assert_eq!(ask(&sidecar, "/healthz", authorization).await.status, 200);
     }
-    let posted = client()
-        .post(sidecar.url("/metrics"))
-        .body("body")
-        .send()
-        .await
-        .unwrap();
+    let posted = client().post(sidecar.url("/metrics")).body("body").send().await.unwrap();
     assert_eq!(posted.status(), 401);
     assert_eq!(app.past_events(), [], "none of them cost a scrape");
     for authorization in [bearer(TOKEN), format!("bearer {TOKEN}"), format!("BEARER   {TOKEN}")] {
@@ -532,25 +474,14 @@ async fn a_token_that_changes_is_asked_for_and_one_that_is_gone_stays() {
 #[tokio::test]
 async fn where_both_are_configured_both_are_needed() {
     let mut app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        token: true,
-    };
+    let asks = Asks { certificate: true, token: true };
     let pod = Pod::start(&app, asks, &[]).await;
-    let (with, without) = (
-        Scraper::with_certificate(&pod.authority, &pod.authority.client()),
-        pod.scraper(),
-    );
+    let (with, without) = (Scraper::with_certificate(&pod.authority, &pod.authority.client()), pod.scraper());
     let (right, wrong) = (bearer(TOKEN), bearer("wrong"));
     for (scraper, authorization) in [(&with, &wrong), (&without, &right), (&without, &wrong)] {
-        let refused = scraper
-            .get(pod.port(), "/metrics", &[("authorization", authorization)])
-            .await;
+        let refused = scraper.get(pod.port(), "/metrics", &[("authorization", authorization)]).await;
         assert_eq!(refused.status, 401);
-        assert_eq!(
-            refused.text,
-            "expected a bearer token, and a client certificate of the right authority\n"
-        );
+        assert_eq!(refused.text, "expected a bearer token, and a client certificate of the right authority\n");
         assert_eq!(refused.headers["www-authenticate"], "Bearer");
     }
     assert_eq!(app.past_events(), []);
@@ -586,9 +517,7 @@ async fn wrong_tokens_at_any_rate_cost_no_scrape_and_fill_no_log() {
         let (client, url) = (client(), sidecar.url("/metrics"));
         guessing.spawn(async move {
             for guess in 0..200 {
-                let request = client
-                    .get(&url)
-                    .header("authorization", format!("Bearer {guesser}-{guess}"));
+                let request = client.get(&url).header("authorization", format!("Bearer {guesser}-{guess}"));
                 let answer = request.send().await.unwrap();
                 assert_eq!(answer.status(), 401);
                 answer.bytes().await.unwrap();
@@ -600,17 +529,10 @@ async fn wrong_tokens_at_any_rate_cost_no_scrape_and_fill_no_log() {
     }
     assert_eq!(app.past_events(), []);
     assert_eq!(ask(&sidecar, "/metrics", Some(&bearer(TOKEN))).await.status, 200);
-    assert_eq!(
-        app.request().await.to_lowercase().matches("authorization").count(),
-        0,
-        "the token stays here"
-    );
+    assert_eq!(app.request().await.to_lowercase().matches("authorization").count(), 0, "the token stays here");
     sidecar.signal("TERM").await;
     let log = sidecar.rest_of_log().await;
-    let lines = log
-        .lines()
-        .filter(|line| line.contains("its bearer token is wrong"))
-        .count();
+    let lines = log.lines().filter(|line| line.contains("its bearer token is wrong")).count();
     assert!((1..=20).contains(&lines), "{lines} lines for 2000 requests");
 }
 
@@ -628,91 +550,31 @@ async fn files_that_are_no_good_end_the_start_with_64_and_one_line() {
     // A key whose line breaks were lost: no message may quote it.
     let flat = directory.write("flat.key", own.key.replace('\n', " "));
     let cases = [
-        (
-            "QPEXT_TLS_CERT_FILE",
-            directory.path("missing"),
-            "a file that can be used: No such file",
-        ),
-        (
-            "QPEXT_TLS_CERT_FILE",
-            directory.path(""),
-            "a file that can be used: it is no file",
-        ),
-        (
-            "QPEXT_TLS_CERT_FILE",
-            "/dev/zero".to_owned(),
-            "a file that can be used: it is no file",
-        ),
-        (
-            "QPEXT_TLS_CERT_FILE",
-            large.clone(),
-            "a file that can be used: it has more than 1 MiB",
-        ),
-        (
-            "QPEXT_TLS_CERT_FILE",
-            directory.write("empty", ""),
-            "a file that can be used: holds no certificate in PEM",
-        ),
+        ("QPEXT_TLS_CERT_FILE", directory.path("missing"), "a file that can be used: No such file"),
+        ("QPEXT_TLS_CERT_FILE", directory.path(""), "a file that can be used: it is no file"),
+        ("QPEXT_TLS_CERT_FILE", "/dev/zero".to_owned(), "a file that can be used: it is no file"),
+        ("QPEXT_TLS_CERT_FILE", large.clone(), "a file that can be used: it has more than 1 MiB"),
+        ("QPEXT_TLS_CERT_FILE", directory.write("empty", ""), "a file that can be used: holds no certificate in PEM"),
         (
             "QPEXT_TLS_CERT_FILE",
             directory.write("none", "none"),
             "a file that can be used: holds no certificate in PEM",
         ),
-        (
-            "QPEXT_TLS_KEY_FILE",
-            directory.path("missing"),
-            "a file that can be used: No such file",
-        ),
-        (
-            "QPEXT_TLS_KEY_FILE",
-            directory.path("empty"),
-            "a file that can be used: holds no private key in PEM",
-        ),
-        (
-            "QPEXT_TLS_KEY_FILE",
-            flat,
-            "a file that can be used: holds no private key in PEM",
-        ),
-        (
-            "QPEXT_TLS_KEY_FILE",
-            directory.path("tls.crt"),
-            "a file that can be used: holds no private key in PEM",
-        ),
+        ("QPEXT_TLS_KEY_FILE", directory.path("missing"), "a file that can be used: No such file"),
+        ("QPEXT_TLS_KEY_FILE", directory.path("empty"), "a file that can be used: holds no private key in PEM"),
+        ("QPEXT_TLS_KEY_FILE", flat, "a file that can be used: holds no private key in PEM"),
+        ("QPEXT_TLS_KEY_FILE", directory.path("tls.crt"), "a file that can be used: holds no private key in PEM"),
         (
             "QPEXT_TLS_KEY_FILE",
             directory.write("another.key", &another.key),
             "a file that can be used: is not the key of the certificate in QPEXT_TLS_CERT_FILE",
         ),
-        (
-            "QPEXT_TLS_CLIENT_CA_FILE",
-            directory.path("missing"),
-            "a file that can be used: No such file",
-        ),
-        (
-            "QPEXT_TLS_CLIENT_CA_FILE",
-            directory.path("empty"),
-            "a file that can be used: holds no certificate in PEM",
-        ),
-        (
-            "QPEXT_TLS_CLIENT_CA_FILE",
-            directory.path("tls.key"),
-            "a file that can be used: holds no certificate in PEM",
-        ),
-        (
-            "QPEXT_BEARER_TOKEN_FILE",
-            directory.path("missing"),
-            "a file that can be used: No such file",
-        ),
-        (
-            "QPEXT_BEARER_TOKEN_FILE",
-            directory.path("empty"),
-            "a file that can be used: is empty",
-        ),
-        (
-            "QPEXT_BEARER_TOKEN_FILE",
-            directory.write("blank", " \r\n"),
-            "a file that can be used: is empty",
-        ),
+        ("QPEXT_TLS_CLIENT_CA_FILE", directory.path("missing"), "a file that can be used: No such file"),
+        ("QPEXT_TLS_CLIENT_CA_FILE", directory.path("empty"), "a file that can be used: holds no certificate in PEM"),
+        ("QPEXT_TLS_CLIENT_CA_FILE", directory.path("tls.key"), "a file that can be used: holds no certificate in PEM"),
+        ("QPEXT_BEARER_TOKEN_FILE", directory.path("missing"), "a file that can be used: No such file"),
+        ("QPEXT_BEARER_TOKEN_FILE", directory.path("empty"), "a file that can be used: is empty"),
+        ("QPEXT_BEARER_TOKEN_FILE", directory.write("blank", " \r\n"), "a file that can be used: is empty"),
         (
             "QPEXT_BEARER_TOKEN_FILE",
             directory.write("lines", "two-good\nsecrets"),
@@ -720,21 +582,14 @@ async fn files_that_are_no_good_end_the_start_with_64_and_one_line() {
         ),
     ];
     for (bad, path, expected) in &cases {
-        let variables = [
-            "QPEXT_TLS_CERT_FILE",
-            "QPEXT_TLS_KEY_FILE",
-            "QPEXT_TLS_CLIENT_CA_FILE",
-            "QPEXT_BEARER_TOKEN_FILE",
-        ];
+        let variables =
+            ["QPEXT_TLS_CERT_FILE", "QPEXT_TLS_KEY_FILE", "QPEXT_TLS_CLIENT_CA_FILE", "QPEXT_BEARER_TOKEN_FILE"];
         let variables = variables.map(|name| (name, if name == *bad { path.clone() } else { good(name) }));
         let variables = variables.each_ref().map(|(name, path)| (*name, path.as_str()));
         let (status, said) = run(&variables).await;
         assert_eq!(status, 64, "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(
-            said.starts_with(&format!("qpext: {bad}={path:?}: expected {expected}")),
-            "{said}"
-        );
+        assert!(said.starts_with(&format!("qpext: {bad}={path:?}: expected {expected}")), "{said}");
         for secret in [&own.key[40..80], &another.key[40..80], TOKEN, "two-good"] {
             assert!(!said.contains(secret), "{said}");
         }
@@ -744,28 +599,20 @@ async fn files_that_are_no_good_end_the_start_with_64_and_one_line() {
 #[tokio::test]
 async fn no_secret_reaches_the_log() {
     let app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        token: true,
-    };
+    let asks = Asks { certificate: true, token: true };
     let mut pod = Pod::start(&app, asks, &[("QPEXT_LOG", "trace")]).await;
     let certificate = pod.authority.client();
     let scraper = Scraper::with_certificate(&pod.authority, &certificate);
     let key = std::fs::read_to_string(pod.directory.path("tls.key")).unwrap();
     for (token, status) in [(TOKEN, 200), ("a-wrong-guess", 401)] {
         let authorization = bearer(token);
-        let answer = scraper
-            .get(pod.port(), "/metrics", &[("authorization", &authorization)])
-            .await;
+        let answer = scraper.get(pod.port(), "/metrics", &[("authorization", &authorization)]).await;
         assert_eq!(answer.status, status);
     }
     pod.directory.write("token", NEXT_TOKEN);
     let authorization = bearer(NEXT_TOKEN);
     let headers = [("authorization", authorization.as_str())];
-    until(200, async || {
-        scraper.get(pod.port(), "/metrics", &headers).await.status.as_u16()
-    })
-    .await;
+    until(200, async || scraper.get(pod.port(), "/metrics", &headers).await.status.as_u16()).await;
     pod.sidecar.signal("TERM").await;
     let mut log = pod.sidecar.log_before_serving.join("\n");
     log += &pod.sidecar.rest_of_log().await;
@@ -820,9 +667,7 @@ async fn two_thousand_connections_of_one_client_keep_no_scraper_out() {
             assert_eq!(scraper.get(pod.port(), "/metrics", &[]).await.status, 200);
         }
     }
-    let open = std::fs::read_dir(format!("/proc/{}/fd", pod.sidecar.id()))
-        .unwrap()
-        .count();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", pod.sidecar.id())).unwrap().count();
     assert!(open < 300, "{open} file descriptors");
     // Who is left of them is put out after its ten seconds.
     for mut stream in kept {
@@ -858,10 +703,7 @@ async fn a_neighbour_that_needs_room_loses_its_own_connections() {
 #[tokio::test]
 async fn a_head_has_its_limits_over_tls_too() {
     let app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        token: true,
-        ..Asks::default()
-    };
+    let asks = Asks { token: true, ..Asks::default() };
     let pod = Pod::start(&app, asks, &[]).await;
     let large = format!("GET /healthz HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(64 << 10));
     let flood = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000));
@@ -918,10 +760,7 @@ async fn five_hundred_scrapes_at_once_ask_the_targets_as_often_as_is_allowed() {
 #[tokio::test]
 async fn what_a_hostile_neighbour_does_at_once_is_bounded_in_memory() {
     let app = Stub::text(bodies::vllm(64 << 20)).await;
-    let asks = Asks {
-        certificate: true,
-        ..Asks::default()
-    };
+    let asks = Asks { certificate: true, ..Asks::default() };
     let pod = Pod::start(&app, asks, &[]).await;
     let idle = resident_kilobytes(pod.sidecar.id(), "VmRSS:");
     let neighbour = Scraper::with_certificate(&pod.authority, &pod.authority.client_of_names(600));
@@ -958,16 +797,10 @@ async fn what_a_hostile_neighbour_does_at_once_is_bounded_in_memory() {
 #[tokio::test]
 async fn a_real_prometheus_scrapes_with_a_certificate_and_a_token() {
     let app = Stub::text(APP_TEXT).await;
-    let asks = Asks {
-        certificate: true,
-        token: true,
-    };
+    let asks = Asks { certificate: true, token: true };
     let pod = Pod::start(&app, asks, &[]).await;
     let own = pod.authority.client();
-    let (certificate, key) = (
-        pod.directory.write("client.crt", &own.pem),
-        pod.directory.write("client.key", &own.key),
-    );
+    let (certificate, key) = (pod.directory.write("client.crt", &own.pem), pod.directory.write("client.key", &own.key));
     let (authority, token) = (pod.directory.path("ca.crt"), pod.directory.path("token"));
     let job = |name: &str, tls: &str, authorization: &str| {
         format!(
@@ -980,11 +813,7 @@ async fn a_real_prometheus_scrapes_with_a_certificate_and_a_token() {
         format!(", cert_file: {certificate}, key_file: {key}"),
         format!("authorization: {{credentials_file: {token}}},"),
     );
-    let jobs = [
-        job("both", &shown, &told),
-        job("no_token", &shown, ""),
-        job("no_certificate", "", &told),
-    ];
+    let jobs = [job("both", &shown, &told), job("no_token", &shown, ""), job("no_certificate", "", &told)];
     let prometheus = Prometheus::start(&jobs.concat()).await;
     assert_eq!(prometheus.value("up{job=\"both\"}").await, 1.0);
     assert_eq!(prometheus.value("app_requests_total").await, 3.0);

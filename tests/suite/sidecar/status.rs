@@ -27,10 +27,7 @@ async fn hostile_pod() -> (Sidecar, [Stub; 2]) {
     let variables = [
         ("QPEXT_LABEL_QUEUE_PROXY", "true"),
         ("QPEXT_EXTRA_LABELS", "team=<b>ml</b>"),
-        (
-            "QPEXT_TARGETS",
-            r#"[{"name": "side", "url": "http://127.0.0.1:1/<b>", "headers": {"x-key": "s3cret"}}]"#,
-        ),
+        ("QPEXT_TARGETS", r#"[{"name": "side", "url": "http://127.0.0.1:1/<b>", "headers": {"x-key": "s3cret"}}]"#),
     ];
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
     (sidecar, [queue_proxy, app])
@@ -41,11 +38,7 @@ async fn the_page_shows_every_target_and_the_configuration_and_no_secret() {
     let (sidecar, _targets) = hostile_pod().await;
     let before = get(&sidecar, "/").await;
     assert_eq!(before.headers[CONTENT_TYPE], "text/html; charset=utf-8");
-    assert!(
-        before.text.contains("<title>qpext: 0 of 3 targets up</title>"),
-        "{}",
-        before.text
-    );
+    assert!(before.text.contains("<title>qpext: 0 of 3 targets up</title>"), "{}", before.text);
     sidecar.scrape(LONG).await;
     let page = get(&sidecar, "/").await.text;
     assert!(page.contains("<title>qpext: 1 of 3 targets up</title>"), "{page}");
@@ -64,10 +57,7 @@ async fn the_page_shows_every_target_and_the_configuration_and_no_secret() {
         assert!(page.contains(expected), "{expected} in\n{page}");
     }
     assert!(!page.contains("s3cret"), "{page}");
-    assert!(
-        !page.contains("<script") && !page.contains("<img") && !page.contains("<b>"),
-        "{page}"
-    );
+    assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<b>"), "{page}");
 }
 
 #[tokio::test]
@@ -76,23 +66,9 @@ async fn a_browser_shows_the_page_and_runs_nothing() {
     sidecar.scrape(LONG).await;
     let profile = std::env::temp_dir().join(format!("qpext-chromium-{}", sidecar.port));
     let chromium = Command::new("chromium")
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-        ])
-        .args([
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ])
-        .args([
-            format!("--user-data-dir={}", profile.display()),
-            "--dump-dom".to_owned(),
-            sidecar.url("/"),
-        ])
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args([format!("--user-data-dir={}", profile.display()), "--dump-dom".to_owned(), sidecar.url("/")])
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
@@ -102,10 +78,7 @@ async fn a_browser_shows_the_page_and_runs_nothing() {
     let _ = std::fs::remove_dir_all(&profile);
     let page = String::from_utf8(chromium.stdout).expect("it is text");
     assert!(page.contains("<title>qpext: 1 of 3 targets up</title>"), "{page}");
-    assert!(
-        page.contains("&lt;script&gt;document.title='taken'&lt;/script&gt;"),
-        "{page}"
-    );
+    assert!(page.contains("&lt;script&gt;document.title='taken'&lt;/script&gt;"), "{page}");
 }
 
 #[tokio::test]
@@ -113,10 +86,7 @@ async fn the_page_may_load_nothing_and_be_framed_by_nobody() {
     let sidecar = Sidecar::start(&[]).await;
     let page = get(&sidecar, "/").await;
     let policy = page.headers["content-security-policy"].to_str().unwrap();
-    assert!(
-        policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
-        "{policy}"
-    );
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
     assert_eq!(page.headers["x-content-type-options"], "nosniff");
     assert_eq!(page.headers["cache-control"], "no-store");
 }
@@ -130,26 +100,14 @@ async fn status_json_is_the_same_for_programs() {
     let status: Value = serde_json::from_str(&answer.text).expect("it is JSON");
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     let [queue_proxy, app, side] = [0, 1, 2].map(|index| &status["targets"][index]);
-    assert_eq!(
-        (&queue_proxy["name"], &queue_proxy["state"]),
-        (&"queue-proxy".into(), &"up".into())
-    );
+    assert_eq!((&queue_proxy["name"], &queue_proxy["state"]), (&"queue-proxy".into(), &"up".into()));
     let last = &queue_proxy["last_scrape"];
     assert_eq!((&last["samples"], &last["format"]), (&1.into(), &"text 0.0.4".into()));
     assert_eq!(last["dropped_lines"]["malformed"], 1);
-    assert!(
-        last["duration_seconds"].as_f64().unwrap() > 0.0 && last["body_bytes"].as_u64().unwrap() > 100,
-        "{last}"
-    );
+    assert!(last["duration_seconds"].as_f64().unwrap() > 0.0 && last["body_bytes"].as_u64().unwrap() > 100, "{last}");
     assert_eq!(queue_proxy["last_dropped_line"]["text"], MARKUP);
-    assert_eq!(
-        (&app["state"], &app["last_failure"]["reason"]),
-        (&"down".into(), &"content_type".into())
-    );
-    assert_eq!(
-        (&side["state"], &side["last_failure"]["reason"]),
-        (&"down".into(), &"unreachable".into())
-    );
+    assert_eq!((&app["state"], &app["last_failure"]["reason"]), (&"down".into(), &"content_type".into()));
+    assert_eq!((&side["state"], &side["last_failure"]["reason"]), (&"down".into(), &"unreachable".into()));
     assert_eq!(status["configuration"]["QPEXT_EXTRA_LABELS"], "team=<b>ml</b>");
     assert!(!answer.text.contains("s3cret"), "{}", answer.text);
 }
@@ -172,10 +130,7 @@ async fn ready_is_who_has_tried_every_target_whatever_came_of_it() {
         }
         tokio::time::sleep(POLL).await;
     };
-    assert_eq!(
-        ready.text,
-        "queue-proxy: down: sent no answer within 2.500 s\napp: up\n"
-    );
+    assert_eq!(ready.text, "queue-proxy: down: sent no answer within 2.500 s\napp: up\n");
     let requests = queue_proxy.past_events().into_iter();
     let requests = requests.filter(|event| matches!(event, crate::support::stub::Event::Request(_)));
     assert_eq!(requests.count(), 0, "one was seen above");
@@ -188,8 +143,5 @@ async fn a_scrape_makes_it_ready_as_well() {
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     sidecar.scrape(LONG).await;
     let ready = get(&sidecar, "/readyz").await;
-    assert_eq!(
-        (ready.status.as_u16(), ready.text.as_str()),
-        (200, "queue-proxy: up\napp: up\n")
-    );
+    assert_eq!((ready.status.as_u16(), ready.text.as_str()), (200, "queue-proxy: up\napp: up\n"));
 }

@@ -43,11 +43,7 @@ async fn beside_healthy_queue_proxy(steps: Vec<Step>, seconds: f64) -> (Answer, 
     let answer = scrape_saying(&sidecar, seconds).await;
     assert_eq!(answer.status, 200);
     let exposition = read_answer(&answer);
-    assert_eq!(
-        value(&exposition, "kn_requests_total"),
-        Some("7"),
-        "the queue-proxy's samples arrive"
-    );
+    assert_eq!(value(&exposition, "kn_requests_total"), Some("7"), "the queue-proxy's samples arrive");
     let log = sidecar.logged("target failed").await;
     assert!(log.contains("\"target\":\"app\""), "{log}");
     (answer, exposition, log)
@@ -60,10 +56,7 @@ async fn both_targets_alive_give_the_queue_proxys_text_and_then_the_apps_with_la
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let answer = sidecar.scrape(LONG).await;
     assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.headers["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let app_text = format!("# TYPE app_requests_total counter\napp_requests_total{{{SERVING}}} 3\n");
     assert_eq!(answer.text, format!("{QUEUE_PROXY_TEXT}{app_text}"));
 }
@@ -120,37 +113,18 @@ async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_sampl
     let brotli = "content-type: text/plain\r\ncontent-encoding: br\r\n";
     let twice = "content-encoding: identity, zstd\r\ncontent-encoding: gzip\r\n";
     for (steps, why) in [
-        (
-            vec![answer("500 Internal Server Error", "", b"oops 1\n")],
-            "answered 500 Internal Server Error",
-        ),
+        (vec![answer("500 Internal Server Error", "", b"oops 1\n")], "answered 500 Internal Server Error"),
         (vec![answer("204 No Content", "", b"")], "answered 204 No Content"),
         (vec![answer("404 Not Found", html, b"<html>")], "answered 404 Not Found"),
         (vec![answer("200 OK", html, b"x 1\n")], "text/html"),
+        (vec![answer("200 OK", "content-type: application/json\r\n", b"{}")], "application/json"),
         (
-            vec![answer("200 OK", "content-type: application/json\r\n", b"{}")],
-            "application/json",
-        ),
-        (
-            vec![answer(
-                "200 OK",
-                "content-type: application/vnd.google.protobuf; encoding=text\r\n",
-                b"",
-            )],
+            vec![answer("200 OK", "content-type: application/vnd.google.protobuf; encoding=text\r\n", b"")],
             "application/vnd.google.protobuf; encoding=text",
         ),
-        (
-            vec![answer("200 OK", brotli, b"x 1\n")],
-            r#"content encoding \"br\", expected none, gzip or zstd"#,
-        ),
-        (
-            vec![answer("200 OK", twice, b"x 1\n")],
-            r#"content encoding \"zstd, gzip\""#,
-        ),
-        (
-            vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), Step::Hang],
-            "cannot be reached",
-        ),
+        (vec![answer("200 OK", brotli, b"x 1\n")], r#"content encoding \"br\", expected none, gzip or zstd"#),
+        (vec![answer("200 OK", twice, b"x 1\n")], r#"content encoding \"zstd, gzip\""#),
+        (vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), Step::Hang], "cannot be reached"),
         (vec![Step::Close], "cannot be reached"),
     ] {
         let (_, exposition, log) = beside_healthy_queue_proxy(steps, LONG).await;
@@ -208,11 +182,7 @@ async fn a_body_without_end_is_cut_at_a_whole_line_in_time() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_cut_at_a_whole_line_and_counts_as_failed() {
-    for (app_text, expected) in [
-        ("a 1\nb 2\n", Some("2")),
-        ("a 1\nb 22\n", None),
-        ("a 1\nb 2\nc 3\n", Some("2")),
-    ] {
+    for (app_text, expected) in [("a 1\nb 2\n", Some("2")), ("a 1\nb 22\n", None), ("a 1\nb 2\nc 3\n", Some("2"))] {
         let app = Stub::text(app_text).await;
         let port = app.port().to_string();
         let variables = [
@@ -250,15 +220,8 @@ async fn a_queue_proxy_that_hangs_inside_its_body_costs_only_its_own_samples() {
     let exposition = read_answer(&scrape_saying(&sidecar, 8.0).await);
     assert_eq!(value(&exposition, "kn_first"), Some("1"));
     assert_eq!(value(&exposition, "kn_second"), None, "the cut is at a whole line");
-    let samples = body
-        .split(|byte| *byte == b'\n')
-        .filter(|line| line.starts_with(b"vllm:"))
-        .count();
-    assert_eq!(
-        exposition.samples.len(),
-        samples + 1,
-        "the application had to wait, and loses nothing by it"
-    );
+    let samples = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"vllm:")).count();
+    assert_eq!(exposition.samples.len(), samples + 1, "the application had to wait, and loses nothing by it");
 }
 
 #[tokio::test]
@@ -316,10 +279,7 @@ async fn an_app_need_not_wait_for_a_queue_proxys_body_without_end() {
         last_chunk(),
     ])
     .await;
-    let variables = [
-        ("QPEXT_SCRAPE_TIMEOUT", "3s"),
-        ("QPEXT_MAX_BODY_BYTES", "1000000000000"),
-    ];
+    let variables = [("QPEXT_SCRAPE_TIMEOUT", "3s"), ("QPEXT_MAX_BODY_BYTES", "1000000000000")];
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
     let request = crate::support::sidecar::client().get(sidecar.url("/metrics"));
     let mut response = request.send().await.unwrap();
@@ -341,13 +301,7 @@ async fn an_app_need_not_wait_for_a_queue_proxys_body_without_end() {
             }
         }
     }
-    assert_eq!(
-        apps,
-        [
-            format!("app_first{{{SERVING}}} 1\n"),
-            format!("app_second{{{SERVING}}} 2\n")
-        ]
-    );
+    assert_eq!(apps, [format!("app_first{{{SERVING}}} 1\n"), format!("app_second{{{SERVING}}} 2\n")]);
     assert!(last_line.is_empty());
     assert_ne!(queue_proxys_behind, 0, "its body goes on behind the app's");
 }
@@ -360,14 +314,8 @@ async fn an_app_need_not_wait_for_a_queue_proxy_that_hangs_before_its_head() {
     let app = Stub::text(body.clone()).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SCRAPE_TIMEOUT_OFFSET", "20ms")]).await;
     let answer = scrape_saying(&sidecar, 10.0).await;
-    let samples = body
-        .split(|byte| *byte == b'\n')
-        .filter(|line| line.starts_with(b"vllm:"))
-        .count();
-    assert_eq!(
-        answer.text.lines().filter(|line| line.starts_with("vllm:")).count(),
-        samples
-    );
+    let samples = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"vllm:")).count();
+    assert_eq!(answer.text.lines().filter(|line| line.starts_with("vllm:")).count(), samples);
 }
 
 #[tokio::test]
@@ -410,11 +358,7 @@ async fn a_queue_proxy_that_breaks_off_is_cut_after_its_last_whole_line() {
 #[tokio::test]
 async fn a_body_that_only_the_connection_ends_loses_a_line_that_may_be_a_piece() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
-    let app = Stub::start(vec![
-        Step::Send(b"HTTP/1.0 200 OK\r\n\r\nfirst 1\nsecond 22".to_vec()),
-        Step::Close,
-    ])
-    .await;
+    let app = Stub::start(vec![Step::Send(b"HTTP/1.0 200 OK\r\n\r\nfirst 1\nsecond 22".to_vec()), Step::Close]).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let exposition = read_answer(&sidecar.scrape(LONG).await);
     assert_eq!(value(&exposition, "first"), Some("1"));
@@ -426,10 +370,7 @@ async fn a_queue_proxy_without_a_final_newline_is_not_glued_to_the_app() {
     let queue_proxy = Stub::text("kn_requests 7").await;
     let app = Stub::text("app_requests 3").await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    assert_eq!(
-        sidecar.scrape(LONG).await.text,
-        format!("kn_requests 7\napp_requests{{{SERVING}}} 3\n")
-    );
+    assert_eq!(sidecar.scrape(LONG).await.text, format!("kn_requests 7\napp_requests{{{SERVING}}} 3\n"));
 }
 
 #[tokio::test]
@@ -439,12 +380,7 @@ async fn no_target_alive_is_503_and_says_which_failed_and_why() {
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let answer = sidecar.scrape(LONG).await;
     assert_eq!(answer.status, 503);
-    assert!(
-        answer.headers["content-type"]
-            .to_str()
-            .unwrap()
-            .starts_with("text/plain")
-    );
+    assert!(answer.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
     let lines: Vec<&str> = answer.text.lines().collect();
     assert_eq!(
         lines,
@@ -516,15 +452,7 @@ async fn the_configured_timeout_holds_where_the_scraper_sends_none_that_means_an
     ];
     let sidecar = Sidecar::start(&variables).await;
     let client = crate::support::sidecar::client();
-    for header in [
-        None,
-        Some(""),
-        Some("0"),
-        Some("-1"),
-        Some("NaN"),
-        Some("+Inf"),
-        Some("soon"),
-    ] {
+    for header in [None, Some(""), Some("0"), Some("-1"), Some("NaN"), Some("+Inf"), Some("soon")] {
         let mut request = client.get(sidecar.url("/metrics"));
         if let Some(header) = header {
             request = request.header("x-prometheus-scrape-timeout-seconds", header);
@@ -564,10 +492,7 @@ async fn targets_are_asked_at_once_with_the_scrapers_name_and_the_budget_that_is
         assert!(head.contains("user-agent: prometheus/2.42.0\r\n"), "{head}");
         let (_, timeout) = head.split_once("x-prometheus-scrape-timeout-seconds: ").unwrap();
         let timeout: f64 = timeout.split_once("\r\n").unwrap().0.parse().unwrap();
-        assert!(
-            (20.0..=29.5).contains(&timeout),
-            "{timeout} is what is left of 30 s less 500 ms"
-        );
+        assert!((20.0..=29.5).contains(&timeout), "{timeout} is what is left of 30 s less 500 ms");
     }
     go_queue_proxy.add_permits(1);
     go_app.add_permits(1);
@@ -579,12 +504,10 @@ async fn connections_are_kept_and_a_kept_one_that_is_dead_loses_no_scrape() {
     // Answers once, keeps the connection, and closes it when the next request comes: what a server does whose patience
     // ends in the moment in which it is asked again.
     let requests = std::sync::atomic::AtomicUsize::new(0);
-    let mut app = Stub::route(
-        move |_| match requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
-            1 => vec![Step::Close],
-            _ => vec![ok(APP_TEXT.as_bytes())],
-        },
-    )
+    let mut app = Stub::route(move |_| match requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        1 => vec![Step::Close],
+        _ => vec![ok(APP_TEXT.as_bytes())],
+    })
     .await;
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
@@ -647,27 +570,16 @@ async fn localhost_is_ipv4_or_ipv6_whichever_answers() {
     let app = Stub::route_at(Ipv6Addr::LOCALHOST.into(), |_| vec![ok(APP_TEXT.as_bytes())]).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let exposition = read_answer(&sidecar.scrape(LONG).await);
-    assert_eq!(
-        value(&exposition, "app_requests_total"),
-        Some("3"),
-        "the application listens on ::1 alone"
-    );
-    assert_eq!(
-        value(&exposition, "kn_requests_total"),
-        Some("7"),
-        "the queue-proxy listens on 127.0.0.1 alone"
-    );
+    assert_eq!(value(&exposition, "app_requests_total"), Some("3"), "the application listens on ::1 alone");
+    assert_eq!(value(&exposition, "kn_requests_total"), Some("7"), "the queue-proxy listens on 127.0.0.1 alone");
 }
 
 #[tokio::test]
 async fn content_types_of_an_exposition_are_read() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
-    for content_type in [
-        "",
-        "content-type: text/plain\r\n",
-        "content-type: Text/Plain;charset=utf-8\r\n",
-        "content-type:\r\n",
-    ] {
+    for content_type in
+        ["", "content-type: text/plain\r\n", "content-type: Text/Plain;charset=utf-8\r\n", "content-type:\r\n"]
+    {
         let app = Stub::start(vec![answer("200 OK", content_type, APP_TEXT.as_bytes())]).await;
         let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
         let exposition = read_answer(&sidecar.scrape(LONG).await);
@@ -688,11 +600,7 @@ async fn the_answer_begins_before_the_targets_have_ended() {
     .await;
     let app = Stub::text(APP_TEXT).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let mut response = crate::support::sidecar::client()
-        .get(sidecar.url("/metrics"))
-        .send()
-        .await
-        .unwrap();
+    let mut response = crate::support::sidecar::client().get(sidecar.url("/metrics")).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.chunk().await.unwrap().unwrap(), "kn_first 1\n");
     go.add_permits(1);
@@ -721,10 +629,6 @@ async fn the_environment_reaches_the_engine() {
         ];
         let sidecar = Sidecar::start(&variables).await;
         let labels = r#"service_name="from-knative",revision_name="r-\"1\"""#;
-        assert_eq!(
-            sidecar.scrape(LONG).await.text,
-            expected.replace('@', labels),
-            "{untyped}"
-        );
+        assert_eq!(sidecar.scrape(LONG).await.text, expected.replace('@', labels), "{untyped}");
     }
 }

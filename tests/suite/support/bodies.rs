@@ -3,14 +3,12 @@
 use std::fmt::Write as _;
 
 /// Histogram buckets of vLLM's latency metrics.
-const BUCKETS: [&str; 12] = [
-    "0.001", "0.005", "0.01", "0.02", "0.04", "0.06", "0.08", "0.1", "0.25", "0.5", "0.75", "+Inf",
-];
+const BUCKETS: [&str; 12] =
+    ["0.001", "0.005", "0.01", "0.02", "0.04", "0.06", "0.08", "0.1", "0.25", "0.5", "0.75", "+Inf"];
 
 /// Histogram buckets of the latencies of Knative's queue-proxy.
-const QUEUE_PROXY_BUCKETS: [&str; 15] = [
-    "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1", "2.5", "5", "7.5", "10", "+Inf",
-];
+const QUEUE_PROXY_BUCKETS: [&str; 15] =
+    ["0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1", "2.5", "5", "7.5", "10", "+Inf"];
 
 /// Text as a vLLM server of many engines serves it: names with `:`, histograms with many buckets, label values with `{}`
 /// and `/`.
@@ -24,19 +22,12 @@ pub fn vllm_of(engines: usize, bytes: usize) -> Vec<u8> {
     let mut family = 0;
     while body.len() < bytes {
         let name = format!("vllm:request_stage_{family}_seconds");
-        let _ = writeln!(
-            body,
-            "# HELP {name} Histogram of the time a request spends in stage {family}."
-        );
+        let _ = writeln!(body, "# HELP {name} Histogram of the time a request spends in stage {family}.");
         let _ = writeln!(body, "# TYPE {name} histogram");
         for series in 0..engines {
             let labels = format!(r#"engine="{series}",model_name="meta-llama/Llama-3.1-8B-Instruct""#);
             for (index, le) in BUCKETS.iter().enumerate() {
-                let _ = writeln!(
-                    body,
-                    "{name}_bucket{{{labels},le=\"{le}\"}} {}.0",
-                    index * 1037 + series
-                );
+                let _ = writeln!(body, "{name}_bucket{{{labels},le=\"{le}\"}} {}.0", index * 1037 + series);
             }
             let _ = writeln!(body, "{name}_sum{{{labels}}} {}.7283491", series * 311);
             let _ = writeln!(body, "{name}_count{{{labels}}} {}.0", series * 997);

@@ -82,25 +82,18 @@ impl Authority {
     /// A certificate for who asks as `openssl x509 -req` makes it: of X.509's first version, unless it is told otherwise.
     pub fn client_of_version_1(&self) -> Certificate {
         let directory = Directory::new();
-        let (ca, ca_key) = (
-            directory.write("ca.pem", self.pem()),
-            directory.write("ca.key", self.0.key().serialize_pem()),
-        );
+        let (ca, ca_key) =
+            (directory.write("ca.pem", self.pem()), directory.write("ca.key", self.0.key().serialize_pem()));
         let (pem, key, request) = (directory.path("pem"), directory.path("key"), directory.path("request"));
         let subject = ["-subj", "/CN=scraper", "-keyout", &key, "-out", &request];
         openssl([&["req", "-new"], &NEW_KEY[..], &subject].concat());
-        openssl(vec![
-            "x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-out", &pem,
-        ]);
+        openssl(vec!["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-out", &pem]);
         Certificate::in_files(&pem, &key)
     }
 
     fn sign(&self, params: &CertificateParams) -> Certificate {
         let key = key();
-        Certificate {
-            pem: params.signed_by(&key, &self.0).expect("the key fits").pem(),
-            key: key.serialize_pem(),
-        }
+        Certificate { pem: params.signed_by(&key, &self.0).expect("the key fits").pem(), key: key.serialize_pem() }
     }
 }
 
@@ -123,10 +116,7 @@ fn params<N: Into<String>>(names: impl IntoIterator<Item = N>, purpose: Extended
 const NEW_KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
 fn openssl(arguments: Vec<&str>) {
-    let output = Command::new("openssl")
-        .args(&arguments)
-        .output()
-        .expect("openssl is there");
+    let output = Command::new("openssl").args(&arguments).output().expect("openssl is there");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "openssl {arguments:?}: {said}");
 }
@@ -136,16 +126,7 @@ impl Certificate {
     pub fn self_signed() -> Self {
         let directory = Directory::new();
         let (pem, key) = (directory.path("pem"), directory.path("key"));
-        let rest = [
-            "-subj",
-            "/CN=side",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            &key,
-            "-out",
-            &pem,
-        ];
+        let rest = ["-subj", "/CN=side", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", &key, "-out", &pem];
         openssl([&["req", "-x509"], &NEW_KEY[..], &rest].concat());
         Self::in_files(&pem, &key)
     }
@@ -157,18 +138,12 @@ impl Certificate {
         params.not_before = date_time_ymd(2019, 1, 1);
         params.not_after = date_time_ymd(2020, 1, 1);
         let key = key();
-        Self {
-            pem: params.self_signed(&key).expect("its own key fits").pem(),
-            key: key.serialize_pem(),
-        }
+        Self { pem: params.self_signed(&key).expect("its own key fits").pem(), key: key.serialize_pem() }
     }
 
     fn in_files(pem: &str, key: &str) -> Self {
         let read = |path| std::fs::read_to_string(path).expect("openssl wrote it");
-        Self {
-            pem: read(pem),
-            key: read(key),
-        }
+        Self { pem: read(pem), key: read(key) }
     }
 
     pub fn der(&self) -> CertificateDer<'static> {

@@ -24,10 +24,7 @@ impl Directory {
         let number = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("qpext-test-{}-{number}", std::process::id()));
         fs::create_dir(&path).expect("a free path");
-        Self {
-            path,
-            mounts: AtomicUsize::new(0),
-        }
+        Self { path, mounts: AtomicUsize::new(0) }
     }
 
     pub fn path(&self, name: &str) -> String {

@@ -27,11 +27,8 @@ use reader::Exposition;
 pub const POLL: Duration = Duration::from_millis(20);
 
 /// The labels that most tests add.
-pub const SERVING_LABELS: [(&str, &str); 3] = [
-    ("service_name", "iris"),
-    ("configuration_name", "iris-predictor"),
-    ("revision_name", "iris-predictor-00001"),
-];
+pub const SERVING_LABELS: [(&str, &str); 3] =
+    [("service_name", "iris"), ("configuration_name", "iris-predictor"), ("revision_name", "iris-predictor-00001")];
 
 /// [`SERVING_LABELS`] as they stand in a sample.
 pub const SERVING: &str =
@@ -39,10 +36,7 @@ pub const SERVING: &str =
 
 /// The rules of most tests: [`SERVING_LABELS`], and this for untyped families.
 pub fn serving_rules(untyped: Untyped) -> Rules {
-    Rules::new(
-        LabelSet::new(SERVING_LABELS).expect("the names are label names"),
-        untyped,
-    )
+    Rules::new(LabelSet::new(SERVING_LABELS).expect("the names are label names"), untyped)
 }
 
 /// How a body is cut into the chunks that reach the engine.
@@ -127,41 +121,22 @@ pub struct Cell {
 }
 
 /// Text as text, for every scraper.
-pub const TEXT: Cell = Cell {
-    from: Lines::Text,
-    to: Lines::Text,
-    names: Escaping::Underscores,
-};
+pub const TEXT: Cell = Cell { from: Lines::Text, to: Lines::Text, names: Escaping::Underscores };
 
 /// OpenMetrics as OpenMetrics, for every scraper.
-pub const OPEN_METRICS: Cell = Cell {
-    from: Lines::OpenMetrics,
-    to: Lines::OpenMetrics,
-    ..TEXT
-};
+pub const OPEN_METRICS: Cell = Cell { from: Lines::OpenMetrics, to: Lines::OpenMetrics, ..TEXT };
 
 /// OpenMetrics as text, for every scraper.
-pub const OPEN_METRICS_TO_TEXT: Cell = Cell {
-    from: Lines::OpenMetrics,
-    ..TEXT
-};
+pub const OPEN_METRICS_TO_TEXT: Cell = Cell { from: Lines::OpenMetrics, ..TEXT };
 
 impl Cell {
     /// The same for a scraper that reads quoted names.
     pub const fn with_utf8(self) -> Self {
-        Self {
-            names: Escaping::AllowUtf8,
-            ..self
-        }
+        Self { names: Escaping::AllowUtf8, ..self }
     }
 
     fn engine(self, untyped: Untyped) -> Box<dyn Engine + Send> {
-        engine_of(
-            self.from.format(),
-            self.to.format(),
-            self.names,
-            &serving_rules(untyped),
-        )
+        engine_of(self.from.format(), self.to.format(), self.names, &serving_rules(untyped))
     }
 
     /// An application's body through the engine, with [`SERVING_LABELS`].
@@ -172,11 +147,7 @@ impl Cell {
             // The engine leaves it to the answer, of which this body is all.
             out.extend_from_slice(b"# EOF\n");
         }
-        Converted {
-            out,
-            counts: engine.progress().counts(),
-            is_whole: engine.is_whole(),
-        }
+        Converted { out, counts: engine.progress().counts(), is_whole: engine.is_whole() }
     }
 
     /// As [`Self::convert`], for one body of an answer: what comes of it is appended. Gives the engine, which has ended.

@@ -7,16 +7,7 @@ use qpext::exposition::Escaping;
 
 use super::reader::{Exemplar, Exposition, Rest, Sample, add_label, each_line, once, read_value};
 
-const TYPES: [&str; 8] = [
-    "counter",
-    "gauge",
-    "histogram",
-    "gaugehistogram",
-    "summary",
-    "info",
-    "stateset",
-    "unknown",
-];
+const TYPES: [&str; 8] = ["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown"];
 
 /// Reads a body whole, to the `# EOF` at its very end.
 ///
@@ -90,13 +81,7 @@ fn read_sample(line: &str, names: Escaping) -> Result<Sample, String> {
     if !rest.0.is_empty() {
         return Err(format!("{:?} at the end", rest.0));
     }
-    Ok(Sample {
-        name,
-        labels,
-        value,
-        timestamp,
-        exemplar,
-    })
+    Ok(Sample { name, labels, value, timestamp, exemplar })
 }
 
 /// Reads from behind the opening brace.
@@ -108,11 +93,7 @@ fn read_exemplar(rest: &mut Rest<'_>, names: Escaping) -> Result<Exemplar, Strin
     }
     let value = number(rest)?;
     let timestamp = if rest.0.is_empty() { None } else { Some(seconds(rest)?) };
-    Ok(Exemplar {
-        labels,
-        value,
-        timestamp,
-    })
+    Ok(Exemplar { labels, value, timestamp })
 }
 
 /// Reads from behind the opening brace to behind the closing one. The metric's name may stand among the labels where
@@ -150,11 +131,7 @@ fn read_labels(
 }
 
 fn space(rest: &mut Rest<'_>) -> Result<(), String> {
-    if rest.take(' ') {
-        Ok(())
-    } else {
-        Err("no space".to_owned())
-    }
+    if rest.take(' ') { Ok(()) } else { Err("no space".to_owned()) }
 }
 
 /// Reads a space and a number.
@@ -170,9 +147,5 @@ fn number(rest: &mut Rest<'_>) -> Result<String, String> {
 /// Reads a space and a time in seconds.
 fn seconds(rest: &mut Rest<'_>) -> Result<String, String> {
     let seconds = number(rest)?;
-    if read_value(&seconds)?.is_finite() {
-        Ok(seconds)
-    } else {
-        Err(format!("{seconds:?} is no time"))
-    }
+    if read_value(&seconds)?.is_finite() { Ok(seconds) } else { Err(format!("{seconds:?} is no time")) }
 }

@@ -28,10 +28,7 @@ impl Port {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
                 other => other.ok(),
             };
-            return Self {
-                address: taken,
-                _held: [Some(socket), other],
-            };
+            return Self { address: taken, _held: [Some(socket), other] };
         }
     }
 

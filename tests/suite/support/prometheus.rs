@@ -63,12 +63,7 @@ impl Prometheus {
             .kill_on_drop(true)
             .spawn()
             .expect("prometheus is on the PATH; scripts/test installs it");
-        Self {
-            url: format!("http://{}", port.address()),
-            _child: child,
-            _port: port,
-            _folder: folder,
-        }
+        Self { url: format!("http://{}", port.address()), _child: child, _port: port, _folder: folder }
     }
 
     /// What a query gives, once it gives `count` elements.
@@ -79,10 +74,7 @@ impl Prometheus {
             if elements.len() == count {
                 return elements;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{query} gives {elements:#?}, expected {count} elements"
-            );
+            assert!(Instant::now() < deadline, "{query} gives {elements:#?}, expected {count} elements");
             sleep(POLL).await;
         }
     }
@@ -90,8 +82,7 @@ impl Prometheus {
     /// `up` of each of so many targets, as it was when last they were scraped in time: on a busy machine a scrape may run
     /// out of it, which says nothing of the target.
     pub async fn up(&self, count: usize) -> Vec<Element> {
-        self.query("last_over_time((up and scrape_duration_seconds < 4.9)[30s:1s])", count)
-            .await
+        self.query("last_over_time((up and scrape_duration_seconds < 4.9)[30s:1s])", count).await
     }
 
     /// The value of a query that gives one element.
@@ -125,10 +116,7 @@ impl Prometheus {
         let data = self.post("query", form_field("query", query)).await?;
         let elements = data["result"].as_array()?.iter().map(|element| Element {
             labels: element["metric"].clone(),
-            value: element["value"][1]
-                .as_str()
-                .and_then(|value| value.parse().ok())
-                .expect("a number"),
+            value: element["value"][1].as_str().and_then(|value| value.parse().ok()).expect("a number"),
         });
         Some(elements.collect())
     }

@@ -172,10 +172,7 @@ pub enum MetricType {
 
 /// A label.
 pub fn label(name: &str, value: &str) -> LabelPair {
-    LabelPair {
-        name: Some(name.to_owned()),
-        value: Some(value.to_owned()),
-    }
+    LabelPair { name: Some(name.to_owned()), value: Some(value.to_owned()) }
 }
 
 /// Labels.
@@ -185,20 +182,12 @@ pub fn labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<L
 
 /// A family without help.
 pub fn family(name: &str, kind: MetricType, metric: Vec<Metric>) -> MetricFamily {
-    MetricFamily {
-        name: Some(name.to_owned()),
-        r#type: Some(kind as i32),
-        metric,
-        ..MetricFamily::default()
-    }
+    MetricFamily { name: Some(name.to_owned()), r#type: Some(kind as i32), metric, ..MetricFamily::default() }
 }
 
 /// A body of these families, each behind its length.
 pub fn encode(families: &[MetricFamily]) -> Vec<u8> {
-    families
-        .iter()
-        .flat_map(Message::encode_length_delimited_to_vec)
-        .collect()
+    families.iter().flat_map(Message::encode_length_delimited_to_vec).collect()
 }
 
 /// Reads a body whole.
@@ -240,10 +229,7 @@ fn shown_if<T>(part: Option<T>, show: impl Fn(T) -> String) -> String {
 }
 
 fn show_labels(labels: &[LabelPair]) -> String {
-    let labels: Vec<String> = labels
-        .iter()
-        .map(|label| format!("{}={:?}", label.name(), label.value()))
-        .collect();
+    let labels: Vec<String> = labels.iter().map(|label| format!("{}={:?}", label.name(), label.value())).collect();
     format!("{{{}}}", labels.join(","))
 }
 
@@ -314,29 +300,12 @@ pub fn typical(bytes: usize) -> Vec<u8> {
         let counter = |index| {
             let counter = Counter {
                 value,
-                created_timestamp: Some(Timestamp {
-                    seconds: 1_700_000_000,
-                    nanos: 5,
-                }),
+                created_timestamp: Some(Timestamp { seconds: 1_700_000_000, nanos: 5 }),
                 ..Counter::default()
             };
-            series(
-                index,
-                Metric {
-                    counter: Some(counter),
-                    ..Metric::default()
-                },
-            )
+            series(index, Metric { counter: Some(counter), ..Metric::default() })
         };
-        let gauge = |index| {
-            series(
-                index,
-                Metric {
-                    gauge: Some(Gauge { value }),
-                    ..Metric::default()
-                },
-            )
-        };
+        let gauge = |index| series(index, Metric { gauge: Some(Gauge { value }), ..Metric::default() });
         let histogram = |index| {
             let bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
             let bucket = bounds.iter().enumerate().map(|(bucket, bound)| Bucket {
@@ -350,30 +319,12 @@ pub fn typical(bytes: usize) -> Vec<u8> {
                 bucket: bucket.collect(),
                 ..Histogram::default()
             };
-            series(
-                index,
-                Metric {
-                    histogram: Some(histogram),
-                    ..Metric::default()
-                },
-            )
+            series(index, Metric { histogram: Some(histogram), ..Metric::default() })
         };
         let families = [
-            family(
-                &format!("http_requests_{number}_total"),
-                MetricType::Counter,
-                (0..40).map(counter).collect(),
-            ),
-            family(
-                &format!("queue_depth_{number}"),
-                MetricType::Gauge,
-                (0..40).map(gauge).collect(),
-            ),
-            family(
-                &format!("http_duration_{number}_seconds"),
-                MetricType::Histogram,
-                (0..40).map(histogram).collect(),
-            ),
+            family(&format!("http_requests_{number}_total"), MetricType::Counter, (0..40).map(counter).collect()),
+            family(&format!("queue_depth_{number}"), MetricType::Gauge, (0..40).map(gauge).collect()),
+            family(&format!("http_duration_{number}_seconds"), MetricType::Histogram, (0..40).map(histogram).collect()),
         ];
         body.extend(encode(&families));
         number += 1;
@@ -388,17 +339,11 @@ pub fn native(bytes: usize) -> Vec<u8> {
     let mut number = 0;
     while body.len() < bytes {
         let metric = |index: i64| {
-            let span = |offset, length| BucketSpan {
-                offset: Some(offset),
-                length: Some(length),
-            };
+            let span = |offset, length| BucketSpan { offset: Some(offset), length: Some(length) };
             let exemplar = Exemplar {
                 label: labels([("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736")]),
                 value: Some(0.25),
-                timestamp: Some(Timestamp {
-                    seconds: 1_700_000_000,
-                    nanos: 5,
-                }),
+                timestamp: Some(Timestamp { seconds: 1_700_000_000, nanos: 5 }),
             };
             let histogram = Histogram {
                 sample_count: Some(60 * 40 + 7),
@@ -412,10 +357,7 @@ pub fn native(bytes: usize) -> Vec<u8> {
                 ..Histogram::default()
             };
             Metric {
-                label: labels([
-                    ("handler", "/v1/models/{model_name}:predict"),
-                    ("index", &index.to_string()),
-                ]),
+                label: labels([("handler", "/v1/models/{model_name}:predict"), ("index", &index.to_string())]),
                 histogram: Some(histogram),
                 ..Metric::default()
             }
@@ -437,21 +379,11 @@ pub fn colliding(bytes: usize) -> Vec<u8> {
     let mut number = 0;
     while body.len() < bytes {
         let metric = |index: usize| Metric {
-            label: labels([
-                ("code", "200"),
-                ("instance", &index.to_string()),
-                ("service_name", "opentelemetry-demo"),
-            ]),
-            gauge: Some(Gauge {
-                value: Some(index as f64),
-            }),
+            label: labels([("code", "200"), ("instance", &index.to_string()), ("service_name", "opentelemetry-demo")]),
+            gauge: Some(Gauge { value: Some(index as f64) }),
             ..Metric::default()
         };
-        body.extend(encode(&[family(
-            &format!("target_{number}"),
-            MetricType::Gauge,
-            (0..100).map(metric).collect(),
-        )]));
+        body.extend(encode(&[family(&format!("target_{number}"), MetricType::Gauge, (0..100).map(metric).collect())]));
         number += 1;
     }
     body

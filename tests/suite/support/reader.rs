@@ -38,10 +38,7 @@ pub struct Exemplar {
 
 impl Sample {
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels
-            .iter()
-            .find(|(own, _)| own == name)
-            .map(|(_, value)| value.as_str())
+        self.labels.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -131,10 +128,7 @@ const BLANKS: [char; 2] = [' ', '\t'];
 
 fn is_name(name: &str, besides: &str) -> bool {
     let may = |character: char| character.is_ascii_alphabetic() || character == '_' || besides.contains(character);
-    name.starts_with(may)
-        && name
-            .chars()
-            .all(|character| may(character) || character.is_ascii_digit())
+    name.starts_with(may) && name.chars().all(|character| may(character) || character.is_ascii_digit())
 }
 
 /// What is left of a line.
@@ -166,11 +160,7 @@ impl<'a> Rest<'a> {
         let name = self.take_while(|character| {
             character.is_ascii_alphanumeric() || character == '_' || besides.contains(character)
         });
-        if is_name(name, besides) {
-            Ok(name)
-        } else {
-            Err(format!("{name:?} is no name"))
-        }
+        if is_name(name, besides) { Ok(name) } else { Err(format!("{name:?} is no name")) }
     }
 
     /// A name, between quotes where those are known.
@@ -225,11 +215,7 @@ pub fn quote(text: &str) -> String {
 
 fn read_sample(line: &str, names: Escaping) -> Result<Sample, String> {
     let mut rest = Rest(line);
-    let mut name = if line.starts_with('{') {
-        None
-    } else {
-        Some(rest.name(":")?.to_owned())
-    };
+    let mut name = if line.starts_with('{') { None } else { Some(rest.name(":")?.to_owned()) };
     let may_be_quoted = name.is_none();
     let mut labels: Vec<(String, String)> = Vec::new();
     rest.blanks();
@@ -270,13 +256,7 @@ fn read_sample(line: &str, names: Escaping) -> Result<Sample, String> {
     if numbers.next().is_some() {
         return Err("something behind the timestamp".to_owned());
     }
-    Ok(Sample {
-        name: name.ok_or("no name")?,
-        labels,
-        value,
-        timestamp,
-        exemplar: None,
-    })
+    Ok(Sample { name: name.ok_or("no name")?, labels, value, timestamp, exemplar: None })
 }
 
 /// Keeps a label, whose name must be none that is there: Prometheus keeps the metric's own as `__name__`.
@@ -297,10 +277,7 @@ pub fn read_value(text: &str) -> Result<f64, String> {
         "-inf" | "-infinity" => return Ok(f64::NEG_INFINITY),
         _ => {}
     }
-    if !text
-        .chars()
-        .all(|character| character.is_ascii_digit() || "+-.eE".contains(character))
-    {
+    if !text.chars().all(|character| character.is_ascii_digit() || "+-.eE".contains(character)) {
         return Err(error());
     }
     let value: f64 = text.parse().map_err(|_| error())?;

@@ -57,9 +57,7 @@ impl Scraper {
         };
         // As Go offers them.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self {
-            connector: TlsConnector::from(Arc::new(config)),
-        }
+        Self { connector: TlsConnector::from(Arc::new(config)) }
     }
 
     /// Does the handshake on a connection.
@@ -102,12 +100,8 @@ impl Connection {
         assert_eq!(session.alpn_protocol(), Some(&b"http/1.1"[..]));
         // Else what was found of a client once would have to be remembered with its session.
         assert_eq!(session.handshake_kind(), Some(HandshakeKind::Full));
-        let served = session.peer_certificates().expect("a server has one")[0]
-            .clone()
-            .into_owned();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .expect("no bytes are sent yet");
+        let served = session.peer_certificates().expect("a server has one")[0].clone().into_owned();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("no bytes are sent yet");
         tokio::spawn(connection);
         Self { sender, served }
     }
@@ -122,10 +116,6 @@ impl Connection {
         self.sender.ready().await?;
         let (head, body) = self.sender.send_request(request).await?.into_parts();
         let text = String::from_utf8(body.collect().await?.to_bytes().to_vec()).expect("it is text");
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            text,
-        })
+        Ok(Answer { status: head.status, headers: head.headers, text })
     }
 }

@@ -47,10 +47,7 @@ pub fn command(variables: &[(&str, &str)]) -> Command {
 impl Sidecar {
     /// Starts the program, without metrics of its own unless they are asked for, and waits until it serves.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
-        let mut all = vec![
-            ("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"),
-            ("QPEXT_SELF_METRICS", "false"),
-        ];
+        let mut all = vec![("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"), ("QPEXT_SELF_METRICS", "false")];
         all.extend_from_slice(variables);
         Self::spawn(command(&all)).await
     }
@@ -66,12 +63,7 @@ impl Sidecar {
             let port = port_served(&line);
             log_before_serving.push(line);
             if let Some(port) = port {
-                return Self {
-                    port,
-                    log_before_serving,
-                    child,
-                    log,
-                };
+                return Self { port, log_before_serving, child, log };
             }
         }
     }
@@ -96,9 +88,7 @@ impl Sidecar {
 
     /// Scrapes as Prometheus does: says its timeout, and gives up at it.
     pub async fn scrape(&self, timeout_seconds: f64) -> Answer {
-        scrape(&self.url("/metrics"), timeout_seconds)
-            .await
-            .expect("a whole answer before the timeout")
+        scrape(&self.url("/metrics"), timeout_seconds).await.expect("a whole answer before the timeout")
     }
 
     pub fn id(&self) -> u32 {
@@ -107,10 +97,7 @@ impl Sidecar {
 
     /// Sends a signal, as `kill` does.
     pub async fn signal(&self, name: &str) {
-        let killed = Command::new("kill")
-            .args(["-s", name, &self.id().to_string()])
-            .status()
-            .await;
+        let killed = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().await;
         assert!(killed.expect("kill is there").success());
     }
 
@@ -122,12 +109,7 @@ impl Sidecar {
     /// The next line of its log that holds `words`.
     pub async fn logged(&mut self, words: &str) -> String {
         loop {
-            let line = self
-                .log
-                .next_line()
-                .await
-                .expect("it is text")
-                .expect("the program runs");
+            let line = self.log.next_line().await.expect("it is text").expect("the program runs");
             if line.contains(words) {
                 return line;
             }
@@ -148,10 +130,7 @@ pub fn port_served(line: &str) -> Option<u16> {
         return None;
     }
     let (_, rest) = line.split_once("port\":").or_else(|| line.split_once(" port="))?;
-    rest.split(|character: char| !character.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// One scrape, as [`Sidecar::scrape`].
@@ -186,19 +165,13 @@ pub fn client() -> Client {
 /// Runs the program to its end with these variables: its exit status and what it said.
 pub async fn run(variables: &[(&str, &str)]) -> (i32, String) {
     let output = command(variables).output().await.expect("the program was built");
-    let status = output
-        .status
-        .code()
-        .unwrap_or_else(|| -output.status.signal().unwrap_or(0));
+    let status = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
     (status, String::from_utf8(output.stderr).expect("it is text"))
 }
 
 /// A figure of the process's memory, as `/proc` names it.
 pub fn resident_kilobytes(process: u32, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status
-        .lines()
-        .find_map(|text| text.strip_prefix(line))
-        .expect("the kernel tells");
+    let line = status.lines().find_map(|text| text.strip_prefix(line)).expect("the kernel tells");
     line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }

@@ -124,11 +124,7 @@ impl Stub {
     /// A target that is not there: connections to its port are refused.
     pub fn absent() -> Self {
         let (_, events) = mpsc::unbounded_channel();
-        Self {
-            port: Some(Port::new()),
-            events,
-            server: tokio::spawn(pending()),
-        }
+        Self { port: Some(Port::new()), events, server: tokio::spawn(pending()) }
     }
 
     /// Ends it, as a program ends: from then on it is as if [`Self::absent`].
@@ -315,11 +311,7 @@ async fn read_head(stream: &mut impl Wire) -> Option<String> {
 
 /// A whole answer with this text.
 pub fn ok(body: &[u8]) -> Step {
-    answer(
-        "200 OK",
-        "content-type: text/plain; version=0.0.4; charset=utf-8\r\n",
-        body,
-    )
+    answer("200 OK", "content-type: text/plain; version=0.0.4; charset=utf-8\r\n", body)
 }
 
 /// A whole answer. Each of `headers` ends with a line break.
