@@ -143,14 +143,15 @@ pub(super) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     at + rest.take_while(|(one, other)| one == other).count()
 }
 
-/// The index of the first quote or backslash from `start` on; the line's length if there is none. Eight bytes a step: this is
-/// where most of a body's bytes are looked at.
+/// The index of the first quote, backslash or newline from `start` on; the line's length if there is none. Eight bytes a step:
+/// this is where most of a body's bytes are looked at.
 #[inline(always)]
 pub(super) fn plain_run_end(line: &[u8], start: usize) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
     const QUOTES: u64 = ONES * b'"' as u64;
     const BACKSLASHES: u64 = ONES * b'\\' as u64;
+    const NEWLINES: u64 = ONES * b'\n' as u64;
     /// Sets the high bit of each zero byte; a bit above the lowest one set may be false, the lowest never is.
     const fn zero_bytes(word: u64) -> u64 {
         word.wrapping_sub(ONES) & !word
@@ -158,14 +159,14 @@ pub(super) fn plain_run_end(line: &[u8], start: usize) -> usize {
 
     let mut at = start;
     while let Some(word) = word_at(line, at) {
-        let found = (zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES)) & HIGHS;
+        let found = (zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES) | zero_bytes(word ^ NEWLINES)) & HIGHS;
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
     }
     let tail = &line[at..];
-    at + tail.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(tail.len())
+    at + tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n')).unwrap_or(tail.len())
 }
 
 /// Whether these bytes are UTF-8, which they nearly always are because they are ASCII.

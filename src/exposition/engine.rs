@@ -116,6 +116,15 @@ pub(super) trait Events {
     /// A sample of a line.
     fn sample(&mut self, sample: &Sample<'_>);
 
+    /// Whether a line like that of the sample before may be told by [`Self::repeat`].
+    fn can_repeat(&self) -> bool {
+        false
+    }
+
+    /// A line that differs from that of the sample before in the values of its labels and in its own value alone, and stands
+    /// there as it would be written, without a timestamp or an exemplar. Its labels end at `head_end`.
+    fn repeat(&mut self, _line: &[u8], _head_end: usize) {}
+
     /// A message, whose metrics follow if that is answered by `true`.
     fn family(&mut self, family: &FamilyMessage<'_>) -> bool;
 
@@ -165,6 +174,14 @@ pub(super) trait Writer: Send + Sized + 'static {
     ///
     /// It cannot be written in this format.
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason>;
+
+    /// Whether what was written of the sample before is what [`Self::repeat`] writes.
+    fn can_repeat(&self) -> bool {
+        false
+    }
+
+    /// Writes a line like that of the sample before: see [`Events::repeat`].
+    fn repeat(&mut self, _line: &[u8], _head_end: usize, _out: &mut Vec<u8>) {}
 
     /// Begins a message. Says whether something that it says of itself cannot be written.
     ///

@@ -292,14 +292,38 @@ impl Pairs {
     pub(super) fn known_in_line(&self, line: &[u8], at: usize) -> Option<Name> {
         let known = self.known.names.get(self.pairs.len())?;
         let length = known.span.end() - known.span.range().start;
-        let is_it = match line.get(at..at + 16) {
+        self.is_known_there(known, line, at).then(|| Name {
+            span: Span::new(at, at + length),
+            fingerprint: known.fingerprint,
+            facts: 0,
+        })
+    }
+
+    /// The length of the name at `at` and of `="` behind it, if it is the one that is known at this place.
+    #[inline(always)]
+    pub(super) fn known_length(&self, place: usize, line: &[u8], at: usize) -> Option<usize> {
+        let known = &self.known.names[place];
+        self.is_known_there(known, line, at).then(|| known.span.end() - known.span.range().start + BEHIND_NAME.len())
+    }
+
+    /// Whether the names of all labels, which stand in these bytes, are the ones that are known.
+    #[inline(always)]
+    pub(super) fn are_known(&self, bytes: &[u8]) -> bool {
+        self.pairs.len() <= self.known.names.len()
+            && (self.pairs.iter().zip(&self.known.names)).all(|(pair, known)| {
+                pair.fingerprint == known.fingerprint && pair.name.of(bytes) == known.span.of(&self.known.bytes)
+            })
+    }
+
+    #[inline(always)]
+    fn is_known_there(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
+        match line.get(at..at + 16) {
             // Sixteen bytes at once.
             Some(word) if known.mask != 0 => {
                 u128::from_le_bytes(word.try_into().expect("there are sixteen bytes")) & known.mask == known.word
             }
             _ => self.is_known_at(known, line, at),
-        };
-        is_it.then(|| Name { span: Span::new(at, at + length), fingerprint: known.fingerprint, facts: 0 })
+        }
     }
 
     #[inline(never)]

@@ -30,6 +30,8 @@ pub(super) struct Stage<W> {
     message: Message,
     /// The name under which the family at hand is written.
     key: Vec<u8>,
+    /// A line like the one before is written without a further look.
+    can_repeat: bool,
 }
 
 /// What becomes of the samples of a name.
@@ -163,6 +165,7 @@ impl<W: Writer> Stage<W> {
             pending: PendingMetadata::default(),
             message: Message::default(),
             key: Vec::new(),
+            can_repeat: false,
         }
     }
 
@@ -188,6 +191,7 @@ impl<W: Writer> Stage<W> {
             pending: std::mem::take(&mut self.pending),
             message: std::mem::take(&mut self.message),
             key: Vec::new(),
+            can_repeat: false,
         })
     }
 
@@ -226,6 +230,7 @@ impl<W: Writer> Events for Writing<'_, W> {
         if self.stage.progress.is_over_limit() {
             return;
         }
+        self.stage.can_repeat = false;
         let told = match W::IS_VERBATIM {
             true => self.metadata_in_place(metadata),
             false => self.hold(metadata),
@@ -240,6 +245,7 @@ impl<W: Writer> Events for Writing<'_, W> {
         if self.stage.progress.is_over_limit() {
             return;
         }
+        self.stage.can_repeat = false;
         let settled = match self.stage.recent.of(sample.name.bytes(), sample.has_same_name) {
             Some(settled) => settled,
             None => match self.first_sample(sample) {
@@ -258,6 +264,7 @@ impl<W: Writer> Events for Writing<'_, W> {
         match stage.writer.sample(sample, slot, self.out) {
             Ok(written) => {
                 stage.progress.add(1);
+                stage.can_repeat = stage.writer.can_repeat();
                 if written.lost_exemplar {
                     self.drop_sample(DropReason::Malformed, sample);
                 }
@@ -267,6 +274,18 @@ impl<W: Writer> Events for Writing<'_, W> {
             }
             Err(reason) => self.drop_sample(reason, sample),
         }
+    }
+
+    #[inline(always)]
+    fn can_repeat(&self) -> bool {
+        self.stage.can_repeat && self.stage.progress.has_room_for(1)
+    }
+
+    #[inline(always)]
+    fn repeat(&mut self, line: &[u8], head_end: usize) {
+        self.stage.writer.repeat(line, head_end, self.out);
+        self.stage.progress.advance(1);
+        self.stage.progress.add(1);
     }
 
     fn family(&mut self, family: &FamilyMessage<'_>) -> bool {

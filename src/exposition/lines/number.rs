@@ -26,15 +26,18 @@ pub(in super::super) fn is_value(token: &[u8]) -> bool {
 /// Whether `token` is a value as nearly all are written: some digits, perhaps a point and some more.
 #[inline(always)]
 pub(super) fn is_plain_value(token: &[u8]) -> bool {
+    plain_value_length(token) == Some(token.len())
+}
+
+/// The length of such a value at the beginning of `token`.
+#[inline(always)]
+pub(super) fn plain_value_length(token: &[u8]) -> Option<usize> {
     let whole = digits_from(token, 0);
-    let (end, ends_well) = match token.get(whole) {
-        Some(b'.') => {
-            let end = digits_from(token, whole + 1);
-            (end, end > whole + 1)
-        }
-        _ => (whole, true),
+    let end = match token.get(whole) {
+        Some(b'.') => Some(digits_from(token, whole + 1)).filter(|end| *end > whole + 1)?,
+        _ => whole,
     };
-    end == token.len() && ends_well && (1..DIGITS_IN_RANGE).contains(&whole)
+    (1..DIGITS_IN_RANGE).contains(&whole).then_some(end)
 }
 
 /// Whether a value that Prometheus reads is spelt as [`put_token`] would.

@@ -154,7 +154,17 @@ impl<D: Dialect> LineReader<D> {
     fn lines<'a>(&mut self, mut chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
         let mut before: &[u8] = &[];
         self.scanner.expect_ascii(chunk.is_ascii());
-        while let Some(newline) = memchr(b'\n', chunk) {
+        loop {
+            // Most lines are like the one before.
+            while to.can_repeat()
+                && !self.has_ended
+                && let Some((length, head_end)) = self.scanner.repeated(chunk, before)
+                && length <= MAX_LINE
+            {
+                to.repeat(&chunk[..length], head_end);
+                chunk = &chunk[length..];
+            }
+            let Some(newline) = memchr(b'\n', chunk) else { break };
             let (line, rest) = chunk.split_at(newline + 1);
             to.advance(1);
             match self.line(line, before, to) {

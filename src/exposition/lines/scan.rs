@@ -12,7 +12,7 @@
 use std::marker::PhantomData;
 
 use super::dialect::{Dialect, EXEMPLAR, exemplar_numbers};
-use super::number::is_canonical_value;
+use super::number::{is_canonical_value, plain_value_length};
 use crate::exposition::bytes::{
     Span, is_old_metric_name, is_utf8, label_name_end, metric_name_end, plain_run_end, skip_blanks,
 };
@@ -55,6 +55,8 @@ pub(in super::super) struct Scanner<D> {
     name_end: usize,
     /// The lines at hand are ASCII.
     is_ascii: bool,
+    /// The line last scanned stands there as it would be written, and its labels' names are known.
+    is_repeatable: bool,
     dialect: PhantomData<D>,
 }
 
@@ -154,6 +156,7 @@ impl<D: Dialect> Scanner<D> {
         // Of a line that was begun before, nobody has been told.
         let has_same_name =
             !is_joined && self.name_end > 0 && self.name_end == known_name_end && common >= known_name_end;
+        self.is_repeatable = is_canonical && !is_joined && self.name_end > 0 && self.labels.pairs.are_known(text);
         let (exemplar, is_exemplar_canonical) = match numbers.exemplar {
             None => (Exemplar::Absent, true),
             Some(start) => {
@@ -175,6 +178,31 @@ impl<D: Dialect> Scanner<D> {
         })
     }
 
+    /// The length of the line at the beginning of `chunk`, its newline included, and where its labels end, if it differs from
+    /// the line last scanned in values alone, and stands there as it would be written, without a timestamp or an exemplar.
+    #[inline(always)]
+    pub(in super::super) fn repeated(&self, chunk: &[u8], before: &[u8]) -> Option<(usize, usize)> {
+        if !self.is_repeatable || !self.is_ascii || !chunk.starts_with(before.get(..=self.name_end)?) {
+            return None;
+        }
+        let labels = self.labels.pairs.len();
+        let (mut head_end, mut at) = (self.name_end, self.name_end);
+        for place in 0..labels {
+            let value = at + 1 + self.labels.pairs.known_length(place, chunk, at + 1)?;
+            head_end = plain_run_end(chunk, value) + 1;
+            at = head_end;
+            let is_last = place + 1 == labels;
+            let end = if is_last { *b"\"}" } else { *b"\"," };
+            if chunk.get(head_end - 1..=head_end)? != end {
+                return None;
+            }
+        }
+        let behind = at + usize::from(labels > 0);
+        let value = behind + 1;
+        let end = value + plain_value_length(chunk.get(value..)?)?;
+        (chunk[behind] == b' ' && chunk.get(end) == Some(&b'\n')).then_some((end + 1, head_end))
+    }
+
     #[inline(always)]
     fn skip_blanks(&self, line: &[u8], at: usize) -> usize {
         if D::IS_LENIENT { skip_blanks(line, at) } else { at }
@@ -186,6 +214,7 @@ impl<D: Dialect> Scanner<D> {
         self.exemplar.forget();
         self.exemplar_start = 0;
         self.name_end = 0;
+        self.is_repeatable = false;
     }
 }
 
@@ -401,6 +430,7 @@ fn quoted_end(line: &[u8], start: usize) -> Result<Quoted, Fault> {
                 return Ok(Quoted { end: stop, is_plain, is_utf8: is_utf8(&line[start..stop]) });
             }
             None => return Err(Fault::Open),
+            Some(b'\n') => at = stop + 1,
             // Any byte may follow a backslash but NUL and a newline, at which Prometheus's lexer stops; one that it does not
             // know, it keeps with its backslash.
             Some(_) => match line.get(stop + 1) {

@@ -63,6 +63,16 @@ impl Writer for Verbatim {
         self.lines.sample(sample, slot, out)
     }
 
+    #[inline(always)]
+    fn can_repeat(&self) -> bool {
+        self.lines.can_repeat()
+    }
+
+    #[inline(always)]
+    fn repeat(&mut self, line: &[u8], head_end: usize, out: &mut Vec<u8>) {
+        self.lines.repeat(line, head_end, out);
+    }
+
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
         self.lines.metric(metric, out)
     }

@@ -25,6 +25,8 @@ pub(in super::super) struct LineWriter<F> {
     resolver: Resolver,
     /// Bytes go out as they came where they are what would be written.
     copies: bool,
+    /// The name and the labels of the sample before were copied.
+    has_copied: bool,
     /// The labels that are added, with the brace behind them: behind others, and alone.
     added_behind: Vec<u8>,
     added_alone: Vec<u8>,
@@ -61,6 +63,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
         Self {
             resolver: Resolver::new(rules.labels.clone(), escaping),
             copies,
+            has_copied: false,
             added_behind,
             added_alone,
             stem: Vec::new(),
@@ -147,8 +150,29 @@ impl<F: Dialect> Writer for LineWriter<F> {
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason> {
         match slot.waits_in {
             None => self.put_sample(sample, out),
-            Some(at) => self.wait(sample, usize::from(at)),
+            Some(at) => {
+                let written = self.wait(sample, usize::from(at));
+                self.has_copied = false;
+                written
+            }
         }
+    }
+
+    #[inline(always)]
+    fn can_repeat(&self) -> bool {
+        self.has_copied
+    }
+
+    #[inline(always)]
+    fn repeat(&mut self, line: &[u8], head_end: usize, out: &mut Vec<u8>) {
+        let (head, tail) = line.split_at(head_end);
+        out.extend_from_slice(head);
+        let (added, tail) = match tail {
+            [b'}', tail @ ..] => (&self.added_behind, tail),
+            tail => (&self.added_alone, tail),
+        };
+        out.extend_from_slice(added);
+        out.extend_from_slice(tail);
     }
 
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
@@ -245,8 +269,9 @@ impl<F: Dialect> LineWriter<F> {
             _ => None,
         };
         let is_own_name = matches!(sample.name, Text::Plain(_)) || self.resolver.escaping() == Escaping::AllowUtf8;
+        self.has_copied = sample.head.is_some() && names == Names::Own && is_own_name && self.copies;
         match sample.head {
-            Some(head) if names == Names::Own && is_own_name && self.copies => {
+            Some(head) if self.has_copied => {
                 out.extend_from_slice(head);
                 let has_braces = sample.labels.len() > 0 || !matches!(sample.name, Text::Plain(_));
                 out.extend_from_slice(if has_braces { &self.added_behind } else { &self.added_alone });
