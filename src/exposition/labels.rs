@@ -177,6 +177,11 @@ impl<'a> Labels<'a> {
         self.pairs.len()
     }
 
+    /// Whether they take more room than is kept for the next ones.
+    pub(super) fn are_many(&self) -> bool {
+        self.pairs.len() > KEPT_LABELS
+    }
+
     /// Whether a name stands between quotes.
     pub(super) fn has_quoted_name(&self) -> bool {
         self.any(ANY_QUOTED)
@@ -392,16 +397,22 @@ impl Pairs {
         others.any(|pair| pair.fingerprint == name.fingerprint && pair.name.of(bytes) == text)
     }
 
+    pub(super) fn is_bad(&self) -> bool {
+        self.is_bad
+    }
+
     /// Whether the labels may stand together: no two of them have one name, and none the name under which Prometheus keeps the
     /// metric's.
     #[inline(always)]
     pub(super) fn are_sound(&self, bytes: &[u8]) -> bool {
-        !self.is_bad && (self.pairs.len() <= FEW || self.are_different(bytes))
+        let any_quoted = self.pairs.last().is_some_and(|pair| pair.facts & ANY_QUOTED != 0);
+        !self.is_bad && (!any_quoted && self.pairs.len() <= FEW || self.are_different(bytes))
     }
 
+    /// A quoted name may have a newline or its escape: it is the same one.
     #[inline(never)]
     fn are_different(&self, bytes: &[u8]) -> bool {
-        are_different(self.pairs.iter().map(|pair| pair.name.of(bytes)))
+        are_different(self.pairs.iter().map(|pair| pair.name_in(bytes).plain()))
     }
 
     /// Whether there is a label of this name, unquoted.
@@ -444,8 +455,8 @@ impl KnownNames {
 }
 
 /// Whether no two names are the same.
-fn are_different<'a>(names: impl Iterator<Item = &'a [u8]>) -> bool {
-    let mut sorted: Vec<&[u8]> = names.collect();
+fn are_different<T: AsRef<[u8]> + Ord>(names: impl Iterator<Item = T>) -> bool {
+    let mut sorted: Vec<T> = names.collect();
     sorted.sort_unstable();
     sorted.windows(2).all(|pair| pair[0] != pair[1])
 }
@@ -509,9 +520,7 @@ impl Resolver {
             return Ok(Names::Own);
         }
         self.given.clear();
-        self.given.shrink_to(KEPT_GIVEN);
         self.names.clear();
-        self.names.shrink_to(KEPT_LABELS);
         for pair in labels.pairs {
             let start = self.given.len();
             match (pair.facts & IS_ODD != 0 && is_escaped, pair.name_in(labels.bytes)) {
@@ -552,6 +561,13 @@ impl Resolver {
                 }
             }
             self.names[index] = Span::new(start, self.given.len());
+        }
+    }
+
+    /// Gives back what unusually many labels took.
+    pub(super) fn release(&mut self) {
+        if self.given.capacity() > KEPT_GIVEN || self.names.capacity() > KEPT_LABELS {
+            (self.given, self.names) = Default::default();
         }
     }
 

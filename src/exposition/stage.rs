@@ -14,7 +14,11 @@ use super::families::{Families, Full, Known};
 use super::filter::Filter;
 use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
 use super::progress::{DropReason, Progress};
+use super::room::Held;
 use super::rules::{Rules, Untyped, UntypedAction};
+
+/// The longest name of a family or a sample, in bytes: names are kept, hashed and matched by patterns.
+const MAX_NAME: usize = 16 << 10;
 
 /// What becomes of one body.
 #[derive(Debug)]
@@ -86,6 +90,9 @@ struct PendingMetadata {
     /// The family's name, decoded.
     name: Vec<u8>,
     facts: Vec<PendingFact>,
+    /// The bytes of their texts.
+    length: usize,
+    held: Held,
 }
 
 #[derive(Debug)]
@@ -104,18 +111,29 @@ impl PendingMetadata {
         self.name == name
     }
 
-    fn add(&mut self, fact: Fact<'_>) {
+    /// Holds a fact, unless there is one of its kind.
+    fn add(&mut self, fact: Fact<'_>) -> Result<(), Full> {
         use PendingFact::{Help, Type, Unit};
         let is_there = |held: &PendingFact| {
             matches!((held, fact), (Help { .. }, Fact::Help(_)) | (Type(_), Fact::Type(_)) | (Unit(_), Fact::Unit(_)))
         };
-        if !self.facts.iter().any(is_there) {
-            self.facts.push(match fact {
-                Fact::Help(text) => Help { text: text.bytes().to_vec(), is_quoted: matches!(text, Text::Quoted(_)) },
-                Fact::Type(kind) => Type(kind),
-                Fact::Unit(unit) => Unit(unit.to_vec()),
-            });
+        if self.facts.iter().any(is_there) {
+            return Ok(());
         }
+        let (fact, length) = match fact {
+            Fact::Help(text) => {
+                let is_quoted = matches!(text, Text::Quoted(_));
+                (Help { text: text.bytes().to_vec(), is_quoted }, text.bytes().len())
+            }
+            Fact::Type(kind) => (Type(kind), 0),
+            Fact::Unit(unit) => (Unit(unit.to_vec()), unit.len()),
+        };
+        self.length += length;
+        if !self.held.resize(self.length) {
+            return Err(Full);
+        }
+        self.facts.push(fact);
+        Ok(())
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -131,6 +149,8 @@ impl PendingMetadata {
     fn clear(&mut self) {
         self.name.clear();
         self.facts.clear();
+        self.length = 0;
+        self.held.force(0);
     }
 }
 
@@ -162,7 +182,7 @@ impl<W: Writer> Stage<W> {
             filter: rules.filter.clone(),
             progress: Progress::new(rules.sample_limit),
             recent: RecentNames::default(),
-            pending: PendingMetadata::default(),
+            pending: PendingMetadata { held: rules.room.hold(), ..PendingMetadata::default() },
             message: Message::default(),
             key: Vec::new(),
             can_repeat: false,
@@ -235,8 +255,8 @@ impl<W: Writer> Events for Writing<'_, W> {
             true => self.metadata_in_place(metadata),
             false => self.hold(metadata),
         };
-        if let Err(Full) = told {
-            self.stage.progress.drop_line(DropReason::NoRoom, line);
+        if let Err(reason) = told {
+            self.stage.progress.drop_line(reason, line);
         }
     }
 
@@ -370,6 +390,11 @@ impl<W: Writer> Writing<'_, W> {
     #[inline(never)]
     fn first_sample(&mut self, sample: &Sample<'_>) -> Option<Settled> {
         let name = sample.name.plain();
+        if name.len() > MAX_NAME {
+            // It is not kept, and so nothing is that the next one could be the same as.
+            self.stage.recent.forget();
+            return Some(Err(DropReason::TooLong));
+        }
         let family = self.family_of(&name);
         if let Ok(family) = &family
             && !self.stage.progress.has_room_for(1)
@@ -455,8 +480,11 @@ impl<W: Writer> Writing<'_, W> {
     }
 
     /// Holds a line of metadata until there is a sample of its family, or of another one.
-    fn hold(&mut self, metadata: &Metadata<'_>) -> Result<(), Full> {
+    fn hold(&mut self, metadata: &Metadata<'_>) -> Result<(), DropReason> {
         let name = &*metadata.name.plain();
+        if name.len() > MAX_NAME {
+            return Err(DropReason::TooLong);
+        }
         if !self.stage.pending.is_of(name) {
             if self.families.is_declared_part(name, self.stage.from) {
                 // Its samples belong to another family already.
@@ -479,13 +507,15 @@ impl<W: Writer> Writing<'_, W> {
             // It may tell anew which samples belong to which family.
             self.stage.recent.forget();
         }
-        self.stage.pending.add(metadata.fact);
-        Ok(())
+        Ok(self.stage.pending.add(metadata.fact)?)
     }
 
     /// Writes a line of metadata where it stands. One that there is no room for to be known passes all the same.
-    fn metadata_in_place(&mut self, metadata: &Metadata<'_>) -> Result<(), Full> {
+    fn metadata_in_place(&mut self, metadata: &Metadata<'_>) -> Result<(), DropReason> {
         let name = &*metadata.name.plain();
+        if name.len() > MAX_NAME {
+            return Err(DropReason::TooLong);
+        }
         let mut kind = None;
         if let Fact::Type(declared) = metadata.fact {
             kind = Some(declared);
@@ -525,6 +555,10 @@ impl<W: Writer> Writing<'_, W> {
     /// Begins a message, unless it is dropped.
     fn begin_message(&mut self, message: &FamilyMessage<'_>) -> bool {
         let stage = &mut *self.stage;
+        if message.name.len() > MAX_NAME {
+            stage.progress.drop_lines(DropReason::TooLong, message.metrics, message.name);
+            return false;
+        }
         let mut family = Family::without_samples(stage.way(), message.name, Some(message.kind));
         stage.key.clear();
         stage.writer.put_key(&family, &mut stage.key);

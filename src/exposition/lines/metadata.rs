@@ -16,6 +16,8 @@ pub(super) enum Line<'a> {
     Metadata(Metadata<'a>),
     /// A metadata line that Prometheus, or a strict reader, rejects.
     Malformed,
+    /// One in which the quotes hold no name, because of what follows them.
+    Misquoted,
     /// A metadata line that ends between the quotes of a name.
     Open,
     /// `# EOF`, the end of an OpenMetrics body.
@@ -90,19 +92,16 @@ impl<'a> Line<'a> {
 fn name_and_text<'a>(rest: &'a [u8]) -> Result<(Text<'a>, &'a [u8]), Line<'a>> {
     let (name, behind) = if rest.first() == Some(&b'"') {
         let end = closing_quote(rest).ok_or(Line::Open)?;
-        let name = &rest[1..end];
-        if !is_quoted_name(name) {
-            return Err(Line::Malformed);
-        }
-        (Text::Quoted(name), &rest[end + 1..])
+        (Text::Quoted(&rest[1..end]), &rest[end + 1..])
     } else {
         let end = metric_name_end(rest, 0).ok_or(Line::Malformed)?;
         (Text::Plain(&rest[..end]), &rest[end..])
     };
-    match behind.first() {
-        None => Ok((name, behind)),
-        Some(byte) if is_blank(*byte) => Ok((name, &behind[1..])),
-        Some(_) => Err(Line::Malformed),
+    match (name, behind.first()) {
+        (_, Some(byte)) if !is_blank(*byte) => Err(Line::Misquoted),
+        (Text::Quoted(name), _) if !is_quoted_name(name) => Err(Line::Malformed),
+        (_, None) => Ok((name, behind)),
+        (_, Some(_)) => Ok((name, &behind[1..])),
     }
 }
 
@@ -110,7 +109,7 @@ fn name_and_text<'a>(rest: &'a [u8]) -> Result<(Text<'a>, &'a [u8]), Line<'a>> {
 fn closing_quote(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
-        at += memchr::memchr2(b'"', b'\\', &text[at.min(text.len())..])?;
+        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
         if text[at] == b'"' {
             return Some(at);
         }

@@ -51,12 +51,13 @@ enum State {
     Quoted(Quoted),
     /// The rest of the line in which such quotes end.
     Unquoted(Quoted),
-    /// Something between quotes of a line that is skipped.
+    /// Something of a line that is skipped and goes on behind newlines between quotes: within them, or not.
     SkippedQuoted(Quoted),
+    SkippedUnquoted,
 }
 
 /// What is known of a line that goes on behind its newline.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Quoted {
     /// Its bytes that are scanned.
     scanned: usize,
@@ -65,15 +66,11 @@ struct Quoted {
 }
 
 impl Quoted {
-    /// Goes on through a piece of what is quoted: the index behind the end of the quotes, if they end there. A newline behind a
-    /// backslash ends them, too: nothing may be quoted so.
+    /// Goes on through a piece of what is quoted: the index behind the end of the quotes, if they end there.
     fn end_in(&mut self, piece: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < piece.len() {
             if std::mem::take(&mut self.is_escaped) {
-                if piece[at] == b'\n' {
-                    return Some(at);
-                }
                 at += 1;
                 continue;
             }
@@ -116,27 +113,43 @@ impl<D: Dialect> Reader for LineReader<D> {
                 },
                 State::SkippedQuoted(mut quoted) => {
                     let end = quoted.end_in(chunk);
-                    to.advance(newlines(&chunk[..end.unwrap_or(chunk.len())]));
-                    self.state = end.map_or(State::SkippedQuoted(quoted), |_| State::Skipped);
-                    &chunk[end.unwrap_or(chunk.len())..]
+                    self.state = end.map_or(State::SkippedQuoted(quoted), |_| State::SkippedUnquoted);
+                    let (skipped, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
+                    to.advance(newlines(skipped));
+                    rest
                 }
+                State::SkippedUnquoted => match memchr::memchr2(b'\n', b'"', chunk) {
+                    None => return,
+                    Some(at) => {
+                        let is_end = chunk[at] == b'\n';
+                        self.state = if is_end { State::Line } else { State::SkippedQuoted(Quoted::default()) };
+                        &chunk[at + 1..]
+                    }
+                },
             };
         }
     }
 
     fn finish(&mut self, end: End, to: &mut impl Events) {
         // In OpenMetrics only the last line of all may lack its newline, and it tells by itself that it is whole.
-        let is_open_metrics = D::CONVENTION == Convention::OpenMetrics;
-        while end == End::Whole && matches!(self.state, State::Quoted(_) | State::Unquoted(_)) {
-            // Whatever was quoted would have ended: it was the line that was broken.
-            self.drop_first_line(to);
-        }
-        if end == End::Whole || is_open_metrics {
-            let is_whole = !is_open_metrics || self.partial == b"# EOF";
-            if matches!(self.state, State::Line) && is_whole && !self.partial.is_empty() {
-                self.partial.push(b'\n');
-                to.advance(1);
-                self.partial_line(to);
+        let may_lack_newline = |line: &[u8]| match D::CONVENTION {
+            Convention::OpenMetrics => line == b"# EOF",
+            _ => end == End::Whole,
+        };
+        while !self.partial.is_empty() {
+            match self.state {
+                // Whatever was quoted would have ended: it was the line that was broken.
+                State::Quoted(_) if end == End::Whole => self.drop_first_line(to),
+                State::Unquoted(quoted) if end == End::Whole => {
+                    self.partial.push(b'\n');
+                    self.joined(quoted, to);
+                }
+                State::Line if may_lack_newline(&self.partial) => {
+                    self.partial.push(b'\n');
+                    to.advance(1);
+                    self.partial_line(to);
+                }
+                _ => break,
             }
         }
         self.state = State::Line;
@@ -170,7 +183,9 @@ impl<D: Dialect> LineReader<D> {
             match self.line(line, before, to) {
                 Ok(sample) => before = sample.unwrap_or(before),
                 Err(Fault::Open) => {
-                    self.hold_quoted(line, to);
+                    if line.len() <= MAX_LINE + 1 {
+                        self.hold_quoted(line, to);
+                    }
                     return rest;
                 }
                 Err(_) => before = &[],
@@ -187,8 +202,7 @@ impl<D: Dialect> LineReader<D> {
     #[inline(always)]
     fn line<'a>(&mut self, line: &'a [u8], before: &[u8], to: &mut impl Events) -> Result<Option<&'a [u8]>, Fault> {
         if line.len() > MAX_LINE + 1 {
-            to.unreadable(DropReason::TooLong, line);
-            return Ok(None);
+            return Err(self.skip(line, to));
         }
         if self.has_ended {
             return Ok(self.line_behind_the_end(line, to));
@@ -200,7 +214,15 @@ impl<D: Dialect> LineReader<D> {
             Line::Sample => {
                 let common = common_prefix(before, line);
                 match self.scanner.scan(line, common, Extent::Line) {
-                    Ok(sample) => to.sample(&sample),
+                    Ok(sample) => {
+                        let has_many_labels = sample.labels.are_many();
+                        to.sample(&sample);
+                        if has_many_labels {
+                            // Their room is given back at once.
+                            self.scanner.forget();
+                            return Ok(Some(&[]));
+                        }
+                    }
                     Err(Fault::Open) => return Err(Fault::Open),
                     Err(fault) => {
                         to.unreadable(DropReason::Malformed, text);
@@ -212,10 +234,32 @@ impl<D: Dialect> LineReader<D> {
             Line::Comment => to.comment(whole),
             Line::Metadata(metadata) => to.metadata(&metadata, text),
             Line::Open => return Err(Fault::Open),
-            Line::Malformed => to.unreadable(DropReason::Malformed, text),
+            Line::Malformed | Line::Misquoted => to.unreadable(DropReason::Malformed, text),
             Line::Eof => self.has_ended = true,
         }
         Ok(None)
+    }
+
+    /// Skips a line that is too long, and what follows it if it goes on behind its newline.
+    #[cold]
+    fn skip(&mut self, line: &[u8], to: &mut impl Events) -> Fault {
+        to.unreadable(DropReason::TooLong, line);
+        if !self.ends_quoted(&line[..line.len() - 1]) {
+            return Fault::Malformed;
+        }
+        to.advance(1);
+        self.state = State::SkippedQuoted(Quoted::default());
+        Fault::Open
+    }
+
+    /// Whether the beginning of a line, or a line without its newline, ends between quotes.
+    fn ends_quoted(&mut self, line: &[u8]) -> bool {
+        let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
+        let ended = [line, b"\n"].concat();
+        match Line::of::<D>(line) {
+            Line::Sample => matches!(self.scanner.scan(&ended, 0, Extent::Line), Err(Fault::Open)),
+            line => matches!(line, Line::Open),
+        }
     }
 
     #[cold]
@@ -236,16 +280,24 @@ impl<D: Dialect> LineReader<D> {
 
     /// Reads the rest of the line that is held; returns what is left of the chunk.
     fn rest_of_line<'a>(&mut self, chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
-        let Some(newline) = memchr(b'\n', chunk) else {
-            self.hold(chunk, to);
-            return &[];
-        };
-        let (end_of_line, rest) = chunk.split_at(newline + 1);
+        let newline = memchr(b'\n', chunk);
+        let (piece, rest) = chunk.split_at(newline.map_or(chunk.len(), |newline| newline + 1));
         let state = self.state;
-        match state {
-            _ if !self.hold(end_of_line, to) => self.state = State::Line,
-            State::Unquoted(quoted) => self.joined(quoted, to),
-            _ => {
+        if !self.hold(piece, to) {
+            return match (self.state, newline) {
+                // There may be quotes in it.
+                (State::SkippedUnquoted, _) => chunk,
+                (State::Skipped, Some(_)) => {
+                    self.state = State::Line;
+                    rest
+                }
+                _ => rest,
+            };
+        }
+        match (newline, state) {
+            (None, _) => {}
+            (Some(_), State::Unquoted(quoted)) => self.joined(quoted, to),
+            (Some(_), _) => {
                 to.advance(1);
                 self.partial_line(to);
             }
@@ -295,7 +347,7 @@ impl<D: Dialect> LineReader<D> {
                     to.metadata(&metadata, text);
                     Ok(())
                 }
-                Line::Metadata(_) => Err(Fault::BehindLabels),
+                Line::Metadata(_) | Line::Malformed => Err(Fault::BehindLabels),
                 Line::Open => Err(Fault::Open),
                 _ => Err(Fault::Malformed),
             }
@@ -307,11 +359,10 @@ impl<D: Dialect> LineReader<D> {
             to.unreadable(DropReason::Malformed, text);
         }
         let scanned = text.len();
-        let newlines = newlines(text);
         self.partial = line;
         match read {
             Ok(()) | Err(Fault::BehindLabels) => {
-                to.advance(newlines);
+                to.advance(newlines(&self.partial) - 1);
                 self.state = State::Line;
                 self.held.clear(&mut self.partial, KEPT_CAPACITY);
             }
@@ -357,14 +408,27 @@ impl<D: Dialect> LineReader<D> {
         let is_first = matches!(self.state, State::Line);
         to.advance(u64::from(is_first));
         to.unreadable(reason, &start);
-        (self.state, _) = match self.state {
-            // What is quoted has no newline that ends the line.
+        match self.state {
             State::Quoted(quoted) => {
-                (State::SkippedQuoted(quoted), to.advance(newlines(&self.partial) + newlines(piece)))
+                to.advance(newlines(&self.partial) + newlines(piece));
+                self.state = State::SkippedQuoted(quoted);
             }
-            State::Unquoted(_) => (State::Skipped, to.advance(newlines(&self.partial))),
-            _ => (State::Skipped, ()),
-        };
+            State::Unquoted(_) => {
+                to.advance(newlines(&self.partial));
+                self.state = State::SkippedUnquoted;
+            }
+            _ => {
+                let mut line = std::mem::take(&mut self.partial);
+                line.extend_from_slice(&piece[..piece.len() - newline]);
+                let is_escaped = newline == 0 && ends_escaped(&line);
+                self.state = match self.ends_quoted(&line) {
+                    true => State::SkippedQuoted(Quoted { scanned: 0, is_escaped }),
+                    false => State::Skipped,
+                };
+                // The newline is quoted, too.
+                to.advance(u64::from(newline == 1 && matches!(self.state, State::SkippedQuoted(_))));
+            }
+        }
         self.held.clear(&mut self.partial, KEPT_CAPACITY);
         false
     }
@@ -372,4 +436,9 @@ impl<D: Dialect> LineReader<D> {
 
 fn newlines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// Whether the last byte is a backslash that escapes the next.
+fn ends_escaped(line: &[u8]) -> bool {
+    line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }

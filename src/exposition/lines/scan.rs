@@ -100,7 +100,7 @@ impl<D: Dialect> Scanner<D> {
             self.forget();
         } else {
             self.labels.keep_within(common);
-            if common <= self.exemplar_start {
+            if common <= self.exemplar_start || self.exemplar.pairs.is_bad() {
                 self.exemplar_start = 0;
                 self.exemplar.forget();
             } else {
@@ -209,7 +209,7 @@ impl<D: Dialect> Scanner<D> {
     }
 
     /// Forgets the line last read: the next one is scanned from its beginning.
-    fn forget(&mut self) {
+    pub(in super::super) fn forget(&mut self) {
         self.labels.forget();
         self.exemplar.forget();
         self.exemplar_start = 0;
@@ -288,11 +288,14 @@ impl Set {
             && let Some(name) = self.pairs.known_in_line(line, at)
             && let value = name.span.end() + 2
             && let end = plain_run_end(line, value)
-            && let Some([b'"', b',' | b'}', ..]) = line.get(end..)
+            && let Some([b'"', next @ (b',' | b'}'), ..]) = line.get(end..)
         {
             self.pairs.push(line, name, Span::new(value, end), false);
             last = end + 1;
             at = end + 2;
+            if *next == b'}' {
+                break;
+            }
         }
         if last > known {
             (at, is_plain) = behind_label::<D>(line, last)?;
@@ -324,7 +327,7 @@ impl Set {
                 }
             };
             let value = quoted_end(line, value_start)?;
-            self.pairs.mark_unless(value.is_utf8);
+            self.pairs.mark_unless(value.is_readable);
             let span = Span::new(value_start, value.end);
             self.pairs.push(line, name, span, !(is_plain && value.is_plain));
             last = value.end + 1;
@@ -415,31 +418,31 @@ struct Quoted {
     end: usize,
     /// Its escapes are those that every reader knows.
     is_plain: bool,
-    is_utf8: bool,
+    /// It is UTF-8, and has no escape that no reader takes.
+    is_readable: bool,
 }
 
 /// Finds the quote that closes what starts at `start`.
 #[inline(always)]
 fn quoted_end(line: &[u8], start: usize) -> Result<Quoted, Fault> {
     let mut at = start;
-    let mut is_plain = true;
+    let (mut is_plain, mut is_readable) = (true, true);
     loop {
         let stop = plain_run_end(line, at);
         match line.get(stop) {
             Some(b'"') => {
-                return Ok(Quoted { end: stop, is_plain, is_utf8: is_utf8(&line[start..stop]) });
+                return Ok(Quoted { end: stop, is_plain, is_readable: is_readable && is_utf8(&line[start..stop]) });
             }
             None => return Err(Fault::Open),
             Some(b'\n') => at = stop + 1,
             // Any byte may follow a backslash but NUL and a newline, at which Prometheus's lexer stops; one that it does not
             // know, it keeps with its backslash.
-            Some(_) => match line.get(stop + 1) {
-                None | Some(0 | b'\n') => return Err(Fault::Malformed),
-                Some(byte) => {
-                    is_plain &= matches!(byte, b'\\' | b'"' | b'n');
-                    at = stop + 2;
-                }
-            },
+            Some(_) => {
+                let byte = *line.get(stop + 1).ok_or(Fault::Open)?;
+                is_readable &= !matches!(byte, 0 | b'\n');
+                is_plain &= matches!(byte, b'\\' | b'"' | b'n');
+                at = stop + 2;
+            }
         }
     }
 }

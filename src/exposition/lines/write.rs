@@ -186,6 +186,10 @@ impl<F: Dialect> Writer for LineWriter<F> {
             if out.len() - start > self.room { Err(DropReason::TooLong) } else { Ok(()) }
         });
         self.room = self.room.saturating_sub(out.len() - start);
+        if self.own.capacity() > KEPT_CAPACITY {
+            self.own = Vec::new();
+        }
+        self.resolver.release();
         all.map(|()| written)
     }
 
@@ -276,7 +280,10 @@ impl<F: Dialect> LineWriter<F> {
                 let has_braces = sample.labels.len() > 0 || !matches!(sample.name, Text::Plain(_));
                 out.extend_from_slice(if has_braces { &self.added_behind } else { &self.added_alone });
             }
-            _ => self.spell_head(sample, names, out),
+            _ => {
+                self.spell_head(sample, names, out);
+                self.resolver.release();
+            }
         }
         let is_own_end = is_own_time && (matches!(sample.exemplar, Exemplar::Absent) || keeps_exemplar);
         match sample.tail {
@@ -370,7 +377,6 @@ impl<F: Dialect> LineWriter<F> {
     fn begin_metric(&mut self, metric: &Metric<'_>) -> Result<(), DropReason> {
         let names = self.resolver.resolve(&metric.labels).map_err(|_| DropReason::Malformed)?;
         self.own.clear();
-        self.own.shrink_to(KEPT_CAPACITY);
         for (name, value) in self.resolver.iter(&metric.labels, names) {
             check_name(name.bytes())?;
             put_label(name, value, &mut self.own);

@@ -377,3 +377,50 @@ fn a_queue_proxys_line_of_more_than_a_mebibyte_is_dropped_alone() {
     let (out, _) = merge(Some(body.as_bytes()), b"c 3\n", Untyped::Convert, Cut::Whole, End::Whole);
     assert_eq!(String::from_utf8(out).unwrap(), format!("a 1\nb 2\nc{{{SERVING}}} 3\n"));
 }
+
+/// A line that was read like the one before it went on behind its closing brace.
+#[test]
+fn what_follows_the_labels_is_none_of_them() {
+    for (before, broken) in
+        [("a{x=\"1\",y=\"2\"} 3\n", "b{x=\"1\"}y=\"2\"} 3\n"), ("a{x=\"1\"} 3\n", "a{x=\"1\"}x=\"1\"} 3\n")]
+    {
+        let kept = before.replace('}', ",@}");
+        becomes(Untyped::Keep, &format!("{before}{broken}{before}"), &[kept.as_str(), &kept].concat());
+    }
+}
+
+/// Nothing that a line leaves behind tells on the next: neither whole nor cut is anything lost or gained.
+#[test]
+fn a_malformed_exemplar_costs_no_other_line_its_own() {
+    let body = b"a_total 1 # {x=\"1\",x=\"2\"} 1\na_total 1 # {x=\"1\",y=\"2\"} 1\n# EOF\n";
+    for cut in [Cut::Whole, Cut::EveryByte] {
+        let converted = OPEN_METRICS.convert(body, Untyped::Keep, cut, End::Whole);
+        assert_eq!(converted.counts.dropped_in_all(), 1, "{cut:?}");
+    }
+}
+
+#[test]
+fn a_name_is_the_same_with_a_newline_and_with_its_escape() {
+    let body = b"{\"m\",\"a\nb\"=\"1\",\"a\\nb\"=\"2\"} 1\n";
+    let converted = TEXT.with_utf8().convert(body, Untyped::Keep, Cut::EveryByte, End::Whole);
+    assert_eq!((converted.out.as_slice(), converted.counts.dropped_in_all()), (&b""[..], 1));
+}
+
+#[test]
+fn a_last_line_that_ends_between_quotes_is_lost_and_counted() {
+    for (body, dropped) in [("ok 1\nbar{x=\"", 1), ("ok 1\nbar{x=\"\n", 1), ("ok 1\nbar{x=\"\nbaz 1", 1)] {
+        let (out, counts) = relabel(body.as_bytes(), Untyped::Keep, Cut::EveryByte, End::Whole);
+        assert!(String::from_utf8(out).unwrap().starts_with(&format!("ok{{{SERVING}}} 1\n")));
+        assert_eq!(counts.dropped_in_all(), dropped, "{body:?}");
+    }
+}
+
+/// Names are kept, hashed and matched by patterns.
+#[test]
+fn a_name_of_many_kilobytes_is_dropped_alone() {
+    let long = "x".repeat(17 << 10);
+    let body = format!("a 1\n# HELP {long} Words.\n{long} 1\n{long} 2\nb 3\n");
+    let (out, counts) = relabel(body.as_bytes(), Untyped::Keep, Cut::Whole, End::Whole);
+    assert_eq!(String::from_utf8(out).unwrap(), format!("a{{{SERVING}}} 1\nb{{{SERVING}}} 3\n"));
+    assert_eq!((counts.dropped(DropReason::TooLong), counts.dropped_in_all()), (3, 3));
+}
