@@ -460,7 +460,7 @@ impl<W: Writer> Writing<'_, W> {
         let facts = if is_pending { pending.facts() } else { Facts::default() };
         let slot = self.write_family(family, facts, true);
         self.stage.pending = pending;
-        if slot.is_ok() {
+        if slot.is_ok() && !family.is_apart {
             self.families.note_samples(family.stem);
         }
         slot

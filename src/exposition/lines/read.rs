@@ -38,6 +38,8 @@ pub(in super::super) struct LineReader<D> {
     scanner: Scanner<D>,
     /// The end mark came.
     has_ended: bool,
+    /// The line that goes on behind its newline is malformed all the same.
+    is_malformed: bool,
 }
 
 /// What comes next.
@@ -63,6 +65,10 @@ struct Quoted {
     scanned: usize,
     /// The last byte was a backslash that escapes the next.
     is_escaped: bool,
+    /// The line is malformed before these quotes already.
+    is_malformed: bool,
+    /// Where the quotes end.
+    end: usize,
 }
 
 impl Quoted {
@@ -95,6 +101,7 @@ impl<D: Dialect> Reader for LineReader<D> {
             state: State::Line,
             scanner: Scanner::default(),
             has_ended: false,
+            is_malformed: false,
         }
     }
 
@@ -223,7 +230,14 @@ impl<D: Dialect> LineReader<D> {
                             return Ok(Some(&[]));
                         }
                     }
-                    Err(Fault::Open) => return Err(Fault::Open),
+                    Err(Fault::Open) => {
+                        self.is_malformed = false;
+                        return Err(Fault::Open);
+                    }
+                    Err(_) if ends_quoted(text) => {
+                        self.is_malformed = true;
+                        return Err(Fault::Open);
+                    }
                     Err(fault) => {
                         to.unreadable(DropReason::Malformed, text);
                         return Err(fault);
@@ -233,7 +247,10 @@ impl<D: Dialect> LineReader<D> {
             }
             Line::Comment => to.comment(whole),
             Line::Metadata(metadata) => to.metadata(&metadata, text),
-            Line::Open => return Err(Fault::Open),
+            Line::Open => {
+                self.is_malformed = false;
+                return Err(Fault::Open);
+            }
             Line::Malformed | Line::Misquoted => to.unreadable(DropReason::Malformed, text),
             Line::Eof => self.has_ended = true,
         }
@@ -244,7 +261,7 @@ impl<D: Dialect> LineReader<D> {
     #[cold]
     fn skip(&mut self, line: &[u8], to: &mut impl Events) -> Fault {
         to.unreadable(DropReason::TooLong, line);
-        if !self.ends_quoted(&line[..line.len() - 1]) {
+        if !self.goes_on(&line[..line.len() - 1]) {
             return Fault::Malformed;
         }
         to.advance(1);
@@ -253,7 +270,7 @@ impl<D: Dialect> LineReader<D> {
     }
 
     /// Whether the beginning of a line, or a line without its newline, ends between quotes.
-    fn ends_quoted(&mut self, line: &[u8]) -> bool {
+    fn goes_on(&mut self, line: &[u8]) -> bool {
         let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
         let ended = [line, b"\n"].concat();
         match Line::of::<D>(line) {
@@ -274,7 +291,7 @@ impl<D: Dialect> LineReader<D> {
     #[cold]
     fn hold_quoted(&mut self, line: &[u8], to: &mut impl Events) {
         let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
-        self.state = State::Quoted(Quoted { scanned: line.len() - 1, is_escaped: false });
+        self.go_on_quoted(line.len() - 1);
         self.hold(line, to);
     }
 
@@ -314,7 +331,7 @@ impl<D: Dialect> LineReader<D> {
         if is_open {
             let blanks = if D::IS_LENIENT { skip_blanks(&self.partial, 0) } else { 0 };
             self.partial.drain(..blanks);
-            self.state = State::Quoted(Quoted { scanned: self.partial.len() - 1, is_escaped: false });
+            self.go_on_quoted(self.partial.len() - 1);
         } else {
             self.held.clear(&mut self.partial, KEPT_CAPACITY);
         }
@@ -329,8 +346,17 @@ impl<D: Dialect> LineReader<D> {
             Some(_) => State::Unquoted(quoted),
         };
         let (piece, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
-        self.hold(piece, to);
+        if self.hold(piece, to)
+            && let State::Unquoted(quoted) = &mut self.state
+        {
+            quoted.end = self.partial.len();
+        }
         rest
+    }
+
+    /// Turns to what stands between the quotes in which a line ends, of which so many bytes are scanned.
+    fn go_on_quoted(&mut self, scanned: usize) {
+        self.state = State::Quoted(Quoted { scanned, is_malformed: self.is_malformed, ..Quoted::default() });
     }
 
     /// Reads the line that is held, whole, and put together of several.
@@ -338,9 +364,11 @@ impl<D: Dialect> LineReader<D> {
     fn joined(&mut self, quoted: Quoted, to: &mut impl Events) {
         let line = std::mem::take(&mut self.partial);
         self.scanner.expect_ascii(false);
+        self.is_malformed = quoted.is_malformed;
         let text = &line[..line.len() - 1];
-        let is_metadata = line[0] == b'#';
-        let read = if is_metadata {
+        let read = if quoted.is_malformed {
+            Err(Fault::Malformed)
+        } else if line[0] == b'#' {
             match Line::of::<D>(text) {
                 // OpenMetrics has no newline in a name.
                 Line::Metadata(metadata) if D::IS_LENIENT => {
@@ -355,6 +383,15 @@ impl<D: Dialect> LineReader<D> {
             let sample = self.scanner.scan(&line, quoted.scanned, Extent::Joined);
             sample.map(|sample| to.sample(&sample))
         };
+        // A label or the closing brace may follow a label, even one that is malformed for another reason.
+        let behind = &text[quoted.end.min(text.len())..];
+        let read = match read {
+            Err(Fault::Malformed) if matches!(behind.get(skip_blanks(behind, 0)), Some(b',' | b'}')) => {
+                self.is_malformed = true;
+                Err(if ends_quoted(behind) { Fault::Open } else { Fault::BehindLabels })
+            }
+            read => read,
+        };
         if read == Err(Fault::BehindLabels) {
             to.unreadable(DropReason::Malformed, text);
         }
@@ -366,9 +403,7 @@ impl<D: Dialect> LineReader<D> {
                 self.state = State::Line;
                 self.held.clear(&mut self.partial, KEPT_CAPACITY);
             }
-            Err(Fault::Open) => {
-                self.state = State::Quoted(Quoted { scanned, is_escaped: false });
-            }
+            Err(Fault::Open) => self.go_on_quoted(scanned),
             Err(Fault::Malformed) => self.drop_first_line(to),
         }
     }
@@ -421,8 +456,8 @@ impl<D: Dialect> LineReader<D> {
                 let mut line = std::mem::take(&mut self.partial);
                 line.extend_from_slice(&piece[..piece.len() - newline]);
                 let is_escaped = newline == 0 && ends_escaped(&line);
-                self.state = match self.ends_quoted(&line) {
-                    true => State::SkippedQuoted(Quoted { scanned: 0, is_escaped }),
+                self.state = match self.goes_on(&line) {
+                    true => State::SkippedQuoted(Quoted { is_escaped, ..Quoted::default() }),
                     false => State::Skipped,
                 };
                 // The newline is quoted, too.
@@ -441,4 +476,17 @@ fn newlines(bytes: &[u8]) -> u64 {
 /// Whether the last byte is a backslash that escapes the next.
 fn ends_escaped(line: &[u8]) -> bool {
     line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
+/// Whether a line ends between quotes, whatever else it is.
+fn ends_quoted(line: &[u8]) -> bool {
+    let mut rest = line;
+    while let Some(quote) = memchr(b'"', rest) {
+        rest = &rest[quote + 1..];
+        match Quoted::default().end_in(rest) {
+            None => return true,
+            Some(end) => rest = &rest[end..],
+        }
+    }
+    false
 }
