@@ -113,16 +113,16 @@ pub(super) trait Events {
     /// A line of metadata, and its text.
     fn metadata(&mut self, metadata: &Metadata<'_>, line: &[u8]);
 
-    /// A sample of a line.
-    fn sample(&mut self, sample: &Sample<'_>);
+    /// A sample of a line. Says whether, up to the next metadata, lines may be told by [`Self::repeat`] that are like this one.
+    fn sample(&mut self, sample: &Sample<'_>) -> bool;
 
-    /// Whether a line like that of the sample before may be told by [`Self::repeat`].
+    /// Whether there is room for one.
     fn can_repeat(&self) -> bool {
         false
     }
 
-    /// A line that differs from that of the sample before in the values of its labels and in its own value alone, and stands
-    /// there as it would be written, without a timestamp or an exemplar. Its labels end at `head_end`.
+    /// A line that differs from one before in the values of its labels and in its own value alone, and stands there as it
+    /// would be written, without a timestamp or an exemplar. Its labels end at `head_end`, where their closing brace stands.
     fn repeat(&mut self, _line: &[u8], _head_end: usize) {}
 
     /// A message, whose metrics follow if that is answered by `true`.
@@ -175,12 +175,12 @@ pub(super) trait Writer: Send + Sized + 'static {
     /// It cannot be written in this format.
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason>;
 
-    /// Whether what was written of the sample before is what [`Self::repeat`] writes.
+    /// Whether [`Self::repeat`] would have written the same of the sample before.
     fn can_repeat(&self) -> bool {
         false
     }
 
-    /// Writes a line like that of the sample before: see [`Events::repeat`].
+    /// Writes a line like one before: see [`Events::repeat`].
     fn repeat(&mut self, _line: &[u8], _head_end: usize, _out: &mut Vec<u8>) {}
 
     /// Begins a message. Says whether something that it says of itself cannot be written.

@@ -22,6 +22,9 @@ const MAX_BYTES_IN_ALL: usize = 16 << 20;
 /// allocator's share. Measured, not computed.
 const ENTRY_COST: usize = 160;
 
+/// Families that most answers have: the table need not grow for them.
+const USUAL: usize = 224;
+
 /// Conflicts that are told by name, and the bytes of a name that are shown.
 const NAMED_CONFLICTS: usize = 10;
 const SHOWN: usize = 200;
@@ -117,7 +120,7 @@ impl Families {
     #[must_use]
     pub fn of(targets: usize, room: &Room) -> Self {
         Self {
-            by_name: HashMap::new(),
+            by_name: HashMap::with_capacity(USUAL),
             max_bytes: MAX_BYTES.min(MAX_BYTES_IN_ALL / targets.max(1)),
             bytes: Vec::new(),
             target: 0,

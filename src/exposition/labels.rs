@@ -217,7 +217,7 @@ pub(super) struct Pairs {
 /// The label names of the lines or metrics before, by place. Those of one family have the same ones in the same order, so
 /// that most names need no look at each of their bytes.
 #[derive(Debug, Default)]
-struct KnownNames {
+pub(super) struct KnownNames {
     bytes: Vec<u8>,
     /// All of them are in the old character set, and behind each stands `="`.
     names: Vec<KnownName>,
@@ -297,44 +297,27 @@ impl Pairs {
     pub(super) fn known_in_line(&self, line: &[u8], at: usize) -> Option<Name> {
         let known = self.known.names.get(self.pairs.len())?;
         let length = known.span.end() - known.span.range().start;
-        self.is_known_there(known, line, at).then(|| Name {
+        self.known.is_at(known, line, at).then(|| Name {
             span: Span::new(at, at + length),
             fingerprint: known.fingerprint,
             facts: 0,
         })
     }
 
-    /// The length of the name at `at` and of `="` behind it, if it is the one that is known at this place.
-    #[inline(always)]
-    pub(super) fn known_length(&self, place: usize, line: &[u8], at: usize) -> Option<usize> {
-        let known = &self.known.names[place];
-        self.is_known_there(known, line, at).then(|| known.span.end() - known.span.range().start + BEHIND_NAME.len())
-    }
-
-    /// Whether the names of all labels, which stand in these bytes, are the ones that are known.
-    #[inline(always)]
-    pub(super) fn are_known(&self, bytes: &[u8]) -> bool {
-        self.pairs.len() <= self.known.names.len()
-            && (self.pairs.iter().zip(&self.known.names)).all(|(pair, known)| {
+    /// Copies the names of all labels, which stand in these bytes, if there are some and all are known.
+    pub(super) fn copy_known(&self, bytes: &[u8], to: &mut KnownNames) -> bool {
+        let known = &self.known;
+        let are_known = self.pairs.len() <= known.names.len()
+            && !self.pairs.is_empty()
+            && (self.pairs.iter().zip(&known.names)).all(|(pair, known)| {
                 pair.fingerprint == known.fingerprint && pair.name.of(bytes) == known.span.of(&self.known.bytes)
-            })
-    }
-
-    #[inline(always)]
-    fn is_known_there(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
-        match line.get(at..at + 16) {
-            // Sixteen bytes at once.
-            Some(word) if known.mask != 0 => {
-                u128::from_le_bytes(word.try_into().expect("there are sixteen bytes")) & known.mask == known.word
-            }
-            _ => self.is_known_at(known, line, at),
+            });
+        if are_known {
+            to.bytes.clone_from(&known.bytes);
+            to.names.clear();
+            to.names.extend_from_slice(&known.names[..self.pairs.len()]);
         }
-    }
-
-    #[inline(never)]
-    fn is_known_at(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
-        let (start, end) = (known.span.range().start, known.span.end());
-        line[at..].starts_with(&self.known.bytes[start..end + BEHIND_NAME.len()])
+        are_known
     }
 
     /// The name that stands at this place in these bytes, read or known.
@@ -429,6 +412,34 @@ impl Pairs {
 }
 
 impl KnownNames {
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The length of the name at `at` in a line and of `="` behind it, if it is the one at this place.
+    #[inline(always)]
+    pub(super) fn length_at(&self, place: usize, line: &[u8], at: usize) -> Option<usize> {
+        let known = &self.names[place];
+        self.is_at(known, line, at).then(|| known.span.end() - known.span.range().start + BEHIND_NAME.len())
+    }
+
+    #[inline(always)]
+    fn is_at(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
+        match line.get(at..at + 16) {
+            // Sixteen bytes at once.
+            Some(word) if known.mask != 0 => {
+                u128::from_le_bytes(word.try_into().expect("there are sixteen bytes")) & known.mask == known.word
+            }
+            _ => self.is_long_at(known, line, at),
+        }
+    }
+
+    #[inline(never)]
+    fn is_long_at(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
+        let (start, end) = (known.span.range().start, known.span.end());
+        line[at..].starts_with(&self.bytes[start..end + BEHIND_NAME.len()])
+    }
+
     fn note(&mut self, place: usize, name: &[u8], fingerprint: u64) {
         if place > self.names.len() || place >= FEW || name.len() > LONGEST_KNOWN {
             return;

@@ -229,11 +229,32 @@ impl Events for Reading {
         }
     }
 
-    fn sample(&mut self, sample: &Sample<'_>) {
-        if !self.has_room() {
+    fn sample(&mut self, sample: &Sample<'_>) -> bool {
+        if self.has_room() {
+            self.remember(sample);
+        } else {
             self.not_remembered += 1;
-            return;
         }
+        false
+    }
+    fn family(&mut self, _: &FamilyMessage<'_>) -> bool {
+        false
+    }
+
+    fn metric(&mut self, _: &Metric<'_>) -> bool {
+        false
+    }
+
+    fn family_end(&mut self, _: &FamilyMessage<'_>) {}
+
+    fn unreadable(&mut self, _: DropReason, text: &[u8]) {
+        self.find(FindingKind::Unreadable, None, text);
+    }
+}
+
+impl Reading {
+    /// Compares a sample with those before.
+    fn remember(&mut self, sample: &Sample<'_>) {
         let name = sample.name.plain();
         let labels = sample.labels.iter().map(|(name, value)| (name.plain(), value.plain()));
         // To Prometheus an empty label is none.
@@ -273,22 +294,6 @@ impl Events for Reading {
         }
     }
 
-    fn family(&mut self, _: &FamilyMessage<'_>) -> bool {
-        false
-    }
-
-    fn metric(&mut self, _: &Metric<'_>) -> bool {
-        false
-    }
-
-    fn family_end(&mut self, _: &FamilyMessage<'_>) {}
-
-    fn unreadable(&mut self, _: DropReason, text: &[u8]) {
-        self.find(FindingKind::Unreadable, None, text);
-    }
-}
-
-impl Reading {
     /// Notes where a sample of this family stands.
     fn place(&mut self, family: &[u8]) {
         let is_new_place = self.current != family;

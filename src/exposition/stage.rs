@@ -34,8 +34,6 @@ pub(super) struct Stage<W> {
     message: Message,
     /// The name under which the family at hand is written.
     key: Vec<u8>,
-    /// A line like the one before is written without a further look.
-    can_repeat: bool,
 }
 
 /// What becomes of the samples of a name.
@@ -185,7 +183,6 @@ impl<W: Writer> Stage<W> {
             pending: PendingMetadata { held: rules.room.hold(), ..PendingMetadata::default() },
             message: Message::default(),
             key: Vec::new(),
-            can_repeat: false,
         }
     }
 
@@ -211,7 +208,6 @@ impl<W: Writer> Stage<W> {
             pending: std::mem::take(&mut self.pending),
             message: std::mem::take(&mut self.message),
             key: Vec::new(),
-            can_repeat: false,
         })
     }
 
@@ -250,7 +246,6 @@ impl<W: Writer> Events for Writing<'_, W> {
         if self.stage.progress.is_over_limit() {
             return;
         }
-        self.stage.can_repeat = false;
         let told = match W::IS_VERBATIM {
             true => self.metadata_in_place(metadata),
             false => self.hold(metadata),
@@ -261,30 +256,26 @@ impl<W: Writer> Events for Writing<'_, W> {
     }
 
     #[inline(always)]
-    fn sample(&mut self, sample: &Sample<'_>) {
+    fn sample(&mut self, sample: &Sample<'_>) -> bool {
         if self.stage.progress.is_over_limit() {
-            return;
+            return false;
         }
-        self.stage.can_repeat = false;
         let settled = match self.stage.recent.of(sample.name.bytes(), sample.has_same_name) {
-            Some(settled) => settled,
-            None => match self.first_sample(sample) {
-                Some(settled) => settled,
-                None => return,
-            },
+            Some(settled) => Some(settled),
+            None => self.first_sample(sample),
         };
-        let slot = match settled {
-            Ok(slot) => slot,
-            Err(reason) => return self.drop_sample(reason, sample),
+        let written = match settled {
+            Some(Ok(slot)) if self.stage.progress.has_room_for(1) => self.stage.writer.sample(sample, slot, self.out),
+            Some(Ok(_)) => {
+                self.cut(None);
+                return false;
+            }
+            Some(Err(reason)) => Err(reason),
+            None => return false,
         };
-        let stage = &mut *self.stage;
-        if !stage.progress.has_room_for(1) {
-            return self.cut(None);
-        }
-        match stage.writer.sample(sample, slot, self.out) {
+        match written {
             Ok(written) => {
-                stage.progress.add(1);
-                stage.can_repeat = stage.writer.can_repeat();
+                self.stage.progress.add(1);
                 if written.lost_exemplar {
                     self.drop_sample(DropReason::Malformed, sample);
                 }
@@ -294,11 +285,12 @@ impl<W: Writer> Events for Writing<'_, W> {
             }
             Err(reason) => self.drop_sample(reason, sample),
         }
+        written.is_ok() && self.stage.writer.can_repeat()
     }
 
     #[inline(always)]
     fn can_repeat(&self) -> bool {
-        self.stage.can_repeat && self.stage.progress.has_room_for(1)
+        self.stage.progress.has_room_for(1)
     }
 
     #[inline(always)]

@@ -178,7 +178,7 @@ impl<D: Dialect> LineReader<D> {
             // Most lines are like the one before.
             while to.can_repeat()
                 && !self.has_ended
-                && let Some((length, head_end)) = self.scanner.repeated(chunk, before)
+                && let Some((length, head_end)) = self.scanner.repeated(chunk)
                 && length <= MAX_LINE
             {
                 to.repeat(&chunk[..length], head_end);
@@ -223,7 +223,9 @@ impl<D: Dialect> LineReader<D> {
                 match self.scanner.scan(line, common, Extent::Line) {
                     Ok(sample) => {
                         let has_many_labels = sample.labels.are_many();
-                        to.sample(&sample);
+                        if to.sample(&sample) {
+                            self.scanner.note(text);
+                        }
                         if has_many_labels {
                             // Their room is given back at once.
                             self.scanner.forget();
@@ -246,7 +248,10 @@ impl<D: Dialect> LineReader<D> {
                 return Ok(Some(line));
             }
             Line::Comment => to.comment(whole),
-            Line::Metadata(metadata) => to.metadata(&metadata, text),
+            Line::Metadata(metadata) => {
+                self.scanner.forget_shapes();
+                to.metadata(&metadata, text);
+            }
             Line::Open => {
                 self.is_malformed = false;
                 return Err(Fault::Open);
@@ -372,6 +377,7 @@ impl<D: Dialect> LineReader<D> {
             match Line::of::<D>(text) {
                 // OpenMetrics has no newline in a name.
                 Line::Metadata(metadata) if D::IS_LENIENT => {
+                    self.scanner.forget_shapes();
                     to.metadata(&metadata, text);
                     Ok(())
                 }
@@ -381,7 +387,9 @@ impl<D: Dialect> LineReader<D> {
             }
         } else {
             let sample = self.scanner.scan(&line, quoted.scanned, Extent::Joined);
-            sample.map(|sample| to.sample(&sample))
+            sample.map(|sample| {
+                to.sample(&sample);
+            })
         };
         // A label or the closing brace may follow a label, even one that is malformed for another reason.
         let behind = &text[quoted.end.min(text.len())..];
@@ -419,7 +427,9 @@ impl<D: Dialect> LineReader<D> {
         let newline = memchr(b'\n', &held).expect("it is held because it goes on behind its newline");
         match self.scanner.scan(&held[..=newline], 0, Extent::Alone) {
             // What went on was its exemplar.
-            Ok(sample) => to.sample(&sample),
+            Ok(sample) => {
+                to.sample(&sample);
+            }
             Err(_) => to.unreadable(DropReason::Malformed, &held[..newline]),
         }
         self.state = State::Line;

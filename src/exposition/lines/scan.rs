@@ -16,7 +16,7 @@ use super::number::{is_canonical_value, plain_value_length};
 use crate::exposition::bytes::{
     Span, is_old_metric_name, is_utf8, label_name_end, metric_name_end, plain_run_end, skip_blanks,
 };
-use crate::exposition::labels::{NameKind, Pairs};
+use crate::exposition::labels::{KnownNames, NameKind, Pairs};
 use crate::exposition::model::{Exemplar, Number, Sample, Text};
 
 /// Why a line is no sample.
@@ -55,10 +55,24 @@ pub(in super::super) struct Scanner<D> {
     name_end: usize,
     /// The lines at hand are ASCII.
     is_ascii: bool,
-    /// The line last scanned stands there as it would be written, and its labels' names are known.
-    is_repeatable: bool,
+    /// The name and the labels of the line last scanned stand there as they would be written.
+    is_canonical: bool,
+    /// What lines are like that differ in values alone, and which of them the last one was.
+    shapes: Vec<Shape>,
+    shape: usize,
     dialect: PhantomData<D>,
 }
+
+/// A line but for its values.
+#[derive(Debug, Default)]
+struct Shape {
+    /// The metric's name and the brace behind it.
+    head: Vec<u8>,
+    names: KnownNames,
+}
+
+/// The lines that are noted: a histogram's `_bucket`, `_sum` and `_count`, and another.
+const SHAPES: usize = 4;
 
 /// Labels between braces.
 #[derive(Debug, Default)]
@@ -156,7 +170,7 @@ impl<D: Dialect> Scanner<D> {
         // Of a line that was begun before, nobody has been told.
         let has_same_name =
             !is_joined && self.name_end > 0 && self.name_end == known_name_end && common >= known_name_end;
-        self.is_repeatable = is_canonical && !is_joined && self.name_end > 0 && self.labels.pairs.are_known(text);
+        self.is_canonical = is_canonical && !is_joined;
         let (exemplar, is_exemplar_canonical) = match numbers.exemplar {
             None => (Exemplar::Absent, true),
             Some(start) => {
@@ -179,28 +193,56 @@ impl<D: Dialect> Scanner<D> {
     }
 
     /// The length of the line at the beginning of `chunk`, its newline included, and where its labels end, if it differs from
-    /// the line last scanned in values alone, and stands there as it would be written, without a timestamp or an exemplar.
+    /// one of those noted by [`Self::note`] in values alone, and stands there as it would be written, without a timestamp or an
+    /// exemplar.
     #[inline(always)]
-    pub(in super::super) fn repeated(&self, chunk: &[u8], before: &[u8]) -> Option<(usize, usize)> {
-        if !self.is_repeatable || !self.is_ascii || !chunk.starts_with(before.get(..=self.name_end)?) {
+    pub(in super::super) fn repeated(&mut self, chunk: &[u8]) -> Option<(usize, usize)> {
+        if !self.is_ascii {
             return None;
         }
-        let labels = self.labels.pairs.len();
-        let (mut head_end, mut at) = (self.name_end, self.name_end);
-        for place in 0..labels {
-            let value = at + 1 + self.labels.pairs.known_length(place, chunk, at + 1)?;
-            head_end = plain_run_end(chunk, value) + 1;
-            at = head_end;
-            let is_last = place + 1 == labels;
-            let end = if is_last { *b"\"}" } else { *b"\"," };
-            if chunk.get(head_end - 1..=head_end)? != end {
+        let shape = match self.shapes.get(self.shape) {
+            Some(shape) if chunk.starts_with(&shape.head) => shape,
+            _ => {
+                self.shape = self.shapes.iter().position(|shape| chunk.starts_with(&shape.head))?;
+                &self.shapes[self.shape]
+            }
+        };
+        let mut at = shape.head.len();
+        let mut left = shape.names.len();
+        for place in 0..shape.names.len() {
+            let value = at + shape.names.length_at(place, chunk, at)?;
+            at = plain_run_end(chunk, value) + 2;
+            left -= 1;
+            let end = if left == 0 { *b"\"}" } else { *b"\"," };
+            if chunk.get(at - 2..at)? != end {
                 return None;
             }
         }
-        let behind = at + usize::from(labels > 0);
-        let value = behind + 1;
+        let value = at + 1;
         let end = value + plain_value_length(chunk.get(value..)?)?;
-        (chunk[behind] == b' ' && chunk.get(end) == Some(&b'\n')).then_some((end + 1, head_end))
+        (chunk[at] == b' ' && chunk.get(end) == Some(&b'\n')).then_some((end + 1, at - 1))
+    }
+
+    /// Notes the line last scanned, if another one may be told to differ from it in values alone.
+    pub(in super::super) fn note(&mut self, line: &[u8]) {
+        if !self.is_canonical || self.name_end == 0 {
+            return;
+        }
+        let mut shape = match self.shapes.len() {
+            SHAPES => self.shapes.pop().unwrap_or_default(),
+            _ => Shape::default(),
+        };
+        if self.labels.pairs.copy_known(line, &mut shape.names) {
+            shape.head.clear();
+            shape.head.extend_from_slice(&line[..=self.name_end]);
+            self.shapes.insert(0, shape);
+            self.shape = 0;
+        }
+    }
+
+    /// Forgets what was noted: what is written of a line may be another by now.
+    pub(in super::super) fn forget_shapes(&mut self) {
+        self.shapes.clear();
     }
 
     #[inline(always)]
@@ -214,7 +256,6 @@ impl<D: Dialect> Scanner<D> {
         self.exemplar.forget();
         self.exemplar_start = 0;
         self.name_end = 0;
-        self.is_repeatable = false;
     }
 }
 

@@ -45,6 +45,10 @@ impl Writer for Verbatim {
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
+        let slot = Slot { part: told.family.part, waits_in: None };
+        if told.facts.iter().all(Option::is_none) {
+            return Ok(slot);
+        }
         // This body is trusted: what there is no room for passes without a note.
         let mut unknown = Default::default();
         let known = families.entry(told.key).unwrap_or(&mut unknown);
@@ -56,7 +60,7 @@ impl Writer for Verbatim {
                 Fact::Unit(_) => {}
             }
         }
-        Ok(Slot { part: told.family.part, waits_in: None })
+        Ok(slot)
     }
 
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason> {

@@ -167,12 +167,8 @@ impl<F: Dialect> Writer for LineWriter<F> {
     fn repeat(&mut self, line: &[u8], head_end: usize, out: &mut Vec<u8>) {
         let (head, tail) = line.split_at(head_end);
         out.extend_from_slice(head);
-        let (added, tail) = match tail {
-            [b'}', tail @ ..] => (&self.added_behind, tail),
-            tail => (&self.added_alone, tail),
-        };
-        out.extend_from_slice(added);
-        out.extend_from_slice(tail);
+        out.extend_from_slice(&self.added_behind);
+        out.extend_from_slice(&tail[1..]);
     }
 
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
