@@ -276,7 +276,7 @@ pub static VARIABLES: [Variable; 32] = [
         expected: BOOLEAN,
         example: "true",
         about: "`true`: the queue-proxy is relabelled as the others are, with `container_name=\"queue-proxy\"`, instead of \
-                passed on byte for byte.",
+                passed on without labels.",
         read: |config, text| set(&mut config.label_queue_proxy, text.parse().ok()),
         show: Some(|config| config.label_queue_proxy.to_string()),
     },
