@@ -7,14 +7,14 @@
 //!
 //! 1. A request comes to `server/routes.rs`, which asks [`aggregate`] for an answer; every target is asked at once.
 //! 2. The answer, pulled, pulls the body of the target whose turn it is: socket, `scrape/body.rs`, `aggregate/stream.rs`.
-//! 3. Slices of it go through an engine of [`exposition`], which checks, relabels, filters and counts, and writes what goes out.
-//! 4. What is written comes back as a piece: `server/compression.rs`, `server/response.rs`, `server/connection.rs`, socket.
+//! 3. In [`exposition`] a reader (`lines/`, `protobuf/`) tells what a slice says, `stage.rs` decides what becomes of it, a writer spells it.
+//! 4. What is written goes out as a piece: `server/compression.rs`, `server/response.rs`, `server/connection.rs`, socket.
 //! 5. What came of the target goes to `telemetry`: its state for the page, its metrics for the answer's end, its news for the log.
 //!
 //! # The rooms
 //!
 //! ```text
-//! main.rs ── cli, run        config ── read by all, reads nobody but the engine's value types
+//! main.rs ── cli, run, log   config ── read by all, reads nobody but the engine's value types
 //!
 //! scraper ─► server ─► aggregate ─► scrape ─► queue-proxy, application, any other target
 //!               │          │  │ ◄──── chunks
@@ -42,20 +42,7 @@
 //!
 //! A room knows those below it and none above. Data is pulled: there is no channel and no task between a scraper's socket and
 //! a target's, so a scraper that does not read holds the targets back, and one that leaves cancels them by dropping the
-//! answer. What is held at any moment is one chunk of one body, one line that is not whole (or one family, where messages are
-//! read or written), a piece of the answer, the names of the metric families, and the windows of the codings where bodies are
-//! compressed.
-//!
-//! # What must stay true
-//!
-//! 1. **A target's failure costs its own data only.** Each target's outcome is a value (`ScrapeError`), never
-//!    the answer's.
-//! 2. **What goes out parses.** One line that Prometheus cannot read costs the whole scrape, so a relabelled target's
-//!    line is written only when all of it has been checked. `tests/suite/engine` has the rules, one line each.
-//! 3. **Inside the budget, always.** Whoever adds a wait adds a deadline from `Budget`.
-//! 4. **Constant memory.** Whatever grows with what a target sends has a bound and a reason for its size.
-//! 5. **No secret is shown.** What stands in a file never leaves the rooms that use it; a header's value is marked as one.
-//! 6. **What a target says is data.** It is quoted, cut and escaped wherever a person or a terminal reads it.
+//! answer. `CONTRIBUTING.md` says what must stay true, and which files the usual changes touch.
 //!
 //! # A working use
 //!
