@@ -170,11 +170,10 @@ const DURATION: &str = "a duration above 0 as Prometheus writes it, such as 500m
 pub(super) const PATTERN: &str = "a regular expression of names of metric families";
 
 /// Every variable, in the order in which they are read and told.
+#[rustfmt::skip] // What is short of a row stands in one line.
 pub static VARIABLES: [Variable; 32] = [
     Variable {
-        name: OWN_PORT,
-        default: Is("9088"),
-        expected: "a port from 0 to 65535, where 0 picks a free one",
+        name: OWN_PORT, default: Is("9088"), expected: "a port from 0 to 65535, where 0 picks a free one",
         example: "9090",
         about: "The port served. 0 picks a free one, which the log names. Under `qpext run`, nothing is served unless it is \
                 set.",
@@ -182,18 +181,13 @@ pub static VARIABLES: [Variable; 32] = [
         show: Some(|config| config.listen.port.to_string()),
     },
     Variable {
-        name: APP_PORT,
-        default: OrEmpty(&Means("no app is scraped")),
-        expected: PORT,
-        example: "8080",
+        name: APP_PORT, default: OrEmpty(&Means("no app is scraped")), expected: PORT, example: "8080",
         about: "The application's metrics port, on localhost.",
         read: |config, text| add(config, TargetKind::App, APP, text),
         show: Some(|config| show_place(config, TargetKind::App, |address| address.port().to_string())),
     },
     Variable {
-        name: "KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH",
-        default: OrEmpty(&Is("/metrics")),
-        expected: PATH,
+        name: "KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", default: OrEmpty(&Is("/metrics")), expected: PATH,
         example: "/stats?format=prometheus",
         about: "The application's metrics path, and its query if it needs one.",
         read: |config, text| set_path(config, TargetKind::App, text),
@@ -210,10 +204,8 @@ pub static VARIABLES: [Variable; 32] = [
     serving::<1>("K_CONFIGURATION", &Means("no label"), "Knative's own name for `SERVING_CONFIGURATION`."),
     serving::<2>("K_REVISION", &Means("no label"), "Knative's own name for `SERVING_REVISION`."),
     Variable {
-        name: QUEUE_PROXY_PORT,
-        default: Is("9091"),
-        expected: "a port from 1 to 65535, or nothing, which turns the target off",
-        example: "9095",
+        name: QUEUE_PROXY_PORT, default: Is("9091"),
+        expected: "a port from 1 to 65535, or nothing, which turns the target off", example: "9095",
         about: "The queue-proxy's metrics port, on localhost. Empty: the queue-proxy is not scraped.",
         read: |config, text| match text {
             "" => Ok(()),
@@ -222,17 +214,13 @@ pub static VARIABLES: [Variable; 32] = [
         show: Some(|config| show_place(config, TargetKind::QueueProxy, |address| address.port().to_string())),
     },
     Variable {
-        name: "QPEXT_QUEUE_PROXY_METRICS_PATH",
-        default: Is("/metrics"),
-        expected: PATH,
-        example: "/stats",
+        name: "QPEXT_QUEUE_PROXY_METRICS_PATH", default: Is("/metrics"), expected: PATH, example: "/stats",
         about: "The queue-proxy's metrics path.",
         read: |config, text| set_path(config, TargetKind::QueueProxy, text),
         show: Some(|config| show_place(config, TargetKind::QueueProxy, |address| address.path().to_owned())),
     },
     Variable {
-        name: TARGETS,
-        default: OrEmpty(&Means("none")),
+        name: TARGETS, default: OrEmpty(&Means("none")),
         expected: "a list of names and addresses, or a JSON array of objects",
         example: "agent=9089,transformer=8081/prom,dcgm=http://127.0.0.1:9400/metrics,side=unix:/run/side.sock:/metrics",
         about: "More targets: a list of names and addresses with commas between them, or a JSON array of objects with \
@@ -244,8 +232,7 @@ pub static VARIABLES: [Variable; 32] = [
         show: Some(show_targets),
     },
     Variable {
-        name: "QPEXT_SERVING_LABEL_NAMES",
-        default: Is("service_name,configuration_name,revision_name"),
+        name: "QPEXT_SERVING_LABEL_NAMES", default: Is("service_name,configuration_name,revision_name"),
         expected: "three different label names with commas between them, of the service, the configuration and the revision, \
                    other than container_name, le, quantile, target, reason and version",
         example: "kn_service_name,kn_configuration_name,kn_revision_name",
@@ -254,8 +241,7 @@ pub static VARIABLES: [Variable; 32] = [
         show: Some(|config| config.parts.serving_names.join(",")),
     },
     Variable {
-        name: "QPEXT_EXTRA_LABELS",
-        default: OrEmpty(&Means("none")),
+        name: "QPEXT_EXTRA_LABELS", default: OrEmpty(&Means("none")),
         expected: "a list such as team=ml,zone=eu of labels that are not empty, with names that are different from one \
                    another, from the serving labels' and from container_name, le, quantile, target, reason and version, \
                    and do not start with two underscores",
@@ -271,20 +257,14 @@ pub static VARIABLES: [Variable; 32] = [
         }),
     },
     Variable {
-        name: "QPEXT_LABEL_QUEUE_PROXY",
-        default: Is("false"),
-        expected: BOOLEAN,
-        example: "true",
+        name: "QPEXT_LABEL_QUEUE_PROXY", default: Is("false"), expected: BOOLEAN, example: "true",
         about: "`true`: the queue-proxy is relabelled as the others are, with `container_name=\"queue-proxy\"`, instead of \
                 passed on without labels.",
         read: |config, text| set(&mut config.label_queue_proxy, text.parse().ok()),
         show: Some(|config| config.label_queue_proxy.to_string()),
     },
     Variable {
-        name: "QPEXT_KEEP_METRICS",
-        default: Means("all"),
-        expected: PATTERN,
-        example: "vllm:.*|process_.*",
+        name: "QPEXT_KEEP_METRICS", default: Means("all"), expected: PATTERN, example: "vllm:.*|process_.*",
         about: "A regular expression, anchored: only metric families whose names match are written. Not for the queue-proxy.",
         read: |config, text| {
             config.parts.keep = Some(text.to_owned());
@@ -293,10 +273,7 @@ pub static VARIABLES: [Variable; 32] = [
         show: Some(|config| show(config.parts.keep.as_ref())),
     },
     Variable {
-        name: "QPEXT_DROP_METRICS",
-        default: Means("none"),
-        expected: PATTERN,
-        example: ".*_created",
+        name: "QPEXT_DROP_METRICS", default: Means("none"), expected: PATTERN, example: ".*_created",
         about: "A regular expression, anchored: metric families whose names match are left out. Not for the queue-proxy.",
         read: |config, text| {
             config.parts.drop = Some(text.to_owned());
@@ -305,47 +282,34 @@ pub static VARIABLES: [Variable; 32] = [
         show: Some(|config| show(config.parts.drop.as_ref())),
     },
     Variable {
-        name: "QPEXT_SAMPLE_LIMIT",
-        default: Is("0"),
-        expected: "a number of samples, or 0 for no limit",
+        name: "QPEXT_SAMPLE_LIMIT", default: Is("0"), expected: "a number of samples, or 0 for no limit",
         example: "50000",
         about: "Samples of one target in one scrape. A target that sends more is cut there, and has failed. 0: no limit.",
         read: |config, text| set(&mut config.sample_limit, text.parse().ok().map(NonZeroU64::new)),
         show: Some(|config| config.sample_limit.map_or(0, u64::from).to_string()),
     },
     Variable {
-        name: "QPEXT_UNTYPED",
-        default: Is("convert"),
-        expected: "convert, drop or keep",
-        example: "keep",
+        name: "QPEXT_UNTYPED", default: Is("convert"), expected: "convert, drop or keep", example: "keep",
         about: "What becomes of untyped families of whatever is relabelled: `convert`, `drop` or `keep`.",
         read: |config, text| set(&mut config.untyped, Words::read(text)),
         show: Some(|config| config.untyped.show()),
     },
     Variable {
-        name: "QPEXT_SCRAPE_TIMEOUT",
-        default: Is("10s"),
-        expected: DURATION,
-        example: "1m30s",
+        name: "QPEXT_SCRAPE_TIMEOUT", default: Is("10s"), expected: DURATION, example: "1m30s",
         about: "The scraper's timeout, where it sends none in `X-Prometheus-Scrape-Timeout-Seconds`. Either is taken for \
                 five minutes at most.",
         read: |config, text| set(&mut config.scrape_timeout, values::duration(text)),
         show: Some(|config| values::show_duration(config.scrape_timeout)),
     },
     Variable {
-        name: "QPEXT_SCRAPE_TIMEOUT_OFFSET",
-        default: Is("500ms"),
-        expected: DURATION,
-        example: "250ms",
+        name: "QPEXT_SCRAPE_TIMEOUT_OFFSET", default: Is("500ms"), expected: DURATION, example: "250ms",
         about: "What is taken off the scraper's timeout, so that the answer is back in time; at most a quarter of it counts.",
         read: |config, text| set(&mut config.scrape_timeout_offset, values::duration(text)),
         show: Some(|config| values::show_duration(config.scrape_timeout_offset)),
     },
     Variable {
-        name: "QPEXT_MAX_BODY_BYTES",
-        default: Is("268435456"),
-        expected: "a number of bytes of at least 1, such as 268435456",
-        example: "16777216",
+        name: "QPEXT_MAX_BODY_BYTES", default: Is("268435456"),
+        expected: "a number of bytes of at least 1, such as 268435456", example: "16777216",
         about: "The size in bytes at which a target's body is cut; of a compressed one, decoded.",
         read: |config, text| set(&mut config.max_body_bytes, text.parse().ok().map(NonZeroU64::get)),
         show: Some(|config| config.max_body_bytes.to_string()),
@@ -353,79 +317,56 @@ pub static VARIABLES: [Variable; 32] = [
     Variable {
         name: "QPEXT_MAX_CONCURRENT_SCRAPES",
         // Two Prometheus servers, an autoscaler and an engineer with `curl`, twice over.
-        default: Is("8"),
-        expected: "a number of at least 1",
-        example: "4",
+        default: Is("8"), expected: "a number of at least 1", example: "4",
         about: "Scrapes that run at once; one more gets 503.",
         read: |config, text| set(&mut config.max_concurrent_scrapes, text.parse().ok()),
         show: Some(|config| config.max_concurrent_scrapes.to_string()),
     },
     Variable {
-        name: "QPEXT_COMPRESSION",
-        default: Is("auto"),
-        expected: "off, gzip, zstd or auto",
-        example: "gzip",
+        name: "QPEXT_COMPRESSION", default: Is("auto"), expected: "off, gzip, zstd or auto", example: "gzip",
         about: "How answers may be compressed, for a scraper that takes it: `off`, `gzip`, `zstd`, or `auto` for either.",
         read: |config, text| set(&mut config.compression, Words::read(text)),
         show: Some(|config| config.compression.show()),
     },
     Variable {
-        name: "QPEXT_SELF_METRICS",
-        default: Is("true"),
-        expected: BOOLEAN,
-        example: "false",
+        name: "QPEXT_SELF_METRICS", default: Is("true"), expected: BOOLEAN, example: "false",
         about: "`false`: no metrics of the sidecar itself.",
         read: |config, text| set(&mut config.self_metrics, text.parse().ok()),
         show: Some(|config| config.self_metrics.to_string()),
     },
     Variable {
-        name: "QPEXT_BIND_ADDRESS",
-        default: Means("all addresses"),
-        expected: "an IP address, such as 127.0.0.1 or ::",
+        name: "QPEXT_BIND_ADDRESS", default: Means("all addresses"), expected: "an IP address, such as 127.0.0.1 or ::",
         example: "127.0.0.1",
         about: "The one IP address to serve on, instead of all, IPv6 and IPv4.",
         read: |config, text| set(&mut config.listen.address, text.parse().ok().map(Some)),
         show: Some(|config| show(config.listen.address)),
     },
     Variable {
-        name: "QPEXT_TLS_CERT_FILE",
-        default: Means("plain HTTP"),
-        expected: FILE,
-        example: "/tls/tls.crt",
+        name: "QPEXT_TLS_CERT_FILE", default: Means("plain HTTP"), expected: FILE, example: "/tls/tls.crt",
         about: "The certificate to serve TLS with, in PEM. Read again when it changes.",
         read: |config, text| set(&mut tls(config).certificate.cert_file, values::file(text)),
         show: Some(|config| show_file(config, |security| Some(&security.tls.as_ref()?.certificate.cert_file))),
     },
     Variable {
-        name: "QPEXT_TLS_KEY_FILE",
-        default: Means("plain HTTP"),
-        expected: FILE,
-        example: "/tls/tls.key",
+        name: "QPEXT_TLS_KEY_FILE", default: Means("plain HTTP"), expected: FILE, example: "/tls/tls.key",
         about: "Its key, in PEM.",
         read: |config, text| set(&mut tls(config).certificate.key_file, values::file(text)),
         show: Some(|config| show_file(config, |security| Some(&security.tls.as_ref()?.certificate.key_file))),
     },
     Variable {
-        name: "QPEXT_TLS_CLIENT_CA_FILE",
-        default: Means("none"),
-        expected: FILE,
-        example: "/tls/ca.crt",
+        name: "QPEXT_TLS_CLIENT_CA_FILE", default: Means("none"), expected: FILE, example: "/tls/ca.crt",
         about: "The certificates to which a scraper's must lead, in PEM: who has no such certificate gets 401.",
         read: |config, text| set(&mut tls(config).client_ca_file, values::file(text).map(Some)),
         show: Some(|config| show_file(config, |security| security.tls.as_ref()?.client_ca_file.as_ref())),
     },
     Variable {
-        name: "QPEXT_BEARER_TOKEN_FILE",
-        default: Means("none"),
-        expected: FILE,
-        example: "/secrets/token",
+        name: "QPEXT_BEARER_TOKEN_FILE", default: Means("none"), expected: FILE, example: "/secrets/token",
         about: "The file with the token that a scraper must show; who does not gets 401. Read again when it changes.",
         read: |config, text| set(&mut config.security.bearer_token_file, values::file(text).map(Some)),
         show: Some(|config| show_file(config, |security| security.bearer_token_file.as_ref())),
     },
     Variable {
-        name: "QPEXT_LOG",
-        default: Is("info"),
+        name: "QPEXT_LOG", default: Is("info"),
         expected: "a tracing filter of levels (error, warn, info, debug, trace, off), such as info or warn,qpext=debug",
         example: "info,qpext=debug",
         about: "Which events are logged: the level from which on they are (`error`, `warn`, `info`, `debug`, `trace`, `off`), \
@@ -434,10 +375,7 @@ pub static VARIABLES: [Variable; 32] = [
         show: Some(|config| config.log.to_string()),
     },
     Variable {
-        name: "QPEXT_LOG_FORMAT",
-        default: Is("json"),
-        expected: "json or text",
-        example: "text",
+        name: "QPEXT_LOG_FORMAT", default: Is("json"), expected: "json or text", example: "text",
         about: "How they are logged, on standard error: `json` or `text`.",
         read: |config, text| set(&mut config.log_format, Words::read(text)),
         show: Some(|config| config.log_format.show()),

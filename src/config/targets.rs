@@ -237,11 +237,10 @@ pub struct TargetOption {
 }
 
 /// Every option, in the order in which they are read and told.
+#[rustfmt::skip] // What is short of a row stands in one line.
 pub static TARGET_OPTIONS: [TargetOption; 10] = [
     TargetOption {
-        name: "name",
-        expected: TEXT,
-        example: r#""dcgm""#,
+        name: "name", expected: TEXT, example: r#""dcgm""#,
         about: "Of the characters `a-z`, `0-9` and `-`, at most 63, and no other target's; `queue-proxy` and `app` are taken.",
         read: |target, field| {
             target.name = field.text()?;
@@ -253,9 +252,7 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         show: |target| json!(target.name),
     },
     TargetOption {
-        name: "url",
-        expected: TEXT,
-        example: r#""https://10.0.0.7:9400/metrics""#,
+        name: "url", expected: TEXT, example: r#""https://10.0.0.7:9400/metrics""#,
         about: "A port, a host and a port, either with or without a path, a URL, or `unix:`, a socket, and perhaps `:` and a \
                 path. Without a path it is `/metrics`.",
         read: |target, field| {
@@ -269,18 +266,14 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         show: |target| json!(target.address.to_string()),
     },
     TargetOption {
-        name: "ca_file",
-        expected: FILE,
-        example: r#""/tls/ca.crt""#,
+        name: "ca_file", expected: FILE, example: r#""/tls/ca.crt""#,
         about: "The certificates that the target's must lead to, or be: what `openssl req -x509` makes may stand there itself. \
                 Without it the system's are used; the image has those of Debian.",
         read: |target, field| field.file().map(|file| target.http.ca_file = Some(file)),
         show: |target| json!(target.http.ca_file),
     },
     TargetOption {
-        name: "cert_file",
-        expected: FILE,
-        example: r#""/tls/tls.crt""#,
+        name: "cert_file", expected: FILE, example: r#""/tls/tls.crt""#,
         about: "The certificate shown to the target.",
         read: |target, field| {
             let files = target.http.client_certificate.get_or_insert_default();
@@ -289,9 +282,7 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         show: |target| json!(target.http.client_certificate.as_ref().map(|files| &files.cert_file)),
     },
     TargetOption {
-        name: "key_file",
-        expected: FILE,
-        example: r#""/tls/tls.key""#,
+        name: "key_file", expected: FILE, example: r#""/tls/tls.key""#,
         about: "Its key.",
         read: |target, field| {
             let files = target.http.client_certificate.get_or_insert_default();
@@ -300,9 +291,7 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         show: |target| json!(target.http.client_certificate.as_ref().map(|files| &files.key_file)),
     },
     TargetOption {
-        name: "server_name",
-        expected: TEXT,
-        example: r#""dcgm.example""#,
+        name: "server_name", expected: TEXT, example: r#""dcgm.example""#,
         about: "The name that the target's certificate must have, if not the URL's host.",
         read: |target, field| {
             let name = field.text()?;
@@ -317,16 +306,13 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         show: |target| json!(target.http.server_name),
     },
     TargetOption {
-        name: "insecure_skip_verify",
-        expected: BOOLEAN,
-        example: "true",
+        name: "insecure_skip_verify", expected: BOOLEAN, example: "true",
         about: "`true`: whatever certificate it has will do.",
         read: |target, field| field.boolean().map(|value| target.http.insecure_skip_verify = value),
         show: |target| json!(target.http.insecure_skip_verify.then_some(true)),
     },
     TargetOption {
-        name: "basic_auth",
-        expected: "an object with username and password_file",
+        name: "basic_auth", expected: "an object with username and password_file",
         example: r#"{"username": "qpext", "password_file": "/secrets/password"}"#,
         about: "An object of `username` and `password_file`, the file of the password.",
         read: |target, field| basic_auth(field).map(|basic| target.http.authorization = Some(basic)),
@@ -338,9 +324,7 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         },
     },
     TargetOption {
-        name: "bearer_token_file",
-        expected: FILE,
-        example: r#""/secrets/token""#,
+        name: "bearer_token_file", expected: FILE, example: r#""/secrets/token""#,
         about: "The file of the token shown to the target.",
         read: |target, field| match target.http.authorization {
             Some(_) => Err(field.refuse("one of basic_auth and bearer_token_file")),
@@ -356,9 +340,7 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         },
     },
     TargetOption {
-        name: "headers",
-        expected: "an object of names and values",
-        example: r#"{"X-Tenant": "ml"}"#,
+        name: "headers", expected: "an object of names and values", example: r#"{"X-Tenant": "ml"}"#,
         about: "More headers; their values are shown nowhere.",
         read: |target, field| headers(field).map(|headers| target.http.headers = headers),
         show: |target| {
