@@ -6,15 +6,15 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use flate2::{Compress, FlushCompress, Status};
+use flate2::write::GzEncoder;
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 use tracing::warn;
-use zstd::stream::raw::{CParameter, InBuffer, Operation as _, OutBuffer};
+use zstd::zstd_safe::CParameter;
 
 use crate::aggregate::Answer;
 use crate::config::Compression;
@@ -26,16 +26,10 @@ const SMALL: usize = 1 << 10;
 /// Coded bytes after which a piece goes out without a flush: enough that a system call does not count.
 const FRAME: usize = 64 << 10;
 
-/// Room that a coder is given at least.
-const ROOM: usize = 16 << 10;
-
 /// The fastest level of both. Metrics are so repetitive that higher ones save little, and a pod's processor belongs to its
 /// model: on vLLM's text gzip makes 1.3 GB/s and a tenth of the size, its next level two thirds of that speed.
 const GZIP_LEVEL: u32 = 1;
 const ZSTD_LEVEL: i32 = 1;
-
-/// gzip's largest window, 32 KiB, as a power of 2.
-const GZIP_WINDOW_LOG: u8 = 15;
 
 /// 256 KiB, as a power of 2: a larger window costs memory and makes metrics hardly smaller, a smaller one makes them
 /// twice as large.
@@ -87,7 +81,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Pulls the answer until it is settled whether it is small.
     pub(super) async fn begin(answer: Answer, accepted: Option<AcceptedCoding>) -> Self {
-        let mut pieces = Pieces { answer: Box::new(answer), held: VecDeque::new(), has_ended: false };
+        let mut pieces = Pieces { answer: Box::new(answer), held: VecDeque::new() };
         let coder = match accepted {
             Some(accepted) if accepted.is_demand || pieces.are_more_than(SMALL).await => {
                 Coder::new(accepted.coding).inspect_err(|error| warn!(%error, "an answer cannot be compressed")).ok()
@@ -115,7 +109,6 @@ impl Outgoing {
 struct Pieces {
     answer: Box<Answer>,
     held: VecDeque<Bytes>,
-    has_ended: bool,
 }
 
 impl Pieces {
@@ -123,7 +116,7 @@ impl Pieces {
     async fn are_more_than(&mut self, bytes: usize) -> bool {
         let mut length = 0;
         while length <= bytes {
-            let Some(piece) = poll_fn(|cx| self.poll_answer(cx)).await else {
+            let Some(piece) = poll_fn(|cx| self.answer.poll_piece(cx)).await else {
                 return false;
             };
             length += piece.len();
@@ -134,18 +127,9 @@ impl Pieces {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self.held.pop_front() {
-            None => self.poll_answer(cx),
+            None => self.answer.poll_piece(cx),
             piece => Poll::Ready(piece),
         }
-    }
-
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.has_ended {
-            return Poll::Ready(None);
-        }
-        let piece = self.answer.poll_piece(cx);
-        self.has_ended = matches!(piece, Poll::Ready(None));
-        piece
     }
 }
 
@@ -153,45 +137,77 @@ impl Pieces {
 struct Coder {
     coding: Coding,
     codec: Codec,
-    out: Vec<u8>,
     /// Bytes went in that need not have come out.
     is_behind: bool,
     is_finished: bool,
 }
 
+/// What writes the coded bytes behind those that are there already.
 enum Codec {
-    Gzip(Compress),
-    Zstd(zstd::stream::raw::Encoder<'static>),
+    Gzip(GzEncoder<Vec<u8>>),
+    Zstd(zstd::Encoder<'static, Vec<u8>>),
+}
+
+impl Codec {
+    fn new(coding: Coding) -> io::Result<Self> {
+        Ok(match coding {
+            Coding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL))),
+            Coding::Zstd => {
+                let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+                encoder.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
+                Self::Zstd(encoder)
+            }
+        })
+    }
+
+    fn input(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Gzip(encoder) => encoder,
+            Self::Zstd(encoder) => encoder,
+        }
+    }
+
+    fn output(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Gzip(encoder) => encoder.get_mut(),
+            Self::Zstd(encoder) => encoder.get_mut(),
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Gzip(encoder) => encoder.try_finish(),
+            Self::Zstd(encoder) => encoder.do_finish(),
+        }
+    }
 }
 
 impl Coder {
     fn new(coding: Coding) -> io::Result<Self> {
-        let codec = match coding {
-            Coding::Gzip => {
-                let level = flate2::Compression::new(GZIP_LEVEL);
-                Codec::Gzip(Compress::new_gzip(level, GZIP_WINDOW_LOG))
-            }
-            Coding::Zstd => {
-                let mut encoder = zstd::stream::raw::Encoder::new(ZSTD_LEVEL)?;
-                encoder.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
-                Codec::Zstd(encoder)
-            }
-        };
-        Ok(Self { coding, codec, out: Vec::new(), is_behind: false, is_finished: false })
+        Ok(Self { coding, codec: Codec::new(coding)?, is_behind: false, is_finished: false })
     }
 
     fn poll_piece(&mut self, pieces: &mut Pieces, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.is_finished {
             return Poll::Ready(None);
         }
-        while self.out.len() < FRAME && !self.is_finished {
+        while self.codec.output().len() < FRAME && !self.is_finished {
             let done = match pieces.poll_next(cx) {
-                Poll::Ready(Some(piece)) => self.push(&piece),
-                Poll::Ready(None) => self.finish(),
+                Poll::Ready(Some(piece)) => {
+                    self.is_behind = true;
+                    self.codec.input().write_all(&piece)
+                }
+                Poll::Ready(None) => {
+                    self.is_finished = true;
+                    self.codec.finish()
+                }
                 Poll::Pending if !self.is_behind => return Poll::Pending,
-                // The answer has nothing more right now, so what there is goes out.
-                Poll::Pending => match self.flush() {
-                    Ok(()) => break,
+                // The answer has nothing more right now, so all that went in goes out, to be decoded without what follows.
+                Poll::Pending => match self.codec.input().flush() {
+                    Ok(()) => {
+                        self.is_behind = false;
+                        break;
+                    }
                     error => error,
                 },
             };
@@ -199,66 +215,8 @@ impl Coder {
                 return Poll::Ready(Some(Err(error)));
             }
         }
-        Poll::Ready(Some(Ok(std::mem::take(&mut self.out).into())))
+        Poll::Ready(Some(Ok(std::mem::take(self.codec.output()).into())))
     }
-
-    fn push(&mut self, mut piece: &[u8]) -> io::Result<()> {
-        self.is_behind = true;
-        while !piece.is_empty() {
-            self.out.reserve(ROOM);
-            let taken = match &mut self.codec {
-                Codec::Gzip(codec) => {
-                    let before = codec.total_in();
-                    codec.compress_vec(piece, &mut self.out, FlushCompress::None)?;
-                    (codec.total_in() - before) as usize
-                }
-                Codec::Zstd(codec) => {
-                    let mut input = InBuffer::around(piece);
-                    codec.run(&mut input, &mut behind(&mut self.out))?;
-                    input.pos()
-                }
-            };
-            piece = &piece[taken..];
-        }
-        Ok(())
-    }
-
-    /// Puts out all that went in, so that it can be decoded without what follows.
-    fn flush(&mut self) -> io::Result<()> {
-        self.is_behind = false;
-        self.drain(|codec, out| match codec {
-            Codec::Gzip(codec) => {
-                codec.compress_vec(&[], out, FlushCompress::Sync)?;
-                // Room that is left says that there was nothing more to write.
-                Ok(out.len() < out.capacity())
-            }
-            Codec::Zstd(codec) => Ok(codec.flush(&mut behind(out))? == 0),
-        })
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.is_finished = true;
-        self.drain(|codec, out| match codec {
-            Codec::Gzip(codec) => Ok(codec.compress_vec(&[], out, FlushCompress::Finish)? == Status::StreamEnd),
-            Codec::Zstd(codec) => Ok(codec.finish(&mut behind(out), true)? == 0),
-        })
-    }
-
-    /// Does `step` with fresh room until it says that it is over.
-    fn drain(&mut self, step: impl Fn(&mut Codec, &mut Vec<u8>) -> io::Result<bool>) -> io::Result<()> {
-        loop {
-            self.out.reserve(ROOM);
-            if step(&mut self.codec, &mut self.out)? {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// The room behind what was written.
-fn behind(out: &mut Vec<u8>) -> OutBuffer<'_, Vec<u8>> {
-    let written = out.len();
-    OutBuffer::around_pos(out, written)
 }
 
 #[cfg(test)]

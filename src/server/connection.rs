@@ -38,8 +38,10 @@ pub(super) struct IdleLimited<S> {
     head: RequestHead,
     /// What the client sent behind the head.
     ahead: Vec<u8>,
-    read_timer: Timer,
-    write_timer: Timer,
+    read_timer: Pin<Box<Sleep>>,
+    /// Since when it has been leaving unread what is written.
+    unread_since: Option<Instant>,
+    write_timer: Pin<Box<Sleep>>,
 }
 
 impl<S> IdleLimited<S> {
@@ -49,8 +51,9 @@ impl<S> IdleLimited<S> {
             client,
             head: RequestHead::default(),
             ahead: Vec::new(),
-            read_timer: Timer::default(),
-            write_timer: Timer::default(),
+            read_timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            unread_since: None,
+            write_timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
 }
@@ -84,7 +87,7 @@ impl<S: AsyncRead + Unpin> IdleLimited<S> {
             Phase::Resting(since) => since + KEPT_FOR,
             Phase::Served => return Poll::Pending,
         };
-        self.read_timer.poll(ends, cx)
+        poll_until(ends, &mut self.read_timer, cx)
     }
 }
 
@@ -155,16 +158,12 @@ impl RequestHead {
 impl<S: AsyncWrite + Unpin> IdleLimited<S> {
     /// Passes on what a write came to; counts how long it has been coming to nothing.
     fn written<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        match written {
-            Poll::Ready(result) => {
-                self.write_timer.stop();
-                Poll::Ready(result)
-            }
-            Poll::Pending => {
-                let at = self.write_timer.deadline_or(UNREAD_TIMEOUT);
-                self.write_timer.poll(at, cx)
-            }
+        if written.is_ready() {
+            self.unread_since = None;
+            return written;
         }
+        let since = *self.unread_since.get_or_insert_with(Instant::now);
+        poll_until(since + UNREAD_TIMEOUT, &mut self.write_timer, cx)
     }
 }
 
@@ -199,35 +198,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for IdleLimited<S> {
     }
 }
 
-/// A timer that is made when it is first needed: most connections never wait.
-#[derive(Debug, Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    is_running: bool,
-}
-
-impl Timer {
-    /// The moment it runs to, or one `after` now if it is not running.
-    fn deadline_or(&self, after: Duration) -> Instant {
-        match &self.sleep {
-            Some(sleep) if self.is_running => sleep.deadline(),
-            _ => Instant::now() + after,
-        }
+/// Pending until `at`, then an error.
+fn poll_until<T>(at: Instant, timer: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    if timer.deadline() != at {
+        timer.as_mut().reset(at);
     }
-
-    fn stop(&mut self) {
-        self.is_running = false;
-    }
-
-    /// Pending until `at`, then an error.
-    fn poll<T>(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        self.is_running = true;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if sleep.deadline() != at {
-            sleep.as_mut().reset(at);
-        }
-        sleep.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
+    timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]

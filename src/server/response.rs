@@ -47,14 +47,8 @@ pub(super) enum Content {
 
 /// A body that tells, by being dropped, that its client is no longer being served.
 pub(super) struct ServedBody {
-    content: Content,
-    _served: Served,
-}
-
-impl ServedBody {
-    pub(super) fn new(content: Content, served: Served) -> Self {
-        Self { content, _served: served }
-    }
+    pub(super) content: Content,
+    pub(super) _served: Served,
 }
 
 impl Body for ServedBody {

@@ -107,7 +107,7 @@ impl Service {
         if is_scrape {
             response.headers_mut().insert(VARY, SCRAPE_VARIES);
         }
-        response.map(|content| ServedBody::new(content, served))
+        response.map(|content| ServedBody { content, _served: served })
     }
 
     /// Whether a request may be answered: before anything is known about its path, so that a stranger learns nothing. The
