@@ -22,10 +22,15 @@ const LARGEST_OFFSET_PART: u32 = 4;
 /// The moments by which the parts of one scrape must be over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
-    start: Instant,
-    in_turn_by: Instant,
-    heads_by: Instant,
-    bodies_by: Instant,
+    /// When the scrape began.
+    pub(crate) start: Instant,
+    /// Until when targets are written in their order. From then on whoever has something to say goes before who has not:
+    /// half way to [`Self::heads_by`], so that a body behind one that hangs, however large, has the other half.
+    pub(crate) in_turn_by: Instant,
+    /// When a target whose head is not in has failed: the timeout less the offset.
+    pub(crate) heads_by: Instant,
+    /// When a body that has not ended is cut: the timeout less half the offset.
+    pub(crate) bodies_by: Instant,
 }
 
 impl Budget {
@@ -36,27 +41,6 @@ impl Budget {
         let offset = offset.min(timeout / LARGEST_OFFSET_PART);
         let end = start + timeout;
         Self { start, in_turn_by: start + (timeout - offset) / 2, heads_by: end - offset, bodies_by: end - offset / 2 }
-    }
-
-    /// When the scrape began.
-    pub(crate) fn start(&self) -> Instant {
-        self.start
-    }
-
-    /// Until when targets are written in their order. From then on whoever has something to say goes before who has not:
-    /// half way to [`Self::heads_by`], so that a body behind one that hangs, however large, has the other half.
-    pub(crate) fn in_turn_by(&self) -> Instant {
-        self.in_turn_by
-    }
-
-    /// When a target whose head is not in has failed: the timeout less the offset.
-    pub(crate) fn heads_by(&self) -> Instant {
-        self.heads_by
-    }
-
-    /// When a body that has not ended is cut: the timeout less half the offset.
-    pub(crate) fn bodies_by(&self) -> Instant {
-        self.bodies_by
     }
 }
 

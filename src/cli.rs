@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{TARGET_OPTIONS, TargetOption, VARIABLES, Variable};
-use crate::run::CommandLine;
 
 /// The command line, as clap reads it.
 #[derive(Debug, Clone, Parser)]
@@ -43,16 +42,6 @@ pub enum Command {
         #[arg(required = true, last = true, value_name = "PROGRAM")]
         program: Vec<OsString>,
     },
-}
-
-/// The program that [`Command::Run`] names.
-///
-/// # Panics
-///
-/// There is none, which clap refuses.
-pub fn command_line(program: &[OsString]) -> CommandLine<'_> {
-    let (program, arguments) = program.split_first().expect("one is required");
-    CommandLine { program, arguments }
 }
 
 /// How `check` says what it found.

@@ -38,9 +38,10 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// which the file is replaced can hide a change. These files are small and in memory mostly (a Kubernetes volume of
 /// secrets is a tmpfs), so that reading them takes less time than handing that over to another thread.
 pub(crate) struct WatchedFile {
-    option: &'static str,
+    /// The option or variable that names it.
+    pub(crate) option: &'static str,
     path: PathBuf,
-    content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 impl WatchedFile {
@@ -69,16 +70,6 @@ impl WatchedFile {
             return Err(io::Error::other("it has more than 1 MiB"));
         }
         Ok(content)
-    }
-
-    /// What it held when it was last read.
-    pub(crate) fn content(&self) -> &[u8] {
-        &self.content
-    }
-
-    /// The option or variable that names it.
-    pub(crate) fn option(&self) -> &'static str {
-        self.option
     }
 
     /// What is wrong with it.
@@ -125,8 +116,8 @@ impl FileError {
 #[derive(Debug)]
 pub(crate) struct LastGood<T> {
     value: Option<T>,
-    /// Why the files cannot be used any more.
-    problem: Option<FileError>,
+    /// Why the value is not of what the files hold now, if so it is.
+    pub(crate) problem: Option<FileError>,
 }
 
 /// What is to be told of files that were good before.
@@ -148,11 +139,6 @@ impl<T> Default for LastGood<T> {
 }
 
 impl<T> LastGood<T> {
-    /// Why the value is not of what the files hold now, if so it is.
-    pub(crate) fn problem(&self) -> Option<&FileError> {
-        self.problem.as_ref()
-    }
-
     /// Makes the value anew if reading its files said that they have changed, or if they could not be used before. Files that
     /// cannot be used, and never could be, are an error.
     pub(crate) fn refresh(
@@ -221,7 +207,7 @@ impl<T, const N: usize> Watched<T, N> {
 
     /// Why that is not what the files hold now, if so it is.
     pub(crate) fn problem(&self) -> Option<FileError> {
-        lock(&self.state).last_good.problem().cloned()
+        lock(&self.state).last_good.problem.clone()
     }
 }
 
@@ -233,7 +219,7 @@ impl<T, const N: usize> WatchedState<T, N> {
             None => {}
             Some(FileNews::Worse(error)) => warn!(%error, "files changed, and what they held before stays in use"),
             Some(FileNews::Changed | FileNews::Better) => {
-                let names = self.files.each_ref().map(WatchedFile::option).join(",");
+                let names = self.files.each_ref().map(|file| file.option).join(",");
                 info!(files = names, "files changed, and are in use");
             }
         }
@@ -305,17 +291,17 @@ mod tests {
 
         fs::write(&path, "one").unwrap();
         assert!(file.read().unwrap());
-        assert_eq!(file.content(), b"one");
+        assert_eq!(file.content, b"one");
         assert!(!file.read().unwrap());
         // As long as before, within the same tick of any clock.
         fs::write(&path, "two").unwrap();
         assert!(file.read().unwrap());
-        assert_eq!(file.content(), b"two");
+        assert_eq!(file.content, b"two");
         assert!(!format!("{file:?}").contains("two") && !format!("{file:?}").contains(&format!("{:?}", b"two")));
 
         fs::write(&path, vec![b'x'; MAX_BYTES as usize + 1]).unwrap();
         assert_eq!(file.read().unwrap_err().to_string(), "it has more than 1 MiB");
-        assert_eq!(file.content(), b"two");
+        assert_eq!(file.content, b"two");
         fs::remove_file(&path).unwrap();
 
         // Nobody writes to it.
@@ -331,7 +317,7 @@ mod tests {
     /// A number that a file holds.
     fn watch(path: &Path) -> Result<Watched<u32, 1>, FileError> {
         Watched::open([WatchedFile::new("QPEXT_NUMBER_FILE", path)], |[file]| {
-            let number = std::str::from_utf8(file.content()).ok();
+            let number = std::str::from_utf8(&file.content).ok();
             let number = number.and_then(|text| text.parse().ok());
             number.ok_or_else(|| file.error("holds no number"))
         })

@@ -15,9 +15,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use qpext::aggregate::Aggregator;
 use qpext::check;
-use qpext::cli::{Arguments, CheckFormat, Command, command_line};
+use qpext::cli::{Arguments, CheckFormat, Command};
 use qpext::config::{Config, ConfigError, Listen, OWN_PORT};
-use qpext::run::{self, Stop};
+use qpext::run::{self, CommandLine, Stop};
 use qpext::server::{self, Settings};
 use qpext::status::{json, text};
 use tokio::signal::unix::{SignalKind, signal};
@@ -153,7 +153,7 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, Fatal> {
 
 /// Runs a program to its end, and serves beside it if that is asked for.
 fn run_program(program: &[OsString]) -> ExitCode {
-    let program = command_line(program);
+    let program = CommandLine(program);
     let is_off = env::var_os(OWN_PORT).is_none_or(|port| port.is_empty());
     let ended = if is_off { Err(program.exec()) } else { program.run(serve_beside) };
     ExitCode::from(ended.unwrap_or_else(|error| {

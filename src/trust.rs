@@ -22,7 +22,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// The certificates that stand in a file, at least one.
 pub(crate) fn certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.content()).collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.content).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(file.error("holds no certificate in PEM")),
@@ -33,7 +33,7 @@ pub(crate) fn certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'sta
 
 /// The key that stands in a file.
 pub(crate) fn private_key(file: &WatchedFile) -> Result<PrivateKeyDer<'static>, FileError> {
-    PrivateKeyDer::from_pem_slice(file.content()).map_err(|_| file.error("holds no private key in PEM"))
+    PrivateKeyDer::from_pem_slice(&file.content).map_err(|_| file.error("holds no private key in PEM"))
 }
 
 /// What is wrong with a certificate that stands in a file.
@@ -45,7 +45,7 @@ pub(crate) fn unreadable(file: &WatchedFile) -> FileError {
 pub(crate) fn no_pair(cert_file: &WatchedFile, key_file: &WatchedFile, error: &Error) -> FileError {
     match error {
         Error::InconsistentKeys(_) => {
-            key_file.error(format_args!("is not the key of the certificate in {}", cert_file.option()))
+            key_file.error(format_args!("is not the key of the certificate in {}", cert_file.option))
         }
         Error::InvalidCertificate(_) => unreadable(cert_file),
         _ => key_file.error("holds no private key of a usual kind: ECDSA (P-256 or P-384), Ed25519 or RSA"),

@@ -94,7 +94,7 @@ impl Answer {
             taken: 0,
             turns: Vec::new(),
             budget,
-            timer: Box::pin(tokio::time::sleep_until(budget.heads_by())),
+            timer: Box::pin(tokio::time::sleep_until(budget.heads_by)),
             telemetry,
             own_rules,
         }
@@ -156,8 +156,8 @@ impl Answer {
         let heard: Vec<Format> = heard.collect();
         let awaits_any = self.scrapes.iter().any(|scrape| matches!(scrape.state, ScrapeState::Asked(_)));
         if awaits_any && !self.accepted.is_text_only() {
-            if Instant::now() < self.budget.in_turn_by() {
-                ready!(self.poll_timer(self.budget.in_turn_by(), cx));
+            if Instant::now() < self.budget.in_turn_by {
+                ready!(self.poll_timer(self.budget.in_turn_by, cx));
             }
             if heard.is_empty() {
                 return Poll::Pending;
@@ -198,7 +198,7 @@ impl Answer {
                 }
                 ScrapeState::Alive(stream) => {
                     self.out.reserve(FRAME_CAPACITY - self.out.len());
-                    let step = stream.step(self.budget.bodies_by(), &mut self.families, &mut self.out, cx);
+                    let step = stream.step(self.budget.bodies_by, &mut self.families, &mut self.out, cx);
                     self.held.force(self.out.capacity());
                     step
                 }
@@ -207,7 +207,7 @@ impl Answer {
                 Step::Progress => {}
                 Step::End(result) => scrape.end(result),
                 Step::Overdue => {
-                    let after = self.budget.start().elapsed();
+                    let after = self.budget.start.elapsed();
                     scrape.end(Err(ScrapeError::BodyTimeout(after)));
                 }
                 Step::Waiting if self.let_another_go(cx) || self.poll_deadline(cx).is_ready() => {}
@@ -224,7 +224,7 @@ impl Answer {
     /// Once the time for the targets' order is over: lets one that has something to say go before the one whose turn it
     /// is. Says whether there is one.
     fn let_another_go(&mut self, cx: &mut Context<'_>) -> bool {
-        if Instant::now() < self.budget.in_turn_by() {
+        if Instant::now() < self.budget.in_turn_by {
             return false;
         }
         let waiting = &mut self.scrapes[self.current..];
@@ -242,10 +242,10 @@ impl Answer {
 
     /// Ready when, with nobody saying anything, something is to be done all the same.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let in_turn_by = self.budget.in_turn_by();
+        let in_turn_by = self.budget.in_turn_by;
         let at = match &self.scrapes[self.current].state {
             _ if Instant::now() < in_turn_by => in_turn_by,
-            ScrapeState::Alive(_) => self.budget.bodies_by(),
+            ScrapeState::Alive(_) => self.budget.bodies_by,
             // Its head has a limit of its own.
             ScrapeState::Asked(_) | ScrapeState::Heard(_) | ScrapeState::Done(_) => return Poll::Pending,
         };

@@ -101,7 +101,7 @@ impl TargetScrape {
         let now = Instant::now();
         let mut outcome = Outcome {
             result,
-            duration: self.heard_at.unwrap_or(now) - self.budget.start(),
+            duration: self.heard_at.unwrap_or(now) - self.budget.start,
             counts: Counts::default(),
             body_bytes: 0,
             format: None,

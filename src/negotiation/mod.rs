@@ -4,7 +4,6 @@
 //! the [`Escaping`] that it may use, and the content type that says so. No I/O, and no header, however odd, is an error:
 //! what cannot be read is as if it were not there.
 
-mod coding;
 pub(crate) mod header;
 
 use http::header::ACCEPT;
@@ -12,8 +11,6 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::exposition::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
 use header::Element;
-
-pub(crate) use coding::Coding;
 
 const TEXT: &str = "text/plain";
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -191,4 +188,29 @@ pub fn content_type(Spelling { format, escaping }: Spelling) -> HeaderValue {
         text.extend(["; ", name, "=", value]);
     }
     HeaderValue::try_from(text).expect("it may stand in a header")
+}
+
+/// How a body may be compressed, as HTTP names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Gzip,
+    Zstd,
+}
+
+impl Coding {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The one of this name, in upper or lower case; `x-gzip` is the first's old one (RFC 9110, section 8.4.1.3).
+    pub(crate) fn named(name: &[u8]) -> Option<Self> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"gzip" | b"x-gzip" => Some(Self::Gzip),
+            b"zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
 }

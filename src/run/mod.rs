@@ -51,14 +51,9 @@ const LAST_SCRAPES: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// A command line: the program, and its arguments.
+/// A command line: the program, which is there (a path, or a name to be looked for on the `PATH`), and its arguments.
 #[derive(Debug, Clone, Copy)]
-pub struct CommandLine<'a> {
-    /// The program: a path, or a name to be looked for on the `PATH`.
-    pub program: &'a OsString,
-    /// Its arguments.
-    pub arguments: &'a [OsString],
-}
+pub struct CommandLine<'a>(pub &'a [OsString]);
 
 /// The program could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +76,7 @@ impl StartError {
 impl CommandLine<'_> {
     /// Becomes the program, of which nothing of this process is in the way then. Returns where that fails.
     pub fn exec(self) -> StartError {
-        let cause = process::Command::new(self.program).args(self.arguments).exec();
+        let cause = process::Command::new(&self.0[0]).args(&self.0[1..]).exec();
         self.failed(cause)
     }
 
@@ -126,9 +121,7 @@ impl CommandLine<'_> {
                 flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
             }
             how.set_flags(flags)?;
-            let arguments = self.arguments.iter().map(|it| to_c(it));
-            let arguments = [to_c(self.program)].into_iter().chain(arguments);
-            let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+            let arguments = self.0.iter().map(|argument| to_c(argument)).collect::<Result<Vec<_>, _>>()?;
             let environment = env::vars_os().map(|(name, value)| to_c(&[name, value].join(OsStr::new("="))));
             let environment = environment.collect::<Result<Vec<_>, _>>()?;
             let files = PosixSpawnFileActions::init()?;
@@ -138,7 +131,7 @@ impl CommandLine<'_> {
     }
 
     fn failed(self, cause: io::Error) -> StartError {
-        StartError { program: self.program.clone(), cause }
+        StartError { program: self.0[0].clone(), cause }
     }
 }
 

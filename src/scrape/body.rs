@@ -2,7 +2,6 @@
 //!
 //! In: what the HTTP client pulls, and how it is compressed. Out: chunks, and why there are no more.
 
-use std::fmt;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,7 +11,6 @@ use super::error::ScrapeError;
 use crate::negotiation::Coding;
 
 /// A target's body: chunks as they come, decoded, up to its limit.
-#[derive(Debug)]
 pub(crate) struct TargetBody {
     source: Source,
     limit: u64,
@@ -25,15 +23,6 @@ pub(crate) struct TargetBody {
 enum Source {
     Plain(reqwest::Body),
     Compressed(Box<Decoder>),
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plain(_) => "Plain",
-            Self::Compressed(_) => "Compressed",
-        })
-    }
 }
 
 impl TargetBody {

@@ -151,11 +151,12 @@ impl Connector {
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
     pub(super) fn stale_file(&self) -> Option<String> {
         let of_tls = match &self.client {
-            TargetClient::Tls(tls) => lock(tls).client.problem().map(ToString::to_string),
+            TargetClient::Tls(tls) => lock(tls).client.problem.clone(),
             TargetClient::Plain(_) => None,
         };
         let credentials = self.credentials.as_ref();
-        of_tls.or_else(|| lock(credentials?).header.problem().map(ToString::to_string))
+        let problem = of_tls.or_else(|| lock(credentials?).header.problem.clone());
+        problem.map(|problem| problem.to_string())
     }
 }
 
@@ -189,7 +190,7 @@ impl Credentials {
     fn header(&mut self, target: &str) -> Result<HeaderValue, FileError> {
         let read = read_all([&mut self.file]);
         let made = self.header.refresh(read, || {
-            let secret = self.file.content().trim_ascii();
+            let secret = self.file.content.trim_ascii();
             if secret.is_empty() {
                 // As it is for a moment while it is written; an empty password is one without a file.
                 return Err(self.file.error(IS_EMPTY));

@@ -41,7 +41,6 @@ pub(crate) struct Target {
 }
 
 /// What a target answered: its format, and a body to be pulled.
-#[derive(Debug)]
 pub(crate) struct Scraped {
     /// The format, as the target names it.
     pub(crate) format: Format,
@@ -78,9 +77,9 @@ impl Target {
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<Scraped, ScrapeError> {
-        let response = tokio::time::timeout_at(budget.heads_by(), self.ask(accept, user_agent, budget))
+        let response = tokio::time::timeout_at(budget.heads_by, self.ask(accept, user_agent, budget))
             .await
-            .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by() - budget.start()))??;
+            .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by - budget.start))??;
         let headers = response.headers();
         let format = check_head(response.status(), headers)?;
         let coding = coding_of(headers)?;
@@ -105,7 +104,7 @@ impl Target {
         let mut kept = KEPT_CONNECTIONS;
         let mut redirects = 0;
         loop {
-            let left = budget.heads_by().saturating_duration_since(Instant::now());
+            let left = budget.heads_by.saturating_duration_since(Instant::now());
             let answer = session
                 .get(&url)
                 .header(ACCEPT, &accept)

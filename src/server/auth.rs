@@ -3,13 +3,14 @@
 //! In: a request's head, and its client as the handshake showed it. Out: whether it may be answered. Nothing here waits,
 //! and nothing that a stranger sends reaches further: no target is asked for whoever is refused.
 
+use std::net::IpAddr;
+
 use http::header::{AUTHORIZATION, CONNECTION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 use tracing::warn;
 
-use super::clients::Origin;
 use super::log_limit::LogLimit;
 use super::response::{Content, plain};
 use super::tls::{CertificateRefused, Peer, Tls};
@@ -49,7 +50,7 @@ impl Authorizer {
     pub(super) fn open(security: &Security) -> Result<Self, FileError> {
         let token = security.bearer_token_file.as_ref().map(|path| {
             let file = WatchedFile::new("QPEXT_BEARER_TOKEN_FILE", path);
-            Watched::open([file], |[file]| Token::read(file.content()).map_err(|problem| file.error(problem)))
+            Watched::open([file], |[file]| Token::read(&file.content).map_err(|problem| file.error(problem)))
         });
         Ok(Self {
             tls: security.tls.as_ref().map(Tls::open).transpose()?,
@@ -81,7 +82,7 @@ impl Authorizer {
     }
 
     /// What is answered to a request that is refused, from there.
-    pub(super) fn refuse(&self, refusal: &Refusal, origin: Origin) -> Response<Content> {
+    pub(super) fn refuse(&self, refusal: &Refusal, origin: IpAddr) -> Response<Content> {
         let limit = match refusal {
             Refusal::Certificate(CertificateRefused::Missing) => &self.log_limits.no_certificate,
             Refusal::Certificate(CertificateRefused::Wrong(_)) => &self.log_limits.wrong_certificate,

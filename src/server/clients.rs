@@ -10,7 +10,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -33,21 +32,10 @@ const UNREAD_FOR: Duration = Duration::from_secs(1);
 
 /// Where a client comes from: its address, of which a pod has one or two. Of the loopback network's, whoever is inside the
 /// pod has millions, so that they count as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Origin(IpAddr);
-
-impl Origin {
-    pub(super) fn of(address: SocketAddr) -> Self {
-        Self(match address.ip().to_canonical() {
-            IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
-            address => address,
-        })
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+pub(super) fn origin(address: SocketAddr) -> IpAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        address => address,
     }
 }
 
@@ -65,7 +53,8 @@ pub(super) enum Phase {
 /// A client: what it is doing, told by those who know, and whether it is to leave.
 #[derive(Debug)]
 pub(super) struct Client {
-    origin: Origin,
+    /// Where it comes from.
+    pub(super) origin: IpAddr,
     phase: Mutex<Phase>,
     /// Who is to be woken when it has had its answer: its next request may have come already.
     reader: Mutex<Option<Waker>>,
@@ -74,18 +63,13 @@ pub(super) struct Client {
 
 impl Client {
     /// A client that just connected from there.
-    pub(super) fn new(origin: Origin) -> Self {
+    pub(super) fn new(origin: IpAddr) -> Self {
         Self {
             origin,
             phase: Mutex::new(Phase::SendingHead(Instant::now())),
             reader: Mutex::default(),
             put_out: Notify::new(),
         }
-    }
-
-    /// Where it comes from.
-    pub(super) fn origin(&self) -> Origin {
-        self.origin
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -159,7 +143,7 @@ pub(super) struct Clients(Vec<Arc<Client>>);
 
 impl Clients {
     /// A new client, for whom another may have to leave; `None` if every other one is being served.
-    pub(super) fn let_in(&mut self, origin: Origin, events: &ClientEvents) -> Option<Arc<Client>> {
+    pub(super) fn let_in(&mut self, origin: IpAddr, events: &ClientEvents) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.
         self.0.retain(|client| Arc::strong_count(client) > 1);
         if self.0.len() >= MAX_CONNECTIONS {
@@ -179,10 +163,10 @@ impl Clients {
     /// The one that is quiet, of where most come from; of those, the one that has been quiet longest. So whoever opens
     /// many connections loses its own, never a scraper's.
     fn most_dispensable(&self) -> Option<usize> {
-        let crowds = crowds(self.0.iter().map(|client| client.origin()));
+        let crowds = crowds(self.0.iter().map(|client| client.origin));
         let quiet = self.0.iter().enumerate().filter_map(|(index, client)| {
             let since = client.quiet_since()?;
-            Some((Reverse(crowds[&client.origin()]), since, index))
+            Some((Reverse(crowds[&client.origin]), since, index))
         });
         quiet.min().map(|(_, _, index)| index)
     }
@@ -220,7 +204,7 @@ impl Admission {
         let mut places = lock(&self.places);
         if places.len() >= self.limit {
             let unread = places.iter().position(|place| place.is_unread());
-            let index = unread.or_else(|| most_crowded(&places, client.origin()))?;
+            let index = unread.or_else(|| most_crowded(&places, client.origin))?;
             places.remove(index).client.put_out();
         }
         let place = Arc::new(HeldPlace { client, unread_since: Mutex::default() });
@@ -230,10 +214,10 @@ impl Admission {
 }
 
 /// The newest place of the origin that holds most of them, if that holds more than the newcomer's would with this one.
-fn most_crowded(places: &[Arc<HeldPlace>], newcomer: Origin) -> Option<usize> {
-    let crowds = crowds(places.iter().map(|place| place.client.origin()));
+fn most_crowded(places: &[Arc<HeldPlace>], newcomer: IpAddr) -> Option<usize> {
+    let crowds = crowds(places.iter().map(|place| place.client.origin));
     let own = crowds.get(&newcomer).copied().unwrap_or_default();
-    let places = places.iter().map(|place| crowds[&place.client.origin()]).enumerate();
+    let places = places.iter().map(|place| crowds[&place.client.origin]).enumerate();
     let (index, most) = places.max_by_key(|(index, crowd)| (*crowd, *index))?;
     (most > own + 1).then_some(index)
 }
@@ -258,7 +242,7 @@ impl Drop for Ticket {
 }
 
 /// How many come from each origin.
-fn crowds(origins: impl Iterator<Item = Origin>) -> HashMap<Origin, usize> {
+fn crowds(origins: impl Iterator<Item = IpAddr>) -> HashMap<IpAddr, usize> {
     let mut crowds = HashMap::new();
     for origin in origins {
         *crowds.entry(origin).or_default() += 1;
@@ -270,8 +254,8 @@ fn crowds(origins: impl Iterator<Item = Origin>) -> HashMap<Origin, usize> {
 mod tests {
     use super::*;
 
-    fn origin(address: &str) -> Origin {
-        Origin::of(SocketAddr::new(address.parse().unwrap(), 1))
+    fn origin(address: &str) -> IpAddr {
+        super::origin(SocketAddr::new(address.parse().unwrap(), 1))
     }
 
     #[test]
@@ -283,7 +267,7 @@ mod tests {
     }
 
     fn client(pod: u8) -> Arc<Client> {
-        Arc::new(Client::new(Origin::of(([10, 0, 0, pod], 1).into())))
+        Arc::new(Client::new([10, 0, 0, pod].into()))
     }
 
     fn enter(admission: &Arc<Admission>) -> Option<Ticket> {

@@ -211,10 +211,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, duplex};
 
     use super::*;
-    use crate::server::clients::Origin;
 
     fn client() -> Arc<Client> {
-        Arc::new(Client::new(Origin::of(([127, 0, 0, 1], 1).into())))
+        Arc::new(Client::new([127, 0, 0, 1].into()))
     }
 
     /// The time passes by itself: the clock is paused, and goes on whenever everybody waits.

@@ -32,7 +32,7 @@ use tracing::{debug, error, warn};
 
 use crate::aggregate::Aggregator;
 use crate::config::Listen;
-use clients::{Client, Clients, Origin, Phase};
+use clients::{Client, Clients, Phase, origin};
 use connection::{HEAD_TIMEOUT, IdleLimited};
 use routes::Service;
 use tls::{Peer, Tls};
@@ -102,7 +102,7 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    if let Some(client) = clients.let_in(Origin::of(address), &service.events) {
+                    if let Some(client) = clients.let_in(origin(address), &service.events) {
                         connections.spawn(connection(stream, client, Arc::clone(&service), stopped.clone()));
                     }
                 }
@@ -173,7 +173,7 @@ async fn handshake(
             debug!(%error, "a client's handshake came to nothing");
         } else if let Some(times) = service.events.no_handshake.happened() {
             let hint = "a scraper's scheme is to be https";
-            warn!(times, client = %client.origin(), %error, hint, "a client's handshake came to nothing");
+            warn!(times, client = %client.origin, %error, hint, "a client's handshake came to nothing");
         }
     }
     secured.ok()

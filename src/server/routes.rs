@@ -102,7 +102,7 @@ impl Service {
         let is_scrape = request.uri().path() == "/metrics";
         let mut response = match self.check(&request, peer) {
             Ok(()) => self.route(request, client).await,
-            Err(refusal) => self.settings.authorizer.refuse(&refusal, client.origin()),
+            Err(refusal) => self.settings.authorizer.refuse(&refusal, client.origin),
         };
         if is_scrape {
             response.headers_mut().insert(VARY, SCRAPE_VARIES);
