@@ -15,7 +15,6 @@ use super::{FRAME, FRAME_CAPACITY, Failure};
 use crate::budget::Budget;
 use crate::exposition::{End, Families, Format, Held, OpenMetricsVersion, Room, Rules, Spelling, engine};
 use crate::negotiation::{Accepted, content_type};
-use crate::scrape::ScrapeError;
 use crate::telemetry::{Outcome, Telemetry};
 
 /// From where on an answer is one target's.
@@ -198,7 +197,7 @@ impl Answer {
                 }
                 ScrapeState::Alive(stream) => {
                     self.out.reserve(FRAME_CAPACITY - self.out.len());
-                    let step = stream.step(self.budget.bodies_by, &mut self.families, &mut self.out, cx);
+                    let step = stream.step(self.budget, &mut self.families, &mut self.out, cx);
                     self.held.force(self.out.capacity());
                     step
                 }
@@ -206,10 +205,6 @@ impl Answer {
             match step {
                 Step::Progress => {}
                 Step::End(result) => scrape.end(result),
-                Step::Overdue => {
-                    let after = self.budget.start.elapsed();
-                    scrape.end(Err(ScrapeError::BodyTimeout(after)));
-                }
                 Step::Waiting if self.let_another_go(cx) || self.poll_deadline(cx).is_ready() => {}
                 Step::Waiting => {
                     return match self.take_piece() {

@@ -12,8 +12,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderValue};
 
 use crate::budget::{Budget, scraper_timeout};
 use crate::config::{Address, Config, TargetConfig, TargetKind};
@@ -38,7 +38,7 @@ const FRAME_CAPACITY: usize = FRAME + 2 * SLICE;
 #[derive(Debug)]
 struct Plan {
     target: Target,
-    /// Its text is passed on byte for byte.
+    /// Its samples get no labels, and its text goes out as it came.
     is_verbatim: bool,
     rules: Rules,
 }
@@ -132,26 +132,17 @@ impl Aggregator {
         let budget = Budget::new(scraper_timeout(headers).unwrap_or(self.timeout), self.offset);
         let accepted = Accepted::of(headers);
         let (accept, user_agent) = (accepted.for_targets(), headers.get(USER_AGENT));
-        let plans = self.plans.iter().enumerate();
-        let scrapes = plans.map(|(index, plan)| self.ask(index, plan, &accept, user_agent, budget)).collect();
+        let ask = |(index, plan): (usize, &Arc<Plan>)| {
+            let (asked, accept, user_agent) = (Arc::clone(plan), accept.clone(), user_agent.cloned());
+            let head = async move { asked.target.scrape(accept, user_agent, budget).await };
+            TargetScrape::new(index, Arc::clone(plan), Arc::clone(&self.telemetry), budget, Box::pin(head))
+        };
+        let scrapes = self.plans.iter().enumerate().map(ask).collect();
         let mut answer =
             Answer::new(scrapes, accepted, budget, Arc::clone(&self.telemetry), self.own_rules.clone(), &self.room);
         match answer.begin().await {
             None => Ok(answer),
             Some(failures) => Err(failures),
         }
-    }
-
-    fn ask(
-        &self,
-        index: usize,
-        plan: &Arc<Plan>,
-        accept: &HeaderValue,
-        user_agent: Option<&HeaderValue>,
-        budget: Budget,
-    ) -> TargetScrape {
-        let (asked, accept, user_agent) = (Arc::clone(plan), accept.clone(), user_agent.cloned());
-        let head = async move { asked.target.scrape(accept, user_agent, budget).await };
-        TargetScrape::new(index, Arc::clone(plan), Arc::clone(&self.telemetry), budget, Box::pin(head))
     }
 }

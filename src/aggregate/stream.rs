@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Plan, SLICE};
+use crate::budget::Budget;
 use crate::exposition::{End, Engine, Escaping, Families, Format, Spelling, TextVersion, engine, verbatim};
 use crate::scrape::{ScrapeError, Scraped, TargetBody};
 use crate::telemetry::Outcome;
@@ -33,8 +34,6 @@ pub(super) struct Stream {
 pub(super) enum Step {
     Progress,
     Waiting,
-    /// The body did not end in time.
-    Overdue,
     End(Result<(), ScrapeError>),
 }
 
@@ -67,8 +66,7 @@ impl Stream {
         })
     }
 
-    /// Goes on with a body that was passed on byte for byte as with one that is checked: another target goes before the
-    /// rest of it.
+    /// Another target goes before the rest of it, which must repeat no metadata.
     pub(super) fn check_the_rest(&mut self) {
         if let Some(rest) = self.engine.check_the_rest() {
             self.engine = rest;
@@ -87,13 +85,12 @@ impl Stream {
     /// Reads, if everything that was read has been pushed.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.chunk.is_empty() && self.ended.is_none() {
-            match ready!(self.body.poll_chunk(cx)) {
-                Some(Ok(chunk)) => {
+            match ready!(self.body.poll_chunk(cx)).transpose() {
+                Ok(Some(chunk)) => {
                     self.body_bytes += chunk.len() as u64;
                     self.chunk = chunk;
                 }
-                Some(Err(error)) => self.ended = Some(Err(error)),
-                None => self.ended = Some(Ok(())),
+                ended => self.ended = Some(ended.map(|_| ())),
             }
         }
         Poll::Ready(())
@@ -102,7 +99,7 @@ impl Stream {
     /// Pushes a slice of what has been read, or else reads.
     pub(super) fn step(
         &mut self,
-        cut_at: Instant,
+        budget: Budget,
         families: &mut Families,
         out: &mut Vec<u8>,
         cx: &mut Context<'_>,
@@ -118,9 +115,9 @@ impl Stream {
             return Step::Progress;
         }
         // A target that always has more to send never waits for the timer.
-        if Instant::now() >= cut_at {
+        if Instant::now() >= budget.bodies_by {
             self.engine.finish(End::BrokenOff, families, out);
-            return Step::Overdue;
+            return Step::End(Err(ScrapeError::BodyTimeout(budget.start.elapsed())));
         }
         if self.poll_fill(cx).is_pending() {
             return Step::Waiting;

@@ -73,8 +73,8 @@ impl TargetScrape {
         match Stream::open(*scraped, &self.plan, self.lost_its_turn, to) {
             Some(stream) => self.state = ScrapeState::Alive(Box::new(stream)),
             None => {
-                let answered =
-                    String::from_utf8_lossy(content_type(Spelling { format: from, ..to }).as_bytes()).into_owned();
+                let answered = content_type(Spelling { format: from, ..to });
+                let answered = String::from_utf8_lossy(answered.as_bytes()).into_owned();
                 self.end(Err(ScrapeError::ContentType(answered)));
             }
         }

@@ -9,14 +9,13 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, WantsVerifier,
+};
 
 use crate::config::HttpOptions;
 use crate::files::{FileError, WatchedFile, read_all};
 use crate::trust::{Listed, certificates, no_pair, private_key, provider, unreadable};
-
-/// What is spoken inside TLS.
-const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// The files that say whom a target may be and who asks it.
 #[derive(Debug)]
@@ -60,17 +59,14 @@ impl TlsFiles {
 
     /// What they come to, as they were last read.
     pub(super) fn config(&self) -> Result<ClientConfig, FileError> {
-        let provider = provider();
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("ring knows the default versions");
-        let judged_by = |trusted| Arc::new(TargetVerifier { trusted, provider });
+        let judged_by = |trusted| {
+            let verifier = TargetVerifier { trusted, provider: provider() };
+            builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        };
         let builder = match &self.trust {
-            Trust::Any => builder.dangerous().with_custom_certificate_verifier(judged_by(Trusted::Any)),
-            Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::File(ca_file) => {
-                builder.dangerous().with_custom_certificate_verifier(judged_by(Trusted::of(ca_file)?))
-            }
+            Trust::Any => judged_by(None),
+            Trust::System => builder().with_root_certificates(system_roots()?),
+            Trust::File(ca_file) => judged_by(Some(Trusted::of(ca_file)?)),
         };
         let mut config = match &self.shown {
             None => builder.with_no_client_auth(),
@@ -78,18 +74,19 @@ impl TlsFiles {
                 .with_client_auth_cert(certificates(cert_file)?, private_key(key_file)?)
                 .map_err(|error| no_pair(cert_file, key_file, &error))?,
         };
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
 }
 
 /// For a client that never speaks TLS: it trusts nobody.
 pub(super) fn no_tls() -> ClientConfig {
-    ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("ring knows the default versions")
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth()
+    builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+}
+
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    builder.with_safe_default_protocol_versions().expect("ring knows the default versions")
 }
 
 /// The system's certificates, which are those of the image and do not change: read when they are first asked for, as most
@@ -111,16 +108,16 @@ fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
 /// Judges what certificate a target shows, and has it prove that it holds the key.
 #[derive(Debug)]
 struct TargetVerifier {
-    trusted: Trusted,
+    /// Without, whatever is shown will do.
+    trusted: Option<Trusted>,
     provider: Arc<CryptoProvider>,
 }
 
+/// The certificates of a file, and what leads to one of them.
 #[derive(Debug)]
-enum Trusted {
-    /// Whatever is shown.
-    Any,
-    /// What leads to one of a file's certificates, and those that stand there themselves.
-    Listed(Listed, Arc<WebPkiServerVerifier>),
+struct Trusted {
+    listed: Listed,
+    leading_to_them: Arc<WebPkiServerVerifier>,
 }
 
 impl Trusted {
@@ -131,7 +128,7 @@ impl Trusted {
         roots.add_parsable_certificates(certificates.iter().cloned());
         let leading_to_them = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
         let leading_to_them = leading_to_them.map_err(|_| unreadable(file))?;
-        Ok(Self::Listed(Listed::new(certificates), leading_to_them))
+        Ok(Self { listed: Listed::new(certificates), leading_to_them })
     }
 }
 
@@ -144,7 +141,7 @@ impl ServerCertVerifier for TargetVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Trusted::Listed(listed, leading_to_them) = &self.trusted else {
+        let Some(Trusted { listed, leading_to_them }) = &self.trusted else {
             return Ok(ServerCertVerified::assertion());
         };
         match leading_to_them.verify_server_cert(own, others, name, ocsp_response, now) {

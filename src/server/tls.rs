@@ -109,8 +109,7 @@ impl Tls {
 
     /// Why files are not in use as they are now, but as they were before.
     pub(super) fn stale_files(&self) -> impl Iterator<Item = FileError> {
-        let authority = self.authority.as_ref();
-        let of_authority = authority.and_then(Watched::problem);
+        let of_authority = self.authority.as_ref().and_then(Watched::problem);
         self.identity.0.problem().into_iter().chain(of_authority)
     }
 

@@ -65,30 +65,15 @@ impl OfScrape {
 
 impl Collector for OfScrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.encode_gauge(
-            &mut encoder,
-            ("qpext_target_up", None, "Whether the target was scraped to its end."),
-            |outcome| u64::from(outcome.result.is_ok()),
-        )?;
-        self.encode_gauge(
-            &mut encoder,
-            (
-                "qpext_target_scrape_duration",
-                Some(&Unit::Seconds),
-                "How long the target took: until its head, and from its body's turn to its end.",
-            ),
-            |outcome| outcome.duration.as_secs_f64(),
-        )?;
-        self.encode_gauge(
-            &mut encoder,
-            ("qpext_target_samples", None, "Samples of the target in this answer."),
-            |outcome| outcome.counts.samples,
-        )?;
-        self.encode_gauge(
-            &mut encoder,
-            ("qpext_target_body", Some(&Unit::Bytes), "Bytes that the target sent, decoded."),
-            |outcome| outcome.body_bytes,
-        )
+        let up = ("qpext_target_up", None, "Whether the target was scraped to its end.");
+        self.encode_gauge(&mut encoder, up, |outcome| u64::from(outcome.result.is_ok()))?;
+        let how_long = "How long the target took: until its head, and from its body's turn to its end.";
+        let duration = ("qpext_target_scrape_duration", Some(&Unit::Seconds), how_long);
+        self.encode_gauge(&mut encoder, duration, |outcome| outcome.duration.as_secs_f64())?;
+        let samples = ("qpext_target_samples", None, "Samples of the target in this answer.");
+        self.encode_gauge(&mut encoder, samples, |outcome| outcome.counts.samples)?;
+        let bytes = ("qpext_target_body", Some(&Unit::Bytes), "Bytes that the target sent, decoded.");
+        self.encode_gauge(&mut encoder, bytes, |outcome| outcome.body_bytes)
     }
 }
 
@@ -112,16 +97,10 @@ impl Counters {
         registry.register_collector(Box::new(OfScrape(outcomes.collect())));
         registry.register("qpext_scrapes", "Scrapes of the pod that began", self.scrapes.clone());
         registry.register("qpext_scrape_failures", "Scrapes of the target that failed", self.failures.clone());
-        registry.register(
-            "qpext_dropped_lines",
-            "Lines of the target that are not in the answers",
-            self.dropped_lines.clone(),
-        );
-        registry.register(
-            "qpext_family_conflicts",
-            "Metric families to which two targets gave two types in one scrape",
-            self.family_conflicts.clone(),
-        );
+        let help = "Lines of the target that are not in the answers";
+        registry.register("qpext_dropped_lines", help, self.dropped_lines.clone());
+        let help = "Metric families to which two targets gave two types in one scrape";
+        registry.register("qpext_family_conflicts", help, self.family_conflicts.clone());
         let mut text = String::new();
         encode(&mut text, &registry).expect("a String takes any text");
         text
