@@ -22,7 +22,6 @@ const LARGEST_OFFSET_PART: u32 = 4;
 /// The moments by which the parts of one scrape must be over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
-    /// When the scrape began.
     pub(crate) start: Instant,
     /// Until when targets are written in their order. From then on whoever has something to say goes before who has not:
     /// half way to [`Self::heads_by`], so that a body behind one that hangs, however large, has the other half.

@@ -25,9 +25,7 @@ const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
 pub struct Report {
     /// The operator chose families by their names.
     has_filter: bool,
-    /// What is odd about the configuration.
     pub(crate) warnings: Vec<String>,
-    /// Each target's state.
     pub(crate) targets: Vec<TargetState>,
     /// Families to which two targets gave two types.
     pub(crate) conflicts: u64,
@@ -35,7 +33,6 @@ pub struct Report {
     pub(crate) named_conflicts: Vec<Conflict>,
     /// The content type of the answer; none if there was none.
     pub(crate) content_type: Option<String>,
-    /// The bytes of the answer.
     pub(crate) bytes: u64,
     pub(crate) findings: Vec<Finding>,
     /// Whose lines these are: from which on, and a target's name.
@@ -77,7 +74,6 @@ pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
 }
 
 impl Report {
-    /// Reads a piece of the answer, and notes whose lines it holds.
     fn read(&mut self, piece: &[u8], answer: &Answer, lint: &mut Lint, config: &Config) {
         let mut rest = piece;
         for turn in &answer.turns()[self.turns.len()..] {

@@ -72,7 +72,6 @@ impl WatchedFile {
         Ok(content)
     }
 
-    /// What is wrong with it.
     pub(crate) fn error(&self, problem: impl fmt::Display) -> FileError {
         FileError { path: Some(self.path.clone()), ..FileError::without_path(self.option, problem) }
     }
@@ -99,7 +98,6 @@ pub(crate) fn read_all<'a>(files: impl IntoIterator<Item = &'a mut WatchedFile>)
 pub(crate) struct FileError {
     /// The option or variable that names it, or should.
     pub(crate) option: &'static str,
-    /// Where it is, if it is anywhere.
     pub(crate) path: Option<PathBuf>,
     /// What is wrong with it, as in "is empty".
     pub(crate) problem: String,
@@ -128,7 +126,6 @@ pub(crate) enum FileNews {
     /// They cannot be used any more, or they are others or there is another reason than before; the value is still the
     /// one made before.
     Worse(FileError),
-    /// They can be used again.
     Better,
 }
 

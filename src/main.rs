@@ -38,7 +38,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why the process ends before its time.
 #[derive(Debug, thiserror::Error)]
 enum Fatal {
     #[error(transparent)]
@@ -57,7 +56,6 @@ impl Fatal {
         move |cause| Self::Io { what, cause }
     }
 
-    /// The exit status.
     fn status(&self) -> u8 {
         match self {
             Self::Config(_) => USAGE,

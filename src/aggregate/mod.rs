@@ -60,11 +60,8 @@ pub struct Aggregator {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{target} ({address}) {error}")]
 pub struct Failure {
-    /// The target's name.
     pub(crate) target: String,
-    /// Where it is.
     pub(crate) address: Address,
-    /// What it did.
     pub(crate) error: ScrapeError,
 }
 
@@ -109,7 +106,6 @@ impl Aggregator {
         })
     }
 
-    /// What is known of the targets.
     #[must_use]
     pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.telemetry

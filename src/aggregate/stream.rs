@@ -11,7 +11,6 @@ use crate::exposition::{End, Engine, Escaping, Families, Format, Spelling, TextV
 use crate::scrape::{ScrapeError, Scraped, TargetBody};
 use crate::telemetry::Outcome;
 
-/// A body on its way through the engine.
 pub(super) struct Stream {
     body: TargetBody,
     format: Format,
@@ -22,7 +21,6 @@ pub(super) struct Stream {
     sample_limit: u64,
     /// What has been read and not yet pushed.
     chunk: Bytes,
-    /// Bytes that have been read.
     body_bytes: u64,
     /// When the first step was made.
     turn_began: Option<Instant>,
@@ -73,7 +71,6 @@ impl Stream {
         }
     }
 
-    /// Notes what came of it until now.
     pub(super) fn report(&self, now: Instant, outcome: &mut Outcome) {
         outcome.duration += self.turn_began.map_or(std::time::Duration::ZERO, |began| now - began);
         outcome.counts = self.engine.progress().counts();

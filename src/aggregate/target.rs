@@ -15,7 +15,6 @@ use crate::negotiation::content_type;
 use crate::scrape::{ScrapeError, Scraped};
 use crate::telemetry::{Outcome, Telemetry};
 
-/// A target within one request.
 pub(super) struct TargetScrape {
     plan: Arc<Plan>,
     telemetry: Arc<Telemetry>,
@@ -96,7 +95,6 @@ impl TargetScrape {
         }
     }
 
-    /// Notes how the target ended.
     pub(super) fn end(&mut self, result: Result<(), ScrapeError>) {
         let now = Instant::now();
         let mut outcome = Outcome {

@@ -296,11 +296,13 @@ impl Config {
             } else {
                 continue;
             };
+            let port = address.port().to_string();
             return Err(match target.kind {
-                TargetKind::QueueProxy => ConfigError::new(QUEUE_PROXY_PORT, &address.port().to_string(), expected),
-                TargetKind::App => ConfigError::new(APP_PORT, &address.port().to_string(), expected),
+                TargetKind::QueueProxy => ConfigError::new(QUEUE_PROXY_PORT, &port, expected),
+                TargetKind::App => ConfigError::new(APP_PORT, &port, expected),
                 TargetKind::Added => {
-                    ConfigError::new(format!("{TARGETS}[{}].url", target.name), &address.to_string(), expected)
+                    let place = format!("{TARGETS}[{}].url", target.name);
+                    ConfigError::new(place, &address.to_string(), expected)
                 }
             });
         }

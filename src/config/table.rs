@@ -193,11 +193,8 @@ pub static VARIABLES: [Variable; 32] = [
         read: |config, text| set_path(config, TargetKind::App, text),
         show: Some(|config| show_place(config, TargetKind::App, |address| address.path().to_owned())),
     },
-    serving::<0>(
-        "SERVING_SERVICE",
-        &Means("K_SERVICE"),
-        "The value of the label `service_name`. Where `K_SERVICE` is not set either, the label is left out.",
-    ),
+    serving::<0>("SERVING_SERVICE", &Means("K_SERVICE"),
+        "The value of the label `service_name`. Where `K_SERVICE` is not set either, the label is left out."),
     serving::<1>("SERVING_CONFIGURATION", &Means("K_CONFIGURATION"), "The same for `configuration_name`."),
     serving::<2>("SERVING_REVISION", &Means("K_REVISION"), "The same for `revision_name`."),
     serving::<0>("K_SERVICE", &Means("no label"), "Knative's own name for `SERVING_SERVICE`."),

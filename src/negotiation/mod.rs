@@ -60,7 +60,6 @@ pub struct Accepted {
 struct Entry {
     spelling: Spelling,
     weight: f64,
-    /// All of it, as it was written.
     text: Vec<u8>,
 }
 

@@ -84,7 +84,6 @@ impl HeldSignals {
         Ok(Self { held, before, terminal })
     }
 
-    /// Waits for the next one.
     pub(super) fn next(&self) -> Received {
         let info = self.held.read_signal().ok().flatten();
         let received = info.and_then(|info| {
@@ -110,7 +109,6 @@ impl HeldSignals {
 /// Who sent a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
-    /// Another process.
     Process,
     /// The kernel, for somebody or on its own account.
     Kernel,

@@ -19,7 +19,7 @@ use url::Host;
 
 use super::error::root_cause;
 use super::tls::{TlsFiles, no_tls};
-use crate::config::{Address, Authorization, HttpOptions, TargetConfig};
+use crate::config::{Authorization, TargetConfig};
 use crate::files::{FileError, FileNews, IS_EMPTY, IS_NO_HEADER, LastGood, WatchedFile, read_all};
 use crate::lock::lock;
 
@@ -61,7 +61,6 @@ fn builder() -> ClientBuilder {
         .pool_idle_timeout(KEPT_FOR)
 }
 
-/// How a target is reached.
 #[derive(Debug)]
 pub(super) struct Connector {
     client: TargetClient,
@@ -71,7 +70,6 @@ pub(super) struct Connector {
     credentials: Option<Mutex<Credentials>>,
 }
 
-/// A target's client.
 #[derive(Debug)]
 enum TargetClient {
     Plain(Client),
@@ -95,7 +93,6 @@ struct Credentials {
     header: LastGood<HeaderValue>,
 }
 
-/// What one scrape is made with.
 pub(super) struct Session<'a> {
     client: Client,
     headers: HeaderMap,
@@ -109,7 +106,9 @@ impl Connector {
         let client = match &address.socket {
             Some(path) => TargetClient::Plain(plain(kept).unix_socket(path.as_path()).build()?),
             None if address.url.scheme() == "https" => {
-                TargetClient::Tls(Box::new(TlsClient::new(address, http).into()))
+                let host = address.url.host().filter(|_| http.server_name.is_some()).map(|host| host.to_owned());
+                let tls = TlsClient { files: TlsFiles::of(http), host, client: LastGood::default() };
+                TargetClient::Tls(Box::new(tls.into()))
             }
             None => TargetClient::Plain(shared.clone()),
         };
@@ -161,11 +160,6 @@ impl Connector {
 }
 
 impl TlsClient {
-    fn new(address: &Address, http: &HttpOptions) -> Self {
-        let host = address.url.host().filter(|_| http.server_name.is_some());
-        Self { files: TlsFiles::of(http), host: host.map(|host| host.to_owned()), client: LastGood::default() }
-    }
-
     fn client(&mut self, target: &str) -> Result<Client, FileError> {
         let read = self.files.read();
         let made = self.client.refresh(read, || {
@@ -197,7 +191,7 @@ impl Credentials {
             }
             match &self.username {
                 Some(username) => Ok(basic(username, secret)),
-                None => bearer(secret).ok_or_else(|| self.file.error(IS_NO_HEADER)),
+                None => authorization(b"Bearer ", secret).ok_or_else(|| self.file.error(IS_NO_HEADER)),
             }
         });
         made.map(|(header, news)| told(target, header, news))
@@ -216,13 +210,11 @@ fn told<T: Clone>(target: &str, made: &T, news: Option<FileNews>) -> T {
 
 fn basic(username: &str, password: &[u8]) -> HeaderValue {
     let credentials = STANDARD.encode([username.as_bytes(), b":", password].concat());
-    let mut header = HeaderValue::try_from(format!("Basic {credentials}")).expect("base64 may stand in a header");
-    header.set_sensitive(true);
-    header
+    authorization(b"Basic ", credentials.as_bytes()).expect("base64 may stand in a header")
 }
 
-fn bearer(token: &[u8]) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok()?;
+fn authorization(scheme: &[u8], secret: &[u8]) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_bytes(&[scheme, secret].concat()).ok()?;
     header.set_sensitive(true);
     Some(header)
 }

@@ -26,46 +26,33 @@ const ERROR_CHARACTERS: usize = 300;
 /// How a target failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ScrapeError {
-    /// A file without which it cannot be asked is not there, or of no use.
     #[error("cannot be asked: {0}")]
     File(String),
-    /// The request came to nothing.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// TLS came to nothing.
     #[error("cannot be reached by TLS: {0}")]
     Tls(String),
     /// The answer is none of ours to follow.
     #[error("redirects to {0:?}, which is not the same host and port")]
     Redirect(String),
-    /// Each answer leads to another.
     #[error("answered with more than {MAX_REDIRECTS} redirects")]
     Redirects,
-    /// The answer is no success.
     #[error("answered {0}, expected 200 OK")]
     Status(StatusCode),
-    /// The answer is no exposition.
     #[error("answered with the content type {0:?}, expected an exposition")]
     ContentType(String),
-    /// The answer is compressed in a way that is not known here.
     #[error("answered with the content encoding {0:?}, expected none, gzip or zstd")]
     ContentEncoding(String),
-    /// No head came within the budget.
     #[error("sent no answer within {}", seconds(.0))]
     HeadTimeout(Duration),
-    /// The body did not end within the budget.
     #[error("sent a body that did not end within {}", seconds(.0))]
     BodyTimeout(Duration),
-    /// The body broke off.
     #[error("broke off inside its body: {0}")]
     BrokenOff(String),
-    /// The body ended where none may: before the mark that ends OpenMetrics, or within a protobuf message.
     #[error("ended its body without \"# EOF\", or within a message, so that it broke off")]
     NoEnd,
-    /// The body is too large.
     #[error("sent a body of more than {0} bytes")]
     TooLarge(u64),
-    /// The body has too many samples.
     #[error("sent more than {0} samples, which is QPEXT_SAMPLE_LIMIT")]
     SampleLimit(u64),
 }

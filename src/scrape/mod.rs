@@ -31,9 +31,7 @@ const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", e
 /// Something to scrape.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// Its name in logs and errors.
     pub(crate) name: String,
-    /// Where it is.
     pub(crate) address: Address,
     /// The size at which its body is cut, in bytes; of a compressed one, decoded.
     max_body_bytes: u64,
@@ -42,12 +40,10 @@ pub(crate) struct Target {
 
 /// What a target answered: its format, and a body to be pulled.
 pub(crate) struct Scraped {
-    /// The format, as the target names it.
     pub(crate) format: Format,
     /// The answer says where its body ends, or its coding does. Where it does not, the end of the connection is the end
     /// of the body, and a last line without a newline may be a piece of one.
     pub(crate) is_delimited: bool,
-    /// The body.
     pub(crate) body: TargetBody,
 }
 
@@ -64,7 +60,6 @@ pub(crate) fn targets(configured: &[TargetConfig], max_body_bytes: u64) -> Resul
 }
 
 impl Target {
-    /// Why a file of this target's cannot be used any more, if what it held before is still used.
     pub(crate) fn stale_file(&self) -> Option<String> {
         self.connector.stale_file()
     }

@@ -53,7 +53,6 @@ pub(super) enum Phase {
 /// A client: what it is doing, told by those who know, and whether it is to leave.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// Where it comes from.
     pub(super) origin: IpAddr,
     phase: Mutex<Phase>,
     /// Who is to be woken when it has had its answer: its next request may have come already.
@@ -62,7 +61,6 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that just connected from there.
     pub(super) fn new(origin: IpAddr) -> Self {
         Self {
             origin,

@@ -179,7 +179,6 @@ async fn handshake(
     secured.ok()
 }
 
-/// Serves a client's requests.
 async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,

@@ -37,11 +37,12 @@ pub(super) fn of_type(content_type: HeaderValue, text: impl Into<Bytes>) -> Resp
     response
 }
 
-/// What is answered.
 pub(super) enum Content {
     /// The targets' samples, with the place that their scrapes hold.
-    Scraped { outgoing: Box<Outgoing>, ticket: Ticket },
-    /// A few words of our own.
+    Scraped {
+        outgoing: Box<Outgoing>,
+        ticket: Ticket,
+    },
     Text(Full<Bytes>),
 }
 

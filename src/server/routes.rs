@@ -65,7 +65,6 @@ impl From<FileError> for ConfigError {
     }
 }
 
-/// What answers requests.
 #[derive(Debug)]
 pub(super) struct Service {
     settings: Settings,
@@ -91,7 +90,6 @@ impl Service {
         &self.settings.authorizer
     }
 
-    /// Answers a request of this client's.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
@@ -194,7 +192,6 @@ impl Service {
         }
     }
 
-    /// What is answered to a scrape for which there is no place.
     fn turn_away(&self) -> Response<Content> {
         if let Some(times) = self.events.no_place.happened() {
             warn!(times, "a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running");
@@ -205,7 +202,6 @@ impl Service {
     }
 }
 
-/// The response with one more header.
 fn with<B>(mut response: Response<B>, name: HeaderName, value: HeaderValue) -> Response<B> {
     response.headers_mut().insert(name, value);
     response

@@ -36,7 +36,6 @@ const MAX_SHOWN: usize = 16 << 10;
 /// How long a verdict on a client's certificate holds: a connection may be kept longer than the certificate is valid.
 const VERDICT_HOLDS: Duration = Duration::from_secs(60);
 
-/// How connections are secured.
 #[derive(Debug)]
 pub(super) struct Tls {
     config: Arc<ServerConfig>,
@@ -77,7 +76,6 @@ pub(super) enum CertificateRefused {
 }
 
 impl Tls {
-    /// Reads the files.
     pub(super) fn open(settings: &ServingTls) -> Result<Self, FileError> {
         let certificate = WatchedFile::new("QPEXT_TLS_CERT_FILE", &settings.certificate.cert_file);
         let key = WatchedFile::new("QPEXT_TLS_KEY_FILE", &settings.certificate.key_file);
@@ -113,7 +111,6 @@ impl Tls {
         self.identity.0.problem().into_iter().chain(of_authority)
     }
 
-    /// Whether this client's certificate is as good as it must be.
     pub(super) fn check(&self, peer: &Peer) -> Result<(), CertificateRefused> {
         match &self.authority {
             Some(authority) => peer.check(&authority.current()),

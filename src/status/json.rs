@@ -10,7 +10,6 @@ use crate::check::Report;
 use crate::exposition::{Conflict, DropReason, FindingKind};
 use crate::telemetry::TargetState;
 
-/// What the page shows.
 pub(crate) fn status(about: &About, is: &Now) -> Value {
     let configuration = about.configuration.iter();
     let configuration = configuration.map(|(variable, value)| (variable.name.to_owned(), json!(value)));

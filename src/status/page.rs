@@ -38,7 +38,6 @@ table { width: 100%; border-collapse: collapse } td, th { padding: .3rem 0; text
 @media (max-width: 40rem) { tr, th, td { display: block; width: auto } td { border: 0; padding-top: 0 } }
 ";
 
-/// All of it, as of this moment.
 pub(crate) fn page(about: &About, is: &Now, now: SystemTime) -> String {
     let states = &is.targets;
     let up = states.iter().filter(|state| state.is_up() == Some(true)).count();

@@ -77,7 +77,6 @@ impl Collector for OfScrape {
     }
 }
 
-/// What is counted since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) scrapes: Counter,

@@ -21,7 +21,6 @@ pub(crate) use state::{Outcome, TargetState};
 /// What the sidecar is called where it is a target among others: its metrics stand in the answer, too.
 pub(crate) const OWN_NAME: &str = "qpext";
 
-/// What is known and counted since the start.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     targets: Mutex<Vec<TrackedTarget>>,
@@ -48,7 +47,6 @@ impl Telemetry {
         Self { targets: Mutex::new(known.collect()), counters: Counters::default(), named_conflicts: Mutex::default() }
     }
 
-    /// Counts a scrape of the pod.
     pub(crate) fn count_scrape(&self) {
         self.counters.scrapes.inc();
     }
@@ -100,7 +98,6 @@ impl Telemetry {
         lock(&self.targets).iter().map(|known| known.state.clone()).collect()
     }
 
-    /// Whether each target has been scraped.
     pub(crate) fn has_tried_all(&self) -> bool {
         lock(&self.targets).iter().all(|known| known.state.last.is_some())
     }

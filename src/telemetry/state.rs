@@ -8,13 +8,10 @@ use crate::scrape::ScrapeError;
 /// How one scrape of one target went.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
-    /// How it ended.
     pub(crate) result: Result<(), ScrapeError>,
     /// How long it took: until the head came, and from when it was the body's turn until that ended.
     pub(crate) duration: Duration,
-    /// What came of its lines.
     pub(crate) counts: Counts,
-    /// The bytes of its body, decoded.
     pub(crate) body_bytes: u64,
     /// The format in which it answered, if it did.
     pub(crate) format: Option<Format>,
@@ -27,9 +24,7 @@ pub(crate) struct Outcome {
 /// What is known of a target.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TargetState {
-    /// Its name.
     pub(crate) name: String,
-    /// Where it is.
     pub(crate) address: String,
     /// Its last scrape, and when that was over; none before the first.
     pub(crate) last: Option<(SystemTime, Outcome)>,
