@@ -19,11 +19,11 @@ use crate::telemetry::{Outcome, Telemetry};
 
 /// From where on an answer is one target's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// The bytes before it.
-    pub at: u64,
+    pub(crate) at: u64,
     /// The index of the target; of the sidecar's own metrics, one more than there are targets.
-    pub target: usize,
+    pub(crate) target: usize,
 }
 
 /// The answer to one scrape: pulled, it writes each target's body in turn.
@@ -107,14 +107,12 @@ impl Answer {
     }
 
     /// What the answer is: text 0.0.4, as long as no target told of more.
-    #[must_use]
     pub fn content_type(&self) -> HeaderValue {
         content_type(self.spelling.unwrap_or_else(|| self.accepted.choose(&[], false)))
     }
 
     /// Whose turn it was in what was written so far, from the beginning on.
-    #[must_use]
-    pub fn turns(&self) -> &[Turn] {
+    pub(crate) fn turns(&self) -> &[Turn] {
         &self.turns
     }
 
@@ -171,7 +169,7 @@ impl Answer {
     }
 
     /// The next piece of the answer; `None` at its end.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(piece) = self.first_piece.take() {
             return Poll::Ready(Some(piece));
         }

@@ -23,7 +23,7 @@ use crate::scrape::{self, ScrapeError, Target};
 use crate::telemetry::{self, Telemetry};
 use target::TargetScrape;
 
-pub use answer::{Answer, Turn};
+pub use answer::Answer;
 
 /// Bytes of a body that go through the engine at once: few enough to stay in the processor's nearest cache.
 const SLICE: usize = 16 << 10;
@@ -106,7 +106,6 @@ impl Aggregator {
         })
     }
 
-    #[must_use]
     pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }

@@ -29,16 +29,14 @@ use values::{FILE, did_you_mean};
 
 pub use address::Address;
 pub use table::{OWN_PORT, Unset, VARIABLES, Variable};
-pub use targets::{
-    APP, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TARGET_OPTIONS, TargetConfig, TargetKind,
-    TargetOption,
-};
+pub(crate) use targets::{APP, Authorization, CertificateFiles, HttpOptions, QUEUE_PROXY, TargetKind};
+pub use targets::{TARGET_OPTIONS, TargetConfig, TargetOption};
 
 /// The label that tells the samples of one container from those of another. The queue-proxy's own OpenTelemetry resource
 /// uses it, too.
 const CONTAINER_NAME: &str = "container_name";
 
-/// Everything that an operator can set.
+/// Everything that an operator can set. What a field means, and in which unit, is said in its variable's row in `table`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The address served; port 0 picks a free one.
@@ -47,28 +45,18 @@ pub struct Config {
     pub targets: Vec<TargetConfig>,
     /// The labels added to whatever is relabelled.
     pub labels: LabelSet,
-    /// The queue-proxy is relabelled, too.
-    pub label_queue_proxy: bool,
-    /// Which families are written, of all targets but the queue-proxy.
-    pub filter: Option<Arc<Filter>>,
-    /// The samples at which a target is cut.
-    pub sample_limit: Option<NonZeroU64>,
-    /// Metrics of the sidecar itself close each answer.
-    pub self_metrics: bool,
+    pub(crate) label_queue_proxy: bool,
+    pub(crate) filter: Option<Arc<Filter>>,
+    pub(crate) sample_limit: Option<NonZeroU64>,
+    pub(crate) self_metrics: bool,
     /// Who may scrape, and how the connection is secured.
     pub security: Security,
-    /// The scraper's timeout where it sends none.
-    pub scrape_timeout: Duration,
-    /// What is taken off the scraper's timeout, at most a quarter of it.
-    pub scrape_timeout_offset: Duration,
-    /// The size at which a target's body is cut, in bytes.
-    pub max_body_bytes: u64,
-    /// Scrapes that run at once.
-    pub max_concurrent_scrapes: NonZeroUsize,
-    /// What becomes of the application's untyped families.
-    pub untyped: Untyped,
-    /// How answers may be compressed.
-    pub compression: Compression,
+    pub(crate) scrape_timeout: Duration,
+    pub(crate) scrape_timeout_offset: Duration,
+    pub(crate) max_body_bytes: u64,
+    pub(crate) max_concurrent_scrapes: NonZeroUsize,
+    pub(crate) untyped: Untyped,
+    pub(crate) compression: Compression,
     /// Which events are logged.
     pub log: LogFilter,
     /// How events are logged.
@@ -104,27 +92,21 @@ pub struct Listen {
 pub struct Security {
     /// TLS; without, plain HTTP.
     pub tls: Option<ServingTls>,
-    /// The file that holds the token that a scraper must show.
-    pub bearer_token_file: Option<PathBuf>,
+    pub(crate) bearer_token_file: Option<PathBuf>,
 }
 
 /// How the sidecar serves TLS. Files are read at the start, and again when they change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServingTls {
-    /// Its own certificate.
-    pub certificate: CertificateFiles,
-    /// The certificates that a scraper's must lead to, in PEM; without, it need not have one.
-    pub client_ca_file: Option<PathBuf>,
+    pub(crate) certificate: CertificateFiles,
+    pub(crate) client_ca_file: Option<PathBuf>,
 }
 
 /// How answers may be compressed, for a scraper that takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
+pub(crate) enum Compression {
     Off,
-    /// With gzip only.
     Gzip,
-    /// With zstd only.
     Zstd,
     /// With whichever the scraper takes.
     Auto,
@@ -318,14 +300,12 @@ impl Config {
     }
 
     /// Whether a target's text is passed on as it comes.
-    #[must_use]
-    pub fn is_verbatim(&self, target: &TargetConfig) -> bool {
+    pub(crate) fn is_verbatim(&self, target: &TargetConfig) -> bool {
         target.kind == TargetKind::QueueProxy && !self.label_queue_proxy
     }
 
     /// What is done with the samples of a target.
-    #[must_use]
-    pub fn rules_of(&self, target: &TargetConfig) -> Rules {
+    pub(crate) fn rules_of(&self, target: &TargetConfig) -> Rules {
         let (labels, untyped) = match self.is_verbatim(target) {
             true => (LabelSet::default(), Untyped::Keep),
             false => (self.labels_of(target), self.untyped),
@@ -352,7 +332,6 @@ impl Config {
     }
 
     /// What is allowed and hardly meant, for whoever starts or checks.
-    #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.labels.is_empty() && self.targets.iter().any(|target| target.kind == TargetKind::App) {

@@ -74,7 +74,6 @@ impl fmt::Display for Unset {
 
 impl Variable {
     /// What holds where there is nothing to show.
-    #[must_use]
     pub fn nothing(&self) -> String {
         let word = self.default.value().map(|_| "none".to_owned());
         word.unwrap_or_else(|| self.default.to_string())
@@ -94,8 +93,7 @@ impl Config {
     /// The configuration as an operator would write it down: every variable but the serving ones, which [`Config::labels`]
     /// shows, with what holds for it; empty where that is nothing. What may be a secret is masked; the secrets that are in
     /// files never come here.
-    #[must_use]
-    pub fn in_force(&self) -> Vec<(&'static Variable, String)> {
+    pub(crate) fn in_force(&self) -> Vec<(&'static Variable, String)> {
         let shown = |variable: &'static Variable| Some((variable, (variable.show?)(self)));
         VARIABLES.iter().filter_map(shown).collect()
     }

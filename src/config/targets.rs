@@ -15,10 +15,8 @@ use super::json::{Json, JsonValue};
 use super::table::TARGETS;
 use super::values::{BOOLEAN, FILE, TEXT};
 
-/// The name of the queue-proxy's target.
-pub const QUEUE_PROXY: &str = "queue-proxy";
-/// The name of the application's target.
-pub const APP: &str = "app";
+pub(crate) const QUEUE_PROXY: &str = "queue-proxy";
+pub(crate) const APP: &str = "app";
 
 /// The longest name of a target, that of a container.
 const MAX_NAME: usize = 63;
@@ -37,50 +35,38 @@ const RESERVED_HEADERS: &str = "accept accept-encoding authorization connection 
 pub struct TargetConfig {
     /// Its name, which no other target has.
     pub name: String,
-    /// Which one it is.
-    pub kind: TargetKind,
+    pub(crate) kind: TargetKind,
     /// Where it is.
     pub address: Address,
-    /// How it is to be reached.
-    pub http: HttpOptions,
+    pub(crate) http: HttpOptions,
 }
 
 /// Which target one is, in the order in which they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TargetKind {
-    /// Knative's proxy in this pod.
+pub(crate) enum TargetKind {
     QueueProxy,
-    /// The application.
     App,
-    /// Any other.
+    /// One of `QPEXT_TARGETS`.
     Added,
 }
 
-/// How a target is to be reached: as in Prometheus's HTTP client configuration. Files are read when the target is
-/// scraped, and again when they change.
+/// How a target is to be reached: as in Prometheus's HTTP client configuration, and as the rows below say. Files are read
+/// when the target is scraped, and again when they change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HttpOptions {
-    /// The certificates that its own must lead to, in PEM; without, the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The certificate shown to it, in PEM, with its key.
-    pub client_certificate: Option<CertificateFiles>,
-    /// The name that its certificate must have, if not the URL's host.
-    pub server_name: Option<String>,
-    /// Whatever certificate it has will do.
-    pub insecure_skip_verify: bool,
-    /// How the scrape is authorized.
-    pub authorization: Option<Authorization>,
-    /// Headers that each request has.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+pub(crate) struct HttpOptions {
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) client_certificate: Option<CertificateFiles>,
+    pub(crate) server_name: Option<String>,
+    pub(crate) insecure_skip_verify: bool,
+    pub(crate) authorization: Option<Authorization>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The files of a certificate.
+/// The files of a certificate, with those it leads to, and of its key, in PEM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The certificate and those it leads to, in PEM.
-    pub cert_file: PathBuf,
-    /// Its key, in PEM.
-    pub key_file: PathBuf,
+pub(crate) struct CertificateFiles {
+    pub(crate) cert_file: PathBuf,
+    pub(crate) key_file: PathBuf,
 }
 
 impl CertificateFiles {
@@ -92,17 +78,13 @@ impl CertificateFiles {
 
 /// How a scrape is authorized.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Authorization {
-    /// By a name and a password.
+pub(crate) enum Authorization {
+    /// Without a file, the password is empty.
     Basic {
-        /// The name.
         username: String,
-        /// The file that holds the password; without, it is empty.
         password_file: Option<PathBuf>,
     },
-    /// By a token.
     Bearer {
-        /// The file that holds it.
         token_file: PathBuf,
     },
 }
@@ -275,19 +257,13 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
     TargetOption {
         name: "cert_file", expected: FILE, example: r#""/tls/tls.crt""#,
         about: "The certificate shown to the target.",
-        read: |target, field| {
-            let files = target.http.client_certificate.get_or_insert_default();
-            field.file().map(|file| files.cert_file = file)
-        },
+        read: |target, field| field.file().map(|file| certificate(target).cert_file = file),
         show: |target| json!(target.http.client_certificate.as_ref().map(|files| &files.cert_file)),
     },
     TargetOption {
         name: "key_file", expected: FILE, example: r#""/tls/tls.key""#,
         about: "Its key.",
-        read: |target, field| {
-            let files = target.http.client_certificate.get_or_insert_default();
-            field.file().map(|file| files.key_file = file)
-        },
+        read: |target, field| field.file().map(|file| certificate(target).key_file = file),
         show: |target| json!(target.http.client_certificate.as_ref().map(|files| &files.key_file)),
     },
     TargetOption {
@@ -350,6 +326,10 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         },
     },
 ];
+
+fn certificate(target: &mut TargetConfig) -> &mut CertificateFiles {
+    target.http.client_certificate.get_or_insert_default()
+}
 
 fn basic_auth(object: &JsonValue<'_>) -> Result<Authorization, ConfigError> {
     object.entries()?;
