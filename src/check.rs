@@ -89,16 +89,9 @@ impl Report {
         self.bytes += rest.len() as u64;
     }
 
-    /// Whose line this is.
     pub(crate) fn target_of(&self, line: u64) -> &str {
         let turns = self.turns.partition_point(|(first, _)| *first <= line);
         self.turns[..turns].last().map_or(OWN_NAME, |(_, name)| name)
-    }
-
-    /// Whether there is something to be mended: a target that is down, lines that had to be dropped, and whatever a
-    /// reader may refuse or lose.
-    pub fn needs_mending(&self) -> bool {
-        self.to_be_mended() > 0
     }
 
     /// Whether data is lost, or a reader may refuse it. A family in two places is no more than untidy in text, and nobody's
@@ -113,12 +106,13 @@ impl Report {
             || !self.content_type.as_ref().is_some_and(is_text) && self.findings.iter().any(is_within_a_target)
     }
 
-    /// How many things there are to be mended.
-    pub(crate) fn to_be_mended(&self) -> usize {
+    /// How many things there are to be mended: targets that are down, lines that had to be dropped, and whatever a reader may
+    /// refuse or lose.
+    pub fn to_be_mended(&self) -> usize {
         let count = |is_bad: &dyn Fn(&TargetState) -> bool| self.targets.iter().filter(|state| is_bad(state)).count();
         let down = count(&|state| state.is_up() != Some(true));
         let empty = count(&|state| self.is_filtered_away(state));
-        let dropping = count(&|state| lost(state) > 0);
+        let dropping = count(&|state| state.last.as_ref().is_some_and(|(_, outcome)| outcome.counts.lost() > 0));
         let findings = self.counts.keys().filter(|kind| self.is_to_be_mended(**kind)).count();
         self.warnings.len() + down + empty + dropping + findings + usize::from(self.conflicts > 0)
     }
@@ -128,9 +122,4 @@ impl Report {
         let counts = state.last.as_ref().map(|(_, outcome)| outcome.counts);
         self.has_filter && counts.is_some_and(|counts| counts.samples == 0 && counts.dropped(DropReason::Filtered) > 0)
     }
-}
-
-/// Lines that were dropped although nobody asked for it.
-fn lost(state: &TargetState) -> u64 {
-    state.last.as_ref().map_or(0, |(_, outcome)| outcome.counts.lost())
 }

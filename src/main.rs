@@ -114,7 +114,7 @@ async fn check(config: &Config, format: CheckFormat) -> Result<ExitCode, Fatal> 
     };
     let written = io::stdout().write_all(text.as_bytes());
     written.map_err(Fatal::io("write to standard output"))?;
-    Ok(ExitCode::from(if report.needs_mending() { FAILURE } else { 0 }))
+    Ok(ExitCode::from(if report.to_be_mended() > 0 { FAILURE } else { 0 }))
 }
 
 /// Serves until a signal asks the process to end, and the running scrapes are over or another one comes.

@@ -31,7 +31,6 @@ pub(crate) fn certificates(file: &WatchedFile) -> Result<Vec<CertificateDer<'sta
     }
 }
 
-/// The key that stands in a file.
 pub(crate) fn private_key(file: &WatchedFile) -> Result<PrivateKeyDer<'static>, FileError> {
     PrivateKeyDer::from_pem_slice(&file.content).map_err(|_| file.error("holds no private key in PEM"))
 }
@@ -58,13 +57,9 @@ pub(crate) fn no_pair(cert_file: &WatchedFile, key_file: &WatchedFile, error: &E
 /// asks. Go takes it where it is itself among the trusted ones (`Certificate.Verify` in `crypto/x509/verify.go`), and so
 /// it is here: whoever has its key could have signed another with it that would be taken.
 #[derive(Debug)]
-pub(crate) struct Listed(Vec<CertificateDer<'static>>);
+pub(crate) struct Listed(pub(crate) Vec<CertificateDer<'static>>);
 
 impl Listed {
-    pub(crate) fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self(certificates)
-    }
-
     /// Whether this certificate, which was refused, is one of them byte for byte, and was refused as an authority only.
     /// By then it has been found valid at this time, which comes first; its names have not been looked at.
     pub(crate) fn takes(&self, shown: &CertificateDer<'_>, refused: &Error) -> bool {

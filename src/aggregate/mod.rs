@@ -93,8 +93,7 @@ impl Aggregator {
             })
         };
         let targets = scrape::targets(&config.targets, config.max_body_bytes)?;
-        let known = config.targets.iter();
-        let known = known.map(|target| (target.name.as_str(), target.address.to_string()));
+        let known = config.targets.iter().map(|target| (target.name.as_str(), target.address.to_string()));
         let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
         Ok(Self {
             plans: targets.into_iter().zip(&config.targets).map(plan).collect(),

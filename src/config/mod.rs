@@ -304,7 +304,6 @@ impl Config {
         target.kind == TargetKind::QueueProxy && !self.label_queue_proxy
     }
 
-    /// What is done with the samples of a target.
     pub(crate) fn rules_of(&self, target: &TargetConfig) -> Rules {
         let (labels, untyped) = match self.is_verbatim(target) {
             true => (LabelSet::default(), Untyped::Keep),

@@ -53,7 +53,6 @@ pub enum Unset {
 }
 
 impl Unset {
-    /// What is read.
     pub(super) fn value(&self) -> Option<&'static str> {
         match self {
             Is(text) => Some(text),
@@ -125,7 +124,6 @@ fn tls(config: &mut Config) -> &mut ServingTls {
     config.security.tls.get_or_insert_default()
 }
 
-/// What there is, or nothing.
 fn show<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }

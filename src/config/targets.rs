@@ -305,9 +305,8 @@ pub static TARGET_OPTIONS: [TargetOption; 10] = [
         read: |target, field| match target.http.authorization {
             Some(_) => Err(field.refuse("one of basic_auth and bearer_token_file")),
             None => {
-                let token_file = field.file()?;
-                target.http.authorization = Some(Authorization::Bearer { token_file });
-                Ok(())
+                let bearer = |token_file| target.http.authorization = Some(Authorization::Bearer { token_file });
+                field.file().map(bearer)
             }
         },
         show: |target| match &target.http.authorization {
@@ -339,13 +338,8 @@ fn basic_auth(object: &JsonValue<'_>) -> Result<Authorization, ConfigError> {
         return Err(username.refuse("a name without a colon"));
     }
     object.refuse_others(["username", "password_file"].into_iter())?;
-    Ok(Authorization::Basic {
-        username: username.text()?,
-        password_file: match password_file.value {
-            Value::Null => None,
-            _ => Some(password_file.file()?),
-        },
-    })
+    let (username, has_file) = (username.text()?, !password_file.value.is_null());
+    Ok(Authorization::Basic { username, password_file: has_file.then(|| password_file.file()).transpose()? })
 }
 
 fn headers(object: &JsonValue<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {

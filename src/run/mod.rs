@@ -209,7 +209,6 @@ pub fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_io().enable_time().build()
 }
 
-/// What has become of the program.
 #[derive(Debug, Clone, Copy)]
 enum ProgramEvent {
     /// It ended, with this status.

@@ -64,7 +64,6 @@ impl Terminal {
     }
 }
 
-/// The signals that are held back.
 pub(super) struct HeldSignals {
     held: SignalFd,
     /// Those that were held back before.
@@ -106,7 +105,6 @@ impl HeldSignals {
     }
 }
 
-/// Who sent a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
     Process,

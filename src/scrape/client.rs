@@ -43,8 +43,7 @@ const LOCALHOST: [SocketAddr; 2] =
 pub(super) fn connectors(targets: &[TargetConfig]) -> Result<Vec<Connector>, reqwest::Error> {
     let kept = if targets.len() <= FEW_TARGETS { KEPT_CONNECTIONS } else { 0 };
     let shared = plain(kept).build()?;
-    let connectors = targets.iter().map(|target| Connector::new(target, &shared, kept));
-    connectors.collect()
+    targets.iter().map(|target| Connector::new(target, &shared, kept)).collect()
 }
 
 fn plain(kept: usize) -> ClientBuilder {
@@ -220,7 +219,6 @@ fn authorization(scheme: &[u8], secret: &[u8]) -> Option<HeaderValue> {
 }
 
 impl Session<'_> {
-    /// A request for this URL of the target.
     pub(super) fn get(&self, url: &Url) -> RequestBuilder {
         let mut url = url.clone();
         if let Some(name) = self.server_name {

@@ -45,7 +45,6 @@ pub(super) fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, ScrapeErr
     }
 }
 
-/// A body being decoded.
 pub(super) struct Decoder {
     reader: CodingReader,
     piece: Box<[u8]>,

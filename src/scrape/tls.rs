@@ -128,7 +128,7 @@ impl Trusted {
         roots.add_parsable_certificates(certificates.iter().cloned());
         let leading_to_them = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
         let leading_to_them = leading_to_them.map_err(|_| unreadable(file))?;
-        Ok(Self { listed: Listed::new(certificates), leading_to_them })
+        Ok(Self { listed: Listed(certificates), leading_to_them })
     }
 }
 

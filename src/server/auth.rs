@@ -34,7 +34,6 @@ struct RefusalLimits {
     wrong_token: LogLimit,
 }
 
-/// Why a request is refused.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(transparent)]

@@ -112,7 +112,6 @@ impl Client {
     }
 }
 
-/// A request being answered.
 #[derive(Debug)]
 pub(super) struct Served(Arc<Client>);
 

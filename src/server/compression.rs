@@ -91,7 +91,6 @@ impl Outgoing {
         Self { pieces, coder }
     }
 
-    /// How it is compressed, if it is.
     pub(super) fn coding(&self) -> Option<Coding> {
         self.coder.as_ref().map(|coder| coder.coding)
     }

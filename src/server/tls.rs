@@ -66,7 +66,6 @@ struct CertificateVerdict {
     found: Result<(), CertificateRefused>,
 }
 
-/// Why a client's certificate is not good enough.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum CertificateRefused {
     #[error("it has no certificate")]
@@ -100,7 +99,6 @@ impl Tls {
         Ok((stream, peer))
     }
 
-    /// Whether a client must have a certificate.
     pub(super) fn asks_for_certificate(&self) -> bool {
         self.authority.is_some()
     }
@@ -254,10 +252,7 @@ fn read_authority([file]: &[WatchedFile; 1]) -> Result<Authority, FileError> {
         roots.add(certificate.clone()).map_err(|_| unreadable(file))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    Ok(Authority {
-        listed: Listed::new(certificates),
-        leading_to_them: verifier.build().map_err(|_| unreadable(file))?,
-    })
+    Ok(Authority { listed: Listed(certificates), leading_to_them: verifier.build().map_err(|_| unreadable(file))? })
 }
 
 #[cfg(test)]
@@ -312,7 +307,7 @@ mod tests {
     async fn a_certificate_is_judged_anew_after_a_minute() {
         let asked = Arc::new(Asked::default());
         let authority = Arc::new(Authority {
-            listed: Listed::new(Vec::new()),
+            listed: Listed(Vec::new()),
             leading_to_them: Arc::clone(&asked) as Arc<dyn ClientCertVerifier>,
         });
         let peer = Peer { chain: vec![CertificateDer::from(vec![0])], verdict: Mutex::default() };

@@ -69,7 +69,10 @@ fn target(state: &TargetState) -> Value {
             "dropped_lines": Map::from_iter(dropped),
         })
     });
-    let last_failure = state.last_failure.as_ref();
+    let last_failure = state
+        .last_failure
+        .as_ref()
+        .map(|(at, error)| json!({"at": time(*at), "reason": error.reason(), "error": error.to_string()}));
     let last_dropped_line = state.last_dropped.as_ref().map(|(at, dropped)| {
         json!({"at": time(*at), "reason": dropped.reason.as_str(), "line": dropped.line, "text": dropped.text})
     });
@@ -79,8 +82,7 @@ fn target(state: &TargetState) -> Value {
         "state": state.word(),
         "since": state.since.map(time),
         "last_scrape": last_scrape,
-        "last_failure": last_failure
-            .map(|(at, error)| json!({"at": time(*at), "reason": error.reason(), "error": error.to_string()})),
+        "last_failure": last_failure,
         "last_dropped_line": last_dropped_line,
     })
 }

@@ -17,7 +17,6 @@ const DROPPED_LINES_EVERY: Duration = Duration::from_secs(60);
 /// fill the log.
 const CHANGES_A_MINUTE: u32 = 10;
 
-/// What became of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     /// It was up, or never scraped, and failed.
@@ -45,7 +44,6 @@ impl TargetLog {
         Self { state: (true, now), told: (true, now), changes: (now, 0), dropped_at: None }
     }
 
-    /// Logs an outcome of this target.
     pub(super) fn record(&mut self, target: &TargetState, outcome: &Outcome) {
         let (name, url) = (target.name.as_str(), &target.address);
         let samples = outcome.counts.samples;
@@ -93,7 +91,6 @@ impl TargetLog {
         })
     }
 
-    /// Whether a line that was dropped now is worth one of the log.
     fn is_time_for_dropped_lines(&mut self) -> bool {
         let is_time = self.dropped_at.is_none_or(|told| told.elapsed() >= DROPPED_LINES_EVERY);
         if is_time {

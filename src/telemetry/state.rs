@@ -21,7 +21,6 @@ pub(crate) struct Outcome {
     pub(crate) stale_file: Option<String>,
 }
 
-/// What is known of a target.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TargetState {
     pub(crate) name: String,
