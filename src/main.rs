@@ -57,10 +57,7 @@ impl Fatal {
     }
 
     fn status(&self) -> u8 {
-        match self {
-            Self::Config(_) => USAGE,
-            Self::Bind { .. } | Self::Client(_) | Self::Io { .. } => FAILURE,
-        }
+        if let Self::Config(_) = self { USAGE } else { FAILURE }
     }
 }
 

@@ -131,10 +131,8 @@ pub(super) fn address_of(text: &str) -> Result<Address, &'static str> {
     if parsed.port() == Some(0) {
         return Err("a port from 1 to 65535");
     }
-    let has_path = url.split_once("://").is_some_and(|(_, rest)| {
-        let place = rest.split('?').next().unwrap_or_default();
-        place.contains('/')
-    });
+    let behind_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    let has_path = behind_scheme.split('?').next().is_some_and(|place| place.contains('/'));
     if !has_path && parsed.path() == "/" {
         parsed.set_path(DEFAULT_PATH);
     }

@@ -51,9 +51,7 @@ const LAST_RESORTS: [(f64, &str); 3] = [
 
 /// The formats that a scraper accepts, in its own order.
 #[derive(Debug, Clone)]
-pub struct Accepted {
-    entries: Vec<Entry>,
-}
+pub struct Accepted(Vec<Entry>);
 
 /// A format, as the scraper named it.
 #[derive(Debug, Clone)]
@@ -73,14 +71,14 @@ impl Accepted {
             .filter(|element| element.weight > 0.0)
             .filter_map(|element| Entry::of(&element))
             .collect();
-        Self { entries }
+        Self(entries)
     }
 
     /// The `Accept` for the targets: the scraper's own, cut down to the formats that are known here, with text 0.0.4 as
     /// the last resort.
     pub fn for_targets(&self) -> HeaderValue {
-        let mut list: Vec<&[u8]> = self.entries.iter().map(|entry| entry.text.as_slice()).collect();
-        let lowest = self.entries.iter().map(|entry| entry.weight).reduce(f64::min);
+        let mut list: Vec<&[u8]> = self.0.iter().map(|entry| entry.text.as_slice()).collect();
+        let lowest = self.0.iter().map(|entry| entry.weight).reduce(f64::min);
         match lowest {
             None => return HeaderValue::from_static("text/plain;version=0.0.4"),
             Some(_) if self.entry(TEXT_0_0_4).is_some() => {}
@@ -122,11 +120,11 @@ impl Accepted {
 
     /// Whether nothing but text 0.0.4 is accepted, so that no target need be awaited before the answer begins.
     pub fn is_text_only(&self) -> bool {
-        self.entries.iter().all(|entry| entry.spelling.format == TEXT_0_0_4)
+        self.0.iter().all(|entry| entry.spelling.format == TEXT_0_0_4)
     }
 
     fn entry(&self, format: Format) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.spelling.format == format)
+        self.0.iter().find(|entry| entry.spelling.format == format)
     }
 }
 

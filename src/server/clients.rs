@@ -4,9 +4,8 @@
 //! another may have to leave. A client that is being served never has to leave for one that just connects, nor one that
 //! shares its origin with fewer others than somebody else does.
 //!
-//! A scrape holds a place until its answer is handed over. Where every place is taken, the newcomer is turned away —
-//! unless one of the places is held by a client that asked and does not read, or somebody else holds many of them. Then it is
-//! that client who leaves.
+//! A scrape holds a place until its answer is handed over. Where every place is taken, the newcomer is turned away, unless a
+//! place is held by a client that does not read, or somebody else holds many of them: then it is that client who leaves.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
