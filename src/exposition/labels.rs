@@ -265,6 +265,10 @@ impl Name {
 }
 
 impl Pairs {
+    pub(super) fn are_many(&self) -> bool {
+        self.pairs.len() > KEPT_LABELS
+    }
+
     /// Forgets all labels.
     pub(super) fn clear(&mut self) {
         self.pairs.clear();

@@ -126,22 +126,12 @@ impl PendingMetadata {
             Fact::Type(kind) => (Type(kind), 0),
             Fact::Unit(unit) => (Unit(unit.to_vec()), unit.len()),
         };
-        self.length += length;
-        if !self.held.resize(self.length) {
+        if !self.held.resize(self.length + length) {
             return Err(Full);
         }
+        self.length += length;
         self.facts.push(fact);
         Ok(())
-    }
-
-    fn facts(&self) -> Facts<'_> {
-        let mut facts = self.facts.iter().map(|fact| match fact {
-            PendingFact::Help { text, is_quoted: true } => Fact::Help(Text::Quoted(text)),
-            PendingFact::Help { text, .. } => Fact::Help(Text::Help(text)),
-            PendingFact::Type(kind) => Fact::Type(*kind),
-            PendingFact::Unit(unit) => Fact::Unit(unit),
-        });
-        [facts.next(), facts.next(), facts.next()]
     }
 
     fn clear(&mut self) {
@@ -150,6 +140,17 @@ impl PendingMetadata {
         self.length = 0;
         self.held.force(0);
     }
+}
+
+/// What is held of a family, told.
+fn told(held: &[PendingFact]) -> Facts<'_> {
+    let mut facts = held.iter().map(|fact| match fact {
+        PendingFact::Help { text, is_quoted: true } => Fact::Help(Text::Quoted(text)),
+        PendingFact::Help { text, .. } => Fact::Help(Text::Help(text)),
+        PendingFact::Type(kind) => Fact::Type(*kind),
+        PendingFact::Unit(unit) => Fact::Unit(unit),
+    });
+    [facts.next(), facts.next(), facts.next()]
 }
 
 /// What is to be taken back if nothing of a message is written.
@@ -260,7 +261,8 @@ impl<W: Writer> Events for Writing<'_, W> {
         if self.stage.progress.is_over_limit() {
             return false;
         }
-        let settled = match self.stage.recent.of(sample.name.bytes(), sample.has_same_name) {
+        let known = self.stage.recent.of(sample.name.bytes(), sample.has_same_name);
+        let settled = match known {
             Some(settled) => Some(settled),
             None => self.first_sample(sample),
         };
@@ -285,7 +287,8 @@ impl<W: Writer> Events for Writing<'_, W> {
             }
             Err(reason) => self.drop_sample(reason, sample),
         }
-        written.is_ok() && self.stage.writer.can_repeat()
+        // Of most names there is but one sample: not for them is anything noted.
+        known.is_some() && written.is_ok() && self.stage.writer.can_repeat()
     }
 
     #[inline(always)]
@@ -448,10 +451,9 @@ impl<W: Writer> Writing<'_, W> {
             // What was settled for another family holds for its own message only.
             self.stage.recent.forget();
         }
-        let pending = std::mem::take(&mut self.stage.pending);
-        let facts = if is_pending { pending.facts() } else { Facts::default() };
-        let slot = self.write_family(family, facts, true);
-        self.stage.pending = pending;
+        let held = std::mem::take(&mut self.stage.pending.facts);
+        let slot = self.write_family(family, if is_pending { told(&held) } else { Facts::default() }, true);
+        self.stage.pending.facts = held;
         if slot.is_ok() && !family.is_apart {
             self.families.note_samples(family.stem);
         }
@@ -524,24 +526,25 @@ impl<W: Writer> Writing<'_, W> {
         if self.stage.pending.name.is_empty() {
             return;
         }
-        let mut pending = std::mem::take(&mut self.stage.pending);
-        let declared = self.families.declared(&pending.name);
+        let PendingMetadata { name, facts, .. } = &mut self.stage.pending;
+        let (name, facts) = (std::mem::take(name), std::mem::take(facts));
+        let declared = self.families.declared(&name);
         let action = match declared {
-            Some(MetricType::Untyped) => self.stage.untyped.action(&pending.name),
+            Some(MetricType::Untyped) => self.stage.untyped.action(&name),
             _ => UntypedAction::Keep,
         };
         let is_kept = self.stage.filter.is_none()
-            || (!self.families.is_filtered(&pending.name) && self.stage.keeps_bare(&pending.name, declared));
+            || (!self.families.is_filtered(&name) && self.stage.keeps_bare(&name, declared));
         if is_kept && action != UntypedAction::Drop {
-            let mut family = Family::without_samples(self.stage.way(), &pending.name, declared);
+            let mut family = Family::without_samples(self.stage.way(), &name, declared);
             if let UntypedAction::Convert(kind) = action {
                 family.sanitize(kind, W::CONVENTION);
             }
             // Without room for its name there is nothing to write it with.
-            let _ = self.write_family(&family, pending.facts(), false);
+            let _ = self.write_family(&family, told(&facts), false);
         }
-        pending.clear();
-        self.stage.pending = pending;
+        (self.stage.pending.name, self.stage.pending.facts) = (name, facts);
+        self.stage.pending.clear();
     }
 
     /// Begins a message, unless it is dropped.

@@ -40,6 +40,8 @@ pub(in super::super) struct LineReader<D> {
     has_ended: bool,
     /// The line that goes on behind its newline is malformed all the same.
     is_malformed: bool,
+    /// What is read was held before: a malformed line among it does not go on.
+    is_reread: bool,
 }
 
 /// What comes next.
@@ -102,6 +104,7 @@ impl<D: Dialect> Reader for LineReader<D> {
             scanner: Scanner::default(),
             has_ended: false,
             is_malformed: false,
+            is_reread: false,
         }
     }
 
@@ -227,8 +230,7 @@ impl<D: Dialect> LineReader<D> {
                             self.scanner.note(text);
                         }
                         if has_many_labels {
-                            // Their room is given back at once.
-                            self.scanner.forget();
+                            self.scanner.release();
                             return Ok(Some(&[]));
                         }
                     }
@@ -236,11 +238,12 @@ impl<D: Dialect> LineReader<D> {
                         self.is_malformed = false;
                         return Err(Fault::Open);
                     }
-                    Err(_) if ends_quoted(text) => {
+                    Err(_) if !self.is_reread && ends_quoted(text) => {
                         self.is_malformed = true;
                         return Err(Fault::Open);
                     }
                     Err(fault) => {
+                        self.scanner.release();
                         to.unreadable(DropReason::Malformed, text);
                         return Err(fault);
                     }
@@ -278,10 +281,12 @@ impl<D: Dialect> LineReader<D> {
     fn goes_on(&mut self, line: &[u8]) -> bool {
         let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
         let ended = [line, b"\n"].concat();
-        match Line::of::<D>(line) {
+        let goes_on = match Line::of::<D>(line) {
             Line::Sample => matches!(self.scanner.scan(&ended, 0, Extent::Line), Err(Fault::Open)),
             line => matches!(line, Line::Open),
-        }
+        };
+        self.scanner.release();
+        goes_on
     }
 
     #[cold]
@@ -404,6 +409,9 @@ impl<D: Dialect> LineReader<D> {
             to.unreadable(DropReason::Malformed, text);
         }
         let scanned = text.len();
+        if read != Err(Fault::Open) {
+            self.scanner.release();
+        }
         self.partial = line;
         match read {
             Ok(()) | Err(Fault::BehindLabels) => {
@@ -433,7 +441,9 @@ impl<D: Dialect> LineReader<D> {
             Err(_) => to.unreadable(DropReason::Malformed, &held[..newline]),
         }
         self.state = State::Line;
+        let is_reread = std::mem::replace(&mut self.is_reread, true);
         self.push(&held[newline + 1..], to);
+        self.is_reread = is_reread;
         if self.partial.is_empty() {
             self.partial = held;
             self.held.clear(&mut self.partial, KEPT_CAPACITY);
@@ -488,11 +498,15 @@ fn ends_escaped(line: &[u8]) -> bool {
     line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// Whether a line ends between quotes, whatever else it is.
+/// Whether a line ends between quotes, whatever else it is. A quote behind a backslash opens none.
 fn ends_quoted(line: &[u8]) -> bool {
     let mut rest = line;
     while let Some(quote) = memchr(b'"', rest) {
+        let is_escaped = rest[..quote].ends_with(b"\\");
         rest = &rest[quote + 1..];
+        if is_escaped {
+            continue;
+        }
         match Quoted::default().end_in(rest) {
             None => return true,
             Some(end) => rest = &rest[end..],

@@ -250,8 +250,15 @@ impl<D: Dialect> Scanner<D> {
         if D::IS_LENIENT { skip_blanks(line, at) } else { at }
     }
 
+    /// Gives back at once what unusually many labels took: the next line is scanned from its beginning then.
+    pub(in super::super) fn release(&mut self) {
+        if self.labels.pairs.are_many() || self.exemplar.pairs.are_many() {
+            self.forget();
+        }
+    }
+
     /// Forgets the line last read: the next one is scanned from its beginning.
-    pub(in super::super) fn forget(&mut self) {
+    fn forget(&mut self) {
         self.labels.forget();
         self.exemplar.forget();
         self.exemplar_start = 0;

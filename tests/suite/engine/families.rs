@@ -424,3 +424,12 @@ fn a_name_of_many_kilobytes_is_dropped_alone() {
     assert_eq!(String::from_utf8(out).unwrap(), format!("a{{{SERVING}}} 1\nb{{{SERVING}}} 3\n"));
     assert_eq!((counts.dropped(DropReason::TooLong), counts.dropped_in_all()), (3, 3));
 }
+
+/// Each of these lines was held and read again, and each time went on: without end on the stack.
+#[test]
+fn escaped_quotes_that_are_read_again_open_none() {
+    let body = [&b"\"\n"[..], &b"\\\"\n".repeat(300_000), b"\"x\nok 1\n"].concat();
+    let (out, counts) = relabel(&body, Untyped::Keep, Cut::Whole, End::Whole);
+    assert_eq!(String::from_utf8(out).unwrap(), format!("ok{{{SERVING}}} 1\n"));
+    assert_eq!(counts.dropped(DropReason::Malformed), 300_002);
+}
