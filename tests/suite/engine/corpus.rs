@@ -16,7 +16,7 @@ use crate::support::{
     Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING_LABELS, merge, merge_as, open_metrics, relabel,
 };
 
-fn corpus() -> Option<PathBuf> {
+pub fn corpus() -> Option<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
     if !corpus.is_dir() {
         println!("no corpus at {}: nothing to do", corpus.display());
@@ -25,7 +25,7 @@ fn corpus() -> Option<PathBuf> {
     Some(corpus)
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

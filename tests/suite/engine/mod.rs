@@ -13,5 +13,6 @@ pub mod protobuf;
 pub mod protobuf_properties;
 mod rules;
 mod rules_properties;
+mod short_cuts;
 pub mod to_protobuf;
 mod to_protobuf_properties;

@@ -32,7 +32,7 @@ pub fn outputs(from: Form) -> &'static [Form] {
 }
 
 impl Form {
-    fn format(self) -> Format {
+    pub fn format(self) -> Format {
         match self {
             Text => PLAIN,
             OpenMetrics => Format::OpenMetrics(OpenMetricsVersion::V1_0_0),
@@ -51,20 +51,28 @@ pub struct Outcome {
     pub out: Vec<u8>,
     pub counts: Counts,
     pub is_over_limit: bool,
+    /// Whether the body may end where it did; nothing is told of one that has too many samples.
+    pub is_whole: Option<bool>,
     pub first_dropped: Option<FirstDropped>,
 }
 
 /// Runs a body through an engine.
-pub fn run(mut engine: Box<dyn Engine + Send>, body: &[u8], cut: Cut<'_>) -> Outcome {
+pub fn run(engine: Box<dyn Engine + Send>, body: &[u8], cut: Cut<'_>) -> Outcome {
+    run_to(End::Whole, engine, body, cut)
+}
+
+/// As [`run`], for a body that ends so.
+pub fn run_to(end: End, mut engine: Box<dyn Engine + Send>, body: &[u8], cut: Cut<'_>) -> Outcome {
     let (mut out, mut families) = (Vec::new(), Families::default());
     for chunk in cut.chunks(body) {
         engine.push(chunk, &mut families, &mut out);
     }
-    engine.finish(End::Whole, &mut families, &mut out);
+    engine.finish(end, &mut families, &mut out);
     Outcome {
         out,
         counts: engine.progress().counts(),
         is_over_limit: engine.progress().is_over_limit(),
+        is_whole: (!engine.progress().is_over_limit()).then(|| engine.is_whole()),
         first_dropped: engine.progress().first_dropped().cloned(),
     }
 }
