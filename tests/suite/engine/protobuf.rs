@@ -4,7 +4,7 @@ use prost::Message as _;
 use qpext::exposition::{Counts, DropReason, End, Engine, Escaping, Families, Format, MAX_FAMILY, Rules, Untyped};
 
 use crate::support::protobuf::*;
-use crate::support::{Cut, PLAIN, SERVING, SERVING_LABELS, engine_of, serving_rules};
+use crate::support::{Cut, PLAIN, SERVING, SERVING_LABELS, engine_of, reader, serving_rules};
 
 /// How an engine is set.
 #[derive(Debug, Clone, Copy)]
@@ -370,6 +370,75 @@ fn names_outside_the_old_set_are_kept_for_those_who_read_them_and_escaped_for_ot
         USUAL,
         "# TYPE http_server_gr__e gauge\nhttp_server_gr__e{k8s_pod=\"p\",exported_service_name=\"s\",gr__e=\"g\",@} 1\n",
     );
+}
+
+/// Prometheus's lexer stops at one between quotes, and would lose the whole scrape. Who takes no quoted names gets them
+/// escaped.
+#[test]
+fn a_name_with_a_nul_is_no_name_in_text() {
+    let two = |kind| vec![Metric::decode(&*good(kind)).unwrap(); 2];
+    let with_name = |own: &[(&'static str, &'static str)]| with_labels(own.iter().copied(), gauge(1.0));
+    let behind =
+        |name: &str, kind| encode(&[family(name, kind, two(kind)), family("b", MetricType::Gauge, vec![gauge(3.0)])]);
+    let b = "# TYPE b gauge\nb{@} 3\n";
+    let cases = [
+        ("a counter's", behind("a\0b", MetricType::Counter), 2, b, "# TYPE a_b counter\na_b{@} 1\na_b{@} 1\n", b),
+        (
+            "a histogram's",
+            behind("a\0", MetricType::Histogram),
+            2,
+            b,
+            "# TYPE a_ histogram\na__bucket{le=\"+Inf\",@} 0\na__sum{@} 0\na__count{@} 0\n\
+             a__bucket{le=\"+Inf\",@} 0\na__sum{@} 0\na__count{@} 0\n",
+            b,
+        ),
+        (
+            "a family's without metrics",
+            encode(&[family("\0", MetricType::Gauge, vec![])]),
+            0,
+            "",
+            "# TYPE _ gauge\n",
+            "",
+        ),
+        (
+            "a label's",
+            encode(&[family("m", MetricType::Gauge, vec![with_name(&[("a\0b", "c")]), gauge(2.0)])]),
+            1,
+            "# TYPE m gauge\nm{@} 2\n",
+            "# TYPE m gauge\nm{a_b=\"c\",@} 1\nm{@} 2\n",
+            "",
+        ),
+        (
+            "a label's beside one that is renamed",
+            encode(&[family(
+                "m",
+                MetricType::Gauge,
+                vec![with_name(&[("service_name", "s"), ("\0", "c")]), gauge(2.0)],
+            )]),
+            1,
+            "# TYPE m gauge\nm{@} 2\n",
+            "# TYPE m gauge\nm{exported_service_name=\"s\",_=\"c\",@} 1\nm{@} 2\n",
+            "",
+        ),
+    ];
+    for (whose, body, malformed, with_utf8, escaped, behind_escaped) in cases {
+        let utf8 = Setting { names: Escaping::AllowUtf8, ..USUAL };
+        for (setting, expected, malformed) in
+            [(utf8, with_utf8.to_owned(), malformed), (USUAL, format!("{escaped}{behind_escaped}"), 0)]
+        {
+            text_becomes(&body, setting, &expected);
+            let (out, counts) = to_text_cut(&body, setting, Cut::Whole, End::Whole);
+            reader::read_with(&out, setting.names).unwrap_or_else(|error| panic!("{whose}: {error}"));
+            assert_eq!(counts.dropped(DropReason::Malformed), malformed, "{whose}");
+            assert_eq!(counts.dropped_in_all(), malformed, "{whose}");
+        }
+        // Messages have a place for any name.
+        assert_eq!(splice_with(&body, utf8, End::Whole).1.dropped_in_all(), 0, "{whose}");
+    }
+    // In a value and in a help text it is a byte like any other.
+    let metric = with_labels([("a", "b\0")], gauge(1.0));
+    let body = encode(&[MetricFamily { help: Some("\0".to_owned()), ..family("m", MetricType::Gauge, vec![metric]) }]);
+    text_becomes(&body, USUAL, "# HELP m \0\n# TYPE m gauge\nm{a=\"b\0\",@} 1\n");
 }
 
 #[test]
