@@ -190,7 +190,7 @@ fn run(from: Lines, setting: Setting, body: &[u8]) -> (String, Counts) {
 }
 
 /// The families with `@` where the serving labels stand.
-fn shown(families: &[MetricFamily]) -> String {
+pub fn shown(families: &[MetricFamily]) -> String {
     let serving = show(&[MetricFamily {
         metric: vec![Metric {
             label: crate::support::protobuf::labels(crate::support::SERVING_LABELS),

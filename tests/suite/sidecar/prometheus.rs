@@ -2,19 +2,21 @@
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use qpext::exposition::{End, Untyped};
+use qpext::exposition::{End, Escaping, Untyped};
 
 use crate::engine::lines::{CASES, Fate, written};
 use crate::engine::openmetrics;
 use crate::engine::properties::almost_an_exposition;
 use crate::engine::protobuf::{USUAL, splice_cut, to_text_cut};
 use crate::engine::protobuf_properties::any_body as any_messages;
+use crate::engine::raw_newlines;
+use crate::engine::rules::Form;
 use crate::engine::to_protobuf;
 use crate::support::prometheus::{Prometheus, promtool_reads};
 use crate::support::protobuf::{BucketSpan, Histogram, Metric, MetricType, encode, family};
 use crate::support::sidecar::Sidecar;
 use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, ok};
-use crate::support::{Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, TEXT};
+use crate::support::{Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, SERVING, TEXT};
 
 /// Families that every pod has, with names and label values that are hard to read.
 const QUEUE_PROXY_TEXT: &str = "\
@@ -237,6 +239,27 @@ async fn prometheus_agrees_with_the_table_of_open_metrics_lines() {
                 let body = format!("{written}{end}").into_bytes();
                 bodies.push(Scraped::taken(format.content_type(), body, format!("as {format:?} {shown}")));
             }
+        }
+    }
+    assert_scraped(bodies).await;
+}
+
+/// The table of newlines between quotes against a real server: it takes what we write, and of text what we lose nothing of.
+#[tokio::test]
+async fn prometheus_agrees_with_the_table_of_newlines_between_quotes() {
+    let mut bodies = Vec::new();
+    for case in raw_newlines::CASES {
+        let format = match case.from {
+            Form::OpenMetrics => Lines::OpenMetrics,
+            _ => Lines::Text,
+        };
+        if let Some(is_taken) = case.is_taken() {
+            let shown = format!("in {case:?}");
+            bodies.push(Scraped { content_type: format.content_type(), body: case.body(), is_taken, shown });
+        }
+        for (format, end) in [(format, if format == Lines::Text { "" } else { "# EOF\n" }), (Lines::Text, "")] {
+            let body = [case.lines(Escaping::Underscores, SERVING), end.into()].concat();
+            bodies.push(Scraped::taken(format.content_type(), body, format!("as {format:?} {case:?}")));
         }
     }
     assert_scraped(bodies).await;
