@@ -17,3 +17,4 @@ mod rules_properties;
 mod short_cuts;
 pub mod to_protobuf;
 mod to_protobuf_properties;
+mod whole_families;
