@@ -5,56 +5,176 @@ use qpext::exposition::{
     engine, verbatim,
 };
 
+use crate::engine::cases::{Case, check};
+use crate::engine::protobuf::{Setting, USUAL};
+use crate::engine::rules::Form;
 use crate::support::reader::read;
 use crate::support::{
-    Cell, Cut, OPEN_METRICS, OPEN_METRICS_TO_TEXT, PLAIN, SERVING, TEXT, engine_of, merge, relabel, serving_rules,
+    Cell, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, PLAIN, SERVING, TEXT, engine_of, merge, relabel,
+    serving_rules,
 };
 
-/// Runs an application's body, whole and cut at every byte. `@` stands for the serving labels in what is expected.
-#[track_caller]
-fn becomes(untyped: Untyped, body: &str, expected: &str) {
-    behind(None, untyped, body, expected);
+/// What becomes of an application's body.
+const fn becomes<'a>(promise: &'a str, untyped: Untyped, body: &'a str, out: &'a str) -> Case<'a> {
+    Case::new(promise, &[Lines::Text], Form::Text, Setting { untyped, ..USUAL }, body, out)
 }
 
-/// As [`becomes`], behind a queue-proxy's body, which is left out of what is expected.
-#[track_caller]
-fn behind(queue_proxy: Option<&str>, untyped: Untyped, body: &str, expected: &str) {
-    for cut in [Cut::Whole, Cut::EveryByte] {
-        let (out, _) = merge(queue_proxy.map(str::as_bytes), body.as_bytes(), untyped, cut, End::Whole);
-        let out = String::from_utf8(out).expect("text in, text out");
-        let app = out.strip_prefix(queue_proxy.unwrap_or_default());
-        assert_eq!(app, Some(expected.replace('@', SERVING).as_str()), "{cut:?}");
-        read(out.as_bytes()).expect("the answer is valid");
-    }
+/// The same behind a queue-proxy's.
+const fn behind<'a>(
+    promise: &'a str,
+    queue_proxy: Option<&'a str>,
+    untyped: Untyped,
+    body: &'a str,
+    out: &'a str,
+) -> Case<'a> {
+    Case { behind: queue_proxy, ..becomes(promise, untyped, body, out) }
 }
 
-#[test]
-fn metadata_that_the_queue_proxy_gave_is_dropped_from_the_app() {
-    let queue_proxy = "# HELP process_cpu_seconds_total CPU.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1\n";
+const PARTS: &str = "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\na_sum 2\na_count 3\n\
+                # TYPE b_total summary\nb_total{quantile=\"0.5\"} 4\nb_total_sum 5\nb_total_count 6\n";
+
+const LABELLED_PARTS: &str = "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_sum{@} 2\na_count{@} 3\n\
+                    # TYPE b_total summary\nb_total{quantile=\"0.5\",@} 4\nb_total_sum{@} 5\nb_total_count{@} 6\n";
+
+pub const CASES: &[Case] = &[
     behind(
-        Some(queue_proxy),
-        Untyped::Convert,
-        "# HELP process_cpu_seconds_total Other words.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 2\n\
-         # HELP other Mine.\n# TYPE other gauge\nother 3\n",
-        "process_cpu_seconds_total{@} 2\n# HELP other Mine.\n# TYPE other gauge\nother{@} 3\n",
-    );
-}
-
-#[test]
-fn metadata_that_the_queue_proxy_left_out_is_taken_from_the_app() {
-    behind(
+        "metadata that the queue-proxy left out is taken from the app",
         Some("# TYPE shared counter\n"),
         Untyped::Convert,
         "# HELP shared Words.\n# TYPE shared counter\nshared 2\n",
         "# HELP shared Words.\nshared{@} 2\n",
-    );
+    ),
     // Its samples came without a type: a type now would come after them.
     behind(
+        "metadata that the queue-proxy left out is taken from the app",
         Some("shared 1\nshared_total 1\n"),
         Untyped::Convert,
         "# HELP shared Words.\n# TYPE shared counter\nshared 2\nshared_total 2\n",
         "# HELP shared Words.\nshared{@} 2\nshared_total{@} 2\n",
-    );
+    ),
+    becomes(
+        "metadata that the app gives twice is written once",
+        Untyped::Convert,
+        "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a gauge\na 1\n# HELP a Three.\n# TYPE a counter\na 2\n",
+        "# HELP a One.\n# TYPE a counter\na{@} 1\na{@} 2\n",
+    ),
+    becomes(
+        "a type behind the first sample is dropped",
+        Untyped::Convert,
+        "a 1\n# TYPE a counter\na 2\n",
+        "a{@} 1\na{@} 2\n",
+    ),
+    becomes(
+        "a type behind the first sample is dropped",
+        Untyped::Convert,
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n# TYPE a counter\na_count 1\n",
+        "# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_count{@} 1\n",
+    ),
+    becomes(
+        "a line that was dropped is no first sample",
+        Untyped::Convert,
+        "a one\n# TYPE a counter\na 2\n",
+        "# TYPE a counter\na{@} 2\n",
+    )
+    .losing(1),
+    becomes(
+        "convert makes created counters and total gauges and passes the rest",
+        Untyped::Convert,
+        "# HELP a_total Words.\na_total 1\na_total{x=\"y\"} 2\n# TYPE b_created untyped\nb_created 3\nc 4\n# TYPE d untyped\nd 5\n",
+        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\na_total{x=\"y\",@} 2\n\
+         # TYPE b_created counter\nb_created{@} 3\nc{@} 4\n# TYPE d untyped\nd{@} 5\n",
+    ),
+    becomes(
+        "keep changes nothing",
+        Untyped::Keep,
+        "a_total 1\n# TYPE b_created untyped\nb_created 3\nc 4\n# TYPE d untyped\nd 5\n",
+        "a_total{@} 1\n# TYPE b_created untyped\nb_created{@} 3\nc{@} 4\n# TYPE d untyped\nd{@} 5\n",
+    ),
+    // Strict readers take it for that of the family, a second time or behind its samples.
+    becomes(
+        "a part of a declared family has no metadata of its own",
+        Untyped::Convert,
+        "# HELP a Words.\n# TYPE a histogram\n# HELP a_sum Words.\na_bucket{le=\"+Inf\"} 1\n# TYPE a_bucket gauge\na_bucket 2\n\
+         # TYPE b_sum gauge\n# TYPE b summary\nb_sum 3\n",
+        "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_bucket{@} 2\n\
+         # TYPE b_sum gauge\n# TYPE b summary\nb_sum{@} 3\n",
+    ),
+    // Nor if it was the queue-proxy that declared the family; and yet it is none of the application's untyped ones.
+    behind(
+        "a part of a declared family has no metadata of its own",
+        Some("# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n"),
+        Untyped::Drop,
+        "# HELP a_bucket Words.\n# TYPE a_bucket gauge\na_bucket 2\n# HELP a_max Words.\n",
+        "a_bucket{@} 2\n# HELP a_max Words.\n",
+    ),
+    // The queue-proxy's type stands for both in the answer, and yet the application gave none.
+    behind(
+        "the app's untyped families are told by what the app says itself",
+        Some("# TYPE a gauge\na 1\n"),
+        Untyped::Drop,
+        "a 2\nb 3\n",
+        "",
+    )
+    .dropping(2),
+    behind(
+        "the app's untyped families are told by what the app says itself",
+        Some("# TYPE a_total counter\na_total 1\n"),
+        Untyped::Convert,
+        "a_total 2\n",
+        "a_total{@} 2\n",
+    ),
+    behind(
+        "the app's untyped families are told by what the app says itself",
+        Some("# TYPE a histogram\na_count 1\n"),
+        Untyped::Drop,
+        "# TYPE a histogram\na_count 2\n",
+        "a_count{@} 2\n",
+    ),
+    becomes(
+        "a type that comes later tells anew which samples belong to a family",
+        Untyped::Drop,
+        "a_sum 1\n# TYPE a summary\na_sum 2\n",
+        "# TYPE a summary\na_sum{@} 2\n",
+    )
+    .dropping(1),
+    becomes("an empty body is an empty answer", Untyped::Convert, "", ""),
+    becomes("an empty body is an empty answer", Untyped::Convert, "\n\n \n", ""),
+    behind("an empty body is an empty answer", Some(""), Untyped::Convert, "", ""),
+    behind(
+        "metadata that the queue-proxy gave is dropped from the app",
+        Some(
+            "# HELP process_cpu_seconds_total CPU.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1\n",
+        ),
+        Untyped::Convert,
+        "# HELP process_cpu_seconds_total Other words.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 2\n\
+         # HELP other Mine.\n# TYPE other gauge\nother 3\n",
+        "process_cpu_seconds_total{@} 2\n# HELP other Mine.\n# TYPE other gauge\nother{@} 3\n",
+    ),
+    becomes(
+        "drop discards the other untyped families with their metadata",
+        Untyped::Drop,
+        "# HELP a_total Words.\na_total 1\n# HELP b Words.\nb 2\nb{x=\"y\"} 3\n\
+         # HELP c Words.\n# TYPE c untyped\nc 4\n# TYPE d_created untyped\nd_created 5\n\
+         # HELP e Words.\n# TYPE e gauge\ne 6\nf_sum 7\n# HELP g Words.\n# HELP h Words.\n# TYPE h counter\nh 8\n",
+        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE d_created counter\nd_created{@} 5\n\
+         # HELP e Words.\n# TYPE e gauge\ne{@} 6\n# HELP g Words.\n# HELP h Words.\n# TYPE h counter\nh{@} 8\n",
+    )
+    .dropping(4),
+    becomes("parts of declared histograms and summaries are not untyped", Untyped::Drop, PARTS, LABELLED_PARTS),
+    becomes("parts of declared histograms and summaries are not untyped", Untyped::Convert, PARTS, LABELLED_PARTS),
+    // Not theirs: a summary has no buckets, a gauge has no parts, and the suffix is no part's.
+    becomes(
+        "parts of declared histograms and summaries are not untyped",
+        Untyped::Drop,
+        "# TYPE b summary\nb_bucket 1\n# TYPE c gauge\nc_sum 2\n# TYPE d histogram\nd_max 3\n",
+        "# TYPE b summary\n# TYPE c gauge\n# TYPE d histogram\n",
+    )
+    .dropping(3),
+];
+
+#[test]
+fn families_become_what_the_table_says_however_they_are_cut() {
+    check(CASES);
 }
 
 #[test]
@@ -69,108 +189,6 @@ fn the_queue_proxys_odd_spellings_of_metadata_are_known_again() {
     let expected =
         "# TYPE shared counter\n# HELP shared words\n# TYPE shared_too gauge\nshared{@} 2\nshared_too{@} 3\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected.replace('@', SERVING));
-}
-
-#[test]
-fn metadata_that_the_app_gives_twice_is_written_once() {
-    becomes(
-        Untyped::Convert,
-        "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a gauge\na 1\n# HELP a Three.\n# TYPE a counter\na 2\n",
-        "# HELP a One.\n# TYPE a counter\na{@} 1\na{@} 2\n",
-    );
-}
-
-#[test]
-fn a_type_behind_the_first_sample_is_dropped() {
-    becomes(Untyped::Convert, "a 1\n# TYPE a counter\na 2\n", "a{@} 1\na{@} 2\n");
-    becomes(
-        Untyped::Convert,
-        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n# TYPE a counter\na_count 1\n",
-        "# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_count{@} 1\n",
-    );
-}
-
-#[test]
-fn a_line_that_was_dropped_is_no_first_sample() {
-    becomes(Untyped::Convert, "a one\n# TYPE a counter\na 2\n", "# TYPE a counter\na{@} 2\n");
-}
-
-#[test]
-fn convert_makes_created_counters_and_total_gauges_and_passes_the_rest() {
-    becomes(
-        Untyped::Convert,
-        "# HELP a_total Words.\na_total 1\na_total{x=\"y\"} 2\n# TYPE b_created untyped\nb_created 3\nc 4\n# TYPE d untyped\nd 5\n",
-        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\na_total{x=\"y\",@} 2\n\
-         # TYPE b_created counter\nb_created{@} 3\nc{@} 4\n# TYPE d untyped\nd{@} 5\n",
-    );
-}
-
-#[test]
-fn keep_changes_nothing() {
-    becomes(
-        Untyped::Keep,
-        "a_total 1\n# TYPE b_created untyped\nb_created 3\nc 4\n# TYPE d untyped\nd 5\n",
-        "a_total{@} 1\n# TYPE b_created untyped\nb_created{@} 3\nc{@} 4\n# TYPE d untyped\nd{@} 5\n",
-    );
-}
-
-#[test]
-fn drop_discards_the_other_untyped_families_with_their_metadata() {
-    let body = "# HELP a_total Words.\na_total 1\n# HELP b Words.\nb 2\nb{x=\"y\"} 3\n\
-                # HELP c Words.\n# TYPE c untyped\nc 4\n# TYPE d_created untyped\nd_created 5\n\
-                # HELP e Words.\n# TYPE e gauge\ne 6\nf_sum 7\n# HELP g Words.\n# HELP h Words.\n# TYPE h counter\nh 8\n";
-    becomes(
-        Untyped::Drop,
-        body,
-        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE d_created counter\nd_created{@} 5\n\
-         # HELP e Words.\n# TYPE e gauge\ne{@} 6\n# HELP g Words.\n# HELP h Words.\n# TYPE h counter\nh{@} 8\n",
-    );
-    let (_, counts) = relabel(body.as_bytes(), Untyped::Drop, Cut::Whole, End::Whole);
-    assert_eq!(counts.dropped(DropReason::Untyped), 4);
-    assert_eq!(counts.samples, 4);
-}
-
-#[test]
-fn parts_of_declared_histograms_and_summaries_are_not_untyped() {
-    let body = "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\na_sum 2\na_count 3\n\
-                # TYPE b_total summary\nb_total{quantile=\"0.5\"} 4\nb_total_sum 5\nb_total_count 6\n";
-    let expected = "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_sum{@} 2\na_count{@} 3\n\
-                    # TYPE b_total summary\nb_total{quantile=\"0.5\",@} 4\nb_total_sum{@} 5\nb_total_count{@} 6\n";
-    becomes(Untyped::Drop, body, expected);
-    becomes(Untyped::Convert, body, expected);
-    // Not theirs: a summary has no buckets, a gauge has no parts, and the suffix is no part's.
-    becomes(
-        Untyped::Drop,
-        "# TYPE b summary\nb_bucket 1\n# TYPE c gauge\nc_sum 2\n# TYPE d histogram\nd_max 3\n",
-        "# TYPE b summary\n# TYPE c gauge\n# TYPE d histogram\n",
-    );
-}
-
-/// Strict readers take it for that of the family, a second time or behind its samples.
-#[test]
-fn a_part_of_a_declared_family_has_no_metadata_of_its_own() {
-    becomes(
-        Untyped::Convert,
-        "# HELP a Words.\n# TYPE a histogram\n# HELP a_sum Words.\na_bucket{le=\"+Inf\"} 1\n# TYPE a_bucket gauge\na_bucket 2\n\
-         # TYPE b_sum gauge\n# TYPE b summary\nb_sum 3\n",
-        "# HELP a Words.\n# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_bucket{@} 2\n\
-         # TYPE b_sum gauge\n# TYPE b summary\nb_sum{@} 3\n",
-    );
-    // Nor if it was the queue-proxy that declared the family; and yet it is none of the application's untyped ones.
-    behind(
-        Some("# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n"),
-        Untyped::Drop,
-        "# HELP a_bucket Words.\n# TYPE a_bucket gauge\na_bucket 2\n# HELP a_max Words.\n",
-        "a_bucket{@} 2\n# HELP a_max Words.\n",
-    );
-}
-
-#[test]
-fn the_apps_untyped_families_are_told_by_what_the_app_says_itself() {
-    // The queue-proxy's type stands for both in the answer, and yet the application gave none.
-    behind(Some("# TYPE a gauge\na 1\n"), Untyped::Drop, "a 2\nb 3\n", "");
-    behind(Some("# TYPE a_total counter\na_total 1\n"), Untyped::Convert, "a_total 2\n", "a_total{@} 2\n");
-    behind(Some("# TYPE a histogram\na_count 1\n"), Untyped::Drop, "# TYPE a histogram\na_count 2\n", "a_count{@} 2\n");
 }
 
 /// How often the bodies of one answer contradict the types of an earlier one.
@@ -257,11 +275,6 @@ fn types_are_compared_in_the_words_of_the_answer() {
 }
 
 #[test]
-fn a_type_that_comes_later_tells_anew_which_samples_belong_to_a_family() {
-    becomes(Untyped::Drop, "a_sum 1\n# TYPE a summary\na_sum 2\n", "# TYPE a summary\na_sum{@} 2\n");
-}
-
-#[test]
 fn the_queue_proxys_bytes_pass_as_they_are() {
     let body = "# a comment\n\n \t\n#\tcomment \u{e9}\n# EOF\n# HELP x Words, \\\\ \\n \u{e9}\n# TYPE x counter\nx{service_name=\"own\"} 2\n\
                 # TYPE x counter\nx{a=\"\\\\ \\\" \\n\",b=\"\"} 1e+06 1700000000000\n# TYPE b gauge\nx 3";
@@ -313,13 +326,6 @@ fn no_line_of_a_byte_or_two_panics() {
             }
         }
     }
-}
-
-#[test]
-fn an_empty_body_is_an_empty_answer() {
-    becomes(Untyped::Convert, "", "");
-    becomes(Untyped::Convert, "\n\n \n", "");
-    behind(Some(""), Untyped::Convert, "", "");
 }
 
 #[test]

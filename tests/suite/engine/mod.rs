@@ -1,11 +1,17 @@
 //! The exposition engine: bytes in and bytes out, without a socket or a clock.
 //!
 //! A body runs whole and cut at every byte, and what comes of it is read by readers that share no code with the engine.
-//! `families` has the rules that take more than one line to show; `*_properties` and `properties` what holds for every
-//! body, checked on bodies that nobody wrote; `corpus` real bodies.
+//!
+//! * `lines`, `openmetrics`: the rules that take one line to show, and those of OpenMetrics.
+//! * `families`, `to_protobuf`, `protobuf`, `rules`: those that take more; where a body and what becomes of it say all there
+//!   is to say, they are rows of a table ([`cases`]).
+//! * `raw_newlines`, `whole_families`: what must not be forged, and what must not be split.
+//! * `short_cuts`: bytes that go out as they came are those that would be written.
+//! * `properties`, `*_properties`: what holds for every body, checked on bodies that nobody wrote; `corpus`: real bodies.
 
+pub mod cases;
 mod corpus;
-mod families;
+pub mod families;
 pub mod lines;
 pub mod openmetrics;
 pub mod properties;

@@ -6,7 +6,10 @@
 
 use qpext::exposition::{DropReason, End, Families, Untyped};
 
+use crate::engine::cases::{Case, check};
 use crate::engine::lines::written;
+use crate::engine::protobuf::{Setting, USUAL};
+use crate::engine::rules::Form;
 use crate::support::reader::{Exposition, read};
 use crate::support::{Cell, Converted, Cut, Lines, OPEN_METRICS, OPEN_METRICS_TO_TEXT, open_metrics};
 
@@ -539,43 +542,41 @@ fn the_end_of_one_body_is_not_that_of_the_answer() {
     assert_eq!(String::from_utf8(out).unwrap(), written("x{@} 1\n"));
 }
 
-/// A body, whole and cut at every byte, as OpenMetrics and as text. Both begin and end without `# EOF`.
-#[track_caller]
-fn becomes(untyped: Untyped, body: &str, as_open_metrics: &str, as_text: &str) {
-    for (cell, expected) in [(OPEN_METRICS, as_open_metrics), (OPEN_METRICS_TO_TEXT, as_text)] {
-        for cut in [Cut::Whole, Cut::EveryByte] {
-            let converted = cell.convert(format!("{body}# EOF\n").as_bytes(), untyped, cut, End::Whole);
-            let (out, _) = body_of(cell, &converted.out);
-            assert_eq!(out, written(expected), "{cell:?} {cut:?}");
-        }
-    }
+/// What becomes of a body, as OpenMetrics and as text.
+const fn becomes<'a>(
+    promise: &'a str,
+    untyped: Untyped,
+    body: &'a str,
+    as_open_metrics: &'a str,
+    as_text: &'a str,
+) -> [Case<'a>; 2] {
+    let setting = Setting { untyped, ..USUAL };
+    let from = &[Lines::OpenMetrics];
+    [
+        Case::new(promise, from, Form::OpenMetrics, setting, body, as_open_metrics),
+        Case::new(promise, from, Form::Text, setting, body, as_text),
+    ]
 }
 
-#[test]
-fn a_counter_is_in_text_a_family_by_the_name_of_its_samples() {
+pub const BODIES: &[[Case; 2]] = &[
     becomes(
+        "a counter is in text a family by the name of its samples",
         Untyped::Drop,
         "# HELP a Words.\n# TYPE a counter\n# UNIT a \na_total{x=\"y\"} 1 # {t=\"1\"} 0.5 9\na_created{x=\"y\"} 5\na_total 2\n",
         "# HELP a Words.\n# TYPE a counter\n# UNIT a \na_total{x=\"y\",@} 1 # {t=\"1\"} 0.5 9\na_created{x=\"y\",@} 5\na_total{@} 2\n",
         "# HELP a_total Words.\n# TYPE a_total counter\na_total{x=\"y\",@} 1\na_total{@} 2\n\
          # HELP a_created Words.\n# TYPE a_created gauge\na_created{x=\"y\",@} 5\n",
-    );
-}
-
-#[test]
-fn the_parts_of_a_family_may_come_in_any_order() {
+    ),
     becomes(
+        "the parts of a family may come in any order",
         Untyped::Convert,
         "# TYPE a counter\n# HELP a Words.\na_created 5\na_total 1\n",
         "# TYPE a counter\n# HELP a Words.\na_created{@} 5\na_total{@} 1\n",
         "# HELP a_total Words.\n# TYPE a_total counter\na_total{@} 1\n\
          # HELP a_created Words.\n# TYPE a_created gauge\na_created{@} 5\n",
-    );
-}
-
-#[test]
-fn histograms_and_summaries_keep_their_parts_and_give_away_their_creation() {
+    ),
     becomes(
+        "histograms and summaries keep their parts and give away their creation",
         Untyped::Drop,
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\na_count 1\na_sum 2\na_created 3\n\
          # TYPE b summary\nb{quantile=\"0.5\"} 1\nb_count 1\nb_sum 2\nb_created 3\n",
@@ -583,128 +584,144 @@ fn histograms_and_summaries_keep_their_parts_and_give_away_their_creation() {
          # TYPE b summary\nb{quantile=\"0.5\",@} 1\nb_count{@} 1\nb_sum{@} 2\nb_created{@} 3\n",
         "# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_count{@} 1\na_sum{@} 2\n# TYPE a_created gauge\na_created{@} 3\n\
          # TYPE b summary\nb{quantile=\"0.5\",@} 1\nb_count{@} 1\nb_sum{@} 2\n# TYPE b_created gauge\nb_created{@} 3\n",
-    );
-}
-
-#[test]
-fn a_gauge_histogram_is_in_text_a_histogram_and_two_gauges() {
+    ),
     becomes(
+        "a gauge histogram is in text a histogram and two gauges",
         Untyped::Drop,
         "# TYPE a gaugehistogram\n# HELP a Words.\na_bucket{le=\"+Inf\"} 1\na_gcount 1\na_gsum 2\n",
         "# TYPE a gaugehistogram\n# HELP a Words.\na_bucket{le=\"+Inf\",@} 1\na_gcount{@} 1\na_gsum{@} 2\n",
         "# TYPE a histogram\n# HELP a Words.\na_bucket{le=\"+Inf\",@} 1\n\
          # HELP a_gsum Words.\n# TYPE a_gsum gauge\na_gsum{@} 2\n# HELP a_gcount Words.\n# TYPE a_gcount gauge\na_gcount{@} 1\n",
-    );
-}
-
-#[test]
-fn infos_and_state_sets_are_gauges_in_text() {
+    ),
     becomes(
+        "infos and state sets are gauges in text",
         Untyped::Drop,
         "# TYPE a info\n# HELP a Words.\na_info{v=\"1\"} 1\n# TYPE b stateset\nb{b=\"on\"} 1\nb{b=\"off\"} 0\n",
         "# TYPE a info\n# HELP a Words.\na_info{v=\"1\",@} 1\n# TYPE b stateset\nb{b=\"on\",@} 1\nb{b=\"off\",@} 0\n",
         "# HELP a_info Words.\n# TYPE a_info gauge\na_info{v=\"1\",@} 1\n# TYPE b gauge\nb{b=\"on\",@} 1\nb{b=\"off\",@} 0\n",
-    );
-}
-
-#[test]
-fn units_are_kept_in_open_metrics_and_go_in_text() {
+    ),
     becomes(
+        "units are kept in OpenMetrics and go in text",
         Untyped::Keep,
         "# UNIT a_seconds seconds\n# TYPE a_seconds gauge\n# HELP a_seconds Words.\n# UNIT a_seconds \na_seconds 1\n# UNIT b_s s\n",
         "# UNIT a_seconds seconds\n# TYPE a_seconds gauge\n# HELP a_seconds Words.\na_seconds{@} 1\n# UNIT b_s s\n",
         "# TYPE a_seconds gauge\n# HELP a_seconds Words.\na_seconds{@} 1\n",
-    );
-}
-
-#[test]
-fn metadata_that_comes_twice_is_written_once() {
+    ),
     becomes(
+        "metadata that comes twice is written once",
         Untyped::Keep,
         "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a gauge\na_total 1\n# HELP a Three.\n# TYPE a gauge\na_total 2\n",
         "# HELP a One.\n# TYPE a counter\na_total{@} 1\na_total{@} 2\n",
         "# HELP a_total One.\n# TYPE a_total counter\na_total{@} 1\na_total{@} 2\n",
-    );
-}
-
-#[test]
-fn a_type_behind_the_first_sample_is_dropped() {
+    ),
     becomes(
+        "a type behind the first sample is dropped",
         Untyped::Keep,
         "a 1\n# TYPE a gauge\na 2\n# TYPE b counter\nb_total 1\n# TYPE b gauge\nb_total 2\n",
         "a{@} 1\na{@} 2\n# TYPE b counter\nb_total{@} 1\nb_total{@} 2\n",
         "a{@} 1\na{@} 2\n# TYPE b_total counter\nb_total{@} 1\nb_total{@} 2\n",
-    );
+    ),
     // In text the counter goes by the name that has samples by now.
     becomes(
+        "a type behind the first sample is dropped",
         Untyped::Keep,
         "a_total 1\n# TYPE a counter\na_total 2\n",
         "a_total{@} 1\n# TYPE a counter\na_total{@} 2\n",
         "a_total{@} 1\na_total{@} 2\n",
-    );
-}
-
-#[test]
-fn a_part_of_a_family_has_no_metadata_of_its_own() {
+    ),
     becomes(
+        "a part of a family has no metadata of its own",
         Untyped::Keep,
         "# HELP a Counter.\n# TYPE a counter\na_total 1\n# HELP a_total Gauge.\n# TYPE a_total gauge\na_total 2\n",
         "# HELP a Counter.\n# TYPE a counter\na_total{@} 1\na_total{@} 2\n",
         "# HELP a_total Counter.\n# TYPE a_total counter\na_total{@} 1\na_total{@} 2\n",
-    );
+    ),
     becomes(
+        "a part of a family has no metadata of its own",
         Untyped::Keep,
         "# TYPE a_created gauge\na_created 1\n# TYPE a counter\na_total 2\na_created 3\n",
         "# TYPE a_created gauge\na_created{@} 1\n# TYPE a counter\na_total{@} 2\na_created{@} 3\n",
         "# TYPE a_created gauge\na_created{@} 1\n# TYPE a_total counter\na_total{@} 2\na_created{@} 3\n",
-    );
-}
-
-/// In text it is no part of the counter, which goes by another name.
-#[test]
-fn a_counters_sample_without_its_ending_is_kept() {
+    ),
+    // In text it is no part of the counter, which goes by another name.
     becomes(
+        "a counter's sample without its ending is kept",
         Untyped::Keep,
         "# HELP a Words.\n# TYPE a counter\na 1\na_total 2\n# TYPE b info\nb 1\n",
         "# HELP a Words.\n# TYPE a counter\na{@} 1\na_total{@} 2\n# TYPE b info\nb{@} 1\n",
         "# HELP a Words.\na{@} 1\n# HELP a_total Words.\n# TYPE a_total counter\na_total{@} 2\nb{@} 1\n# TYPE b_info gauge\n",
-    );
+    ),
     becomes(
+        "a counter's sample without its ending is kept",
         Untyped::Keep,
         "# TYPE a_b counter\na_b 1\n# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n",
         "# TYPE a_b counter\na_b{@} 1\na_b{@} 2\n",
         "a_b{@} 1\n# TYPE a_b_total counter\na_b{@} 2\n",
-    );
+    ),
+    // Escaping that differ only in what a scraper does not read are one family to it.
+    becomes(
+        "names that are one when escaped have their metadata once",
+        Untyped::Keep,
+        "# HELP a_b One.\n# TYPE a_b gauge\na_b 1\n# HELP \"a.b\" Two.\n# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n",
+        "# HELP a_b One.\n# TYPE a_b gauge\na_b{@} 1\na_b{@} 2\n",
+        "# HELP a_b One.\n# TYPE a_b gauge\na_b{@} 1\na_b{@} 2\n",
+    ),
+    becomes(
+        "what is a part of another family when escaped has no metadata",
+        Untyped::Convert,
+        "# TYPE \"a.b\" histogram\n{\"a.b_created\"} 1\n# HELP a_b_bucket Words.\na_b_bucket 2\na_b_created 3\n",
+        "# TYPE a_b histogram\na_b_created{@} 1\na_b_bucket{@} 2\na_b_created{@} 3\n",
+        "# TYPE a_b histogram\n# TYPE a_b_created gauge\na_b_created{@} 1\na_b_bucket{@} 2\na_b_created{@} 3\n",
+    ),
+    // Prometheus 2.42 rejects a unit that the family's name does not end in, and so the name as it is escaped counts.
+    becomes(
+        "a unit that does not fit the escaped name is left out",
+        Untyped::Keep,
+        "# UNIT \"a_\u{b0}C\" \u{b0}C\n# TYPE \"a_\u{b0}C\" gauge\n# UNIT \"a.b_s\" s\n",
+        "# TYPE a__C gauge\n# UNIT a_b_s s\n",
+        "# TYPE a__C gauge\n",
+    ),
+];
+
+#[test]
+fn bodies_become_what_the_table_says_however_they_are_cut() {
+    check(BODIES.as_flattened());
 }
 
 #[test]
 fn unknown_families_are_sanitized_and_counters_are_not() {
     let body = "# HELP a_total Words.\na_total 1\n# TYPE b_created unknown\nb_created 2\n# TYPE c unknown\nc 3\n\
                 d 4\n# TYPE e counter\ne_total 5\ne_created 6\n";
-    becomes(
+    check(&becomes(
+        "unknown families are sanitized and counters are not",
         Untyped::Keep,
         body,
         "# HELP a_total Words.\na_total{@} 1\n# TYPE b_created unknown\nb_created{@} 2\n# TYPE c unknown\nc{@} 3\n\
          d{@} 4\n# TYPE e counter\ne_total{@} 5\ne_created{@} 6\n",
         "# HELP a_total Words.\na_total{@} 1\n# TYPE b_created untyped\nb_created{@} 2\n# TYPE c untyped\nc{@} 3\n\
          d{@} 4\n# TYPE e_total counter\ne_total{@} 5\n# TYPE e_created gauge\ne_created{@} 6\n",
-    );
+    ));
     // A counter of OpenMetrics is known by samples that end in `_total`: this one is a gauge instead.
-    becomes(
+    check(&becomes(
+        "unknown families are sanitized and counters are not",
         Untyped::Convert,
         body,
         "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE b_created gauge\nb_created{@} 2\n# TYPE c unknown\nc{@} 3\n\
          d{@} 4\n# TYPE e counter\ne_total{@} 5\ne_created{@} 6\n",
         "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE b_created counter\nb_created{@} 2\n# TYPE c untyped\nc{@} 3\n\
          d{@} 4\n# TYPE e_total counter\ne_total{@} 5\n# TYPE e_created gauge\ne_created{@} 6\n",
-    );
-    becomes(
-        Untyped::Drop,
-        body,
-        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE b_created gauge\nb_created{@} 2\n\
+    ));
+    check(
+        &becomes(
+            "unknown families are sanitized and counters are not",
+            Untyped::Drop,
+            body,
+            "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE b_created gauge\nb_created{@} 2\n\
          # TYPE e counter\ne_total{@} 5\ne_created{@} 6\n",
-        "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE b_created counter\nb_created{@} 2\n\
+            "# HELP a_total Words.\n# TYPE a_total gauge\na_total{@} 1\n# TYPE b_created counter\nb_created{@} 2\n\
          # TYPE e_total counter\ne_total{@} 5\n# TYPE e_created gauge\ne_created{@} 6\n",
+        )
+        .map(|case| case.dropping(2)),
     );
 }
 
@@ -712,52 +729,21 @@ fn unknown_families_are_sanitized_and_counters_are_not() {
 fn quoted_families_and_their_parts_find_each_other() {
     let body = "# HELP \"a.b\" Words.\n# TYPE \"a.b\" counter\n{\"a.b_total\",x=\"y\"} 1 # {} 1\n{\"a.b_created\"} 2\n\
                 # TYPE \"c.total\" gauge\n{\"c.total\"} 3 # {} 3\n";
-    becomes(
+    check(&becomes(
+        "quoted families and their parts find each other",
         Untyped::Drop,
         body,
         "# HELP a_b Words.\n# TYPE a_b counter\na_b_total{x=\"y\",@} 1 # {} 1\na_b_created{@} 2\n\
          # TYPE c_total gauge\nc_total{@} 3 # {} 3\n",
         "# HELP a_b_total Words.\n# TYPE a_b_total counter\na_b_total{x=\"y\",@} 1\n\
          # HELP a_b_created Words.\n# TYPE a_b_created gauge\na_b_created{@} 2\n# TYPE c_total gauge\nc_total{@} 3\n",
-    );
+    ));
     let expected = "# HELP \"a.b_total\" Words.\n# TYPE \"a.b_total\" counter\n{\"a.b_total\",x=\"y\",@} 1\n\
                     # HELP \"a.b_created\" Words.\n# TYPE \"a.b_created\" gauge\n{\"a.b_created\",@} 2\n\
                     # TYPE \"c.total\" gauge\n{\"c.total\",@} 3\n";
     let cell = OPEN_METRICS_TO_TEXT.with_utf8();
     let (out, _) = body_of(cell, &convert(cell, Untyped::Drop, body.as_bytes()).out);
     assert_eq!(out, written(expected));
-}
-
-/// Escaping that differ only in what a scraper does not read are one family to it.
-#[test]
-fn names_that_are_one_when_escaped_have_their_metadata_once() {
-    becomes(
-        Untyped::Keep,
-        "# HELP a_b One.\n# TYPE a_b gauge\na_b 1\n# HELP \"a.b\" Two.\n# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n",
-        "# HELP a_b One.\n# TYPE a_b gauge\na_b{@} 1\na_b{@} 2\n",
-        "# HELP a_b One.\n# TYPE a_b gauge\na_b{@} 1\na_b{@} 2\n",
-    );
-}
-
-#[test]
-fn what_is_a_part_of_another_family_when_escaped_has_no_metadata() {
-    becomes(
-        Untyped::Convert,
-        "# TYPE \"a.b\" histogram\n{\"a.b_created\"} 1\n# HELP a_b_bucket Words.\na_b_bucket 2\na_b_created 3\n",
-        "# TYPE a_b histogram\na_b_created{@} 1\na_b_bucket{@} 2\na_b_created{@} 3\n",
-        "# TYPE a_b histogram\n# TYPE a_b_created gauge\na_b_created{@} 1\na_b_bucket{@} 2\na_b_created{@} 3\n",
-    );
-}
-
-/// Prometheus 2.42 rejects a unit that the family's name does not end in, and so the name as it is escaped counts.
-#[test]
-fn a_unit_that_does_not_fit_the_escaped_name_is_left_out() {
-    becomes(
-        Untyped::Keep,
-        "# UNIT \"a_\u{b0}C\" \u{b0}C\n# TYPE \"a_\u{b0}C\" gauge\n# UNIT \"a.b_s\" s\n",
-        "# TYPE a__C gauge\n# UNIT a_b_s s\n",
-        "# TYPE a__C gauge\n",
-    );
 }
 
 #[test]

@@ -65,6 +65,8 @@ fn splice(body: &[u8]) -> (Vec<u8>, Counts) {
 fn text_becomes(body: &[u8], setting: Setting, expected: &str) {
     let whole = to_text_cut(body, setting, Cut::Whole, End::Whole);
     assert_eq!(to_text_cut(body, setting, Cut::EveryByte, End::Whole), whole);
+    let read = reader::read_with(&whole.0, setting.names).expect("the answer is valid");
+    assert_eq!(whole.1.samples, read.samples.len() as u64);
     assert_eq!(String::from_utf8(whole.0).unwrap(), expected.replace('@', SERVING));
 }
 

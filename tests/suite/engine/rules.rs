@@ -11,7 +11,7 @@ use qpext::exposition::{
 
 use crate::engine::protobuf::{counter, gauge, histogram, untyped};
 use crate::support::protobuf::*;
-use crate::support::{Cut, PLAIN, engine_of, reader};
+use crate::support::{Cut, Lines, PLAIN, engine_of, reader};
 
 /// A format that is read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub fn outputs(from: Form) -> &'static [Form] {
 }
 
 impl Form {
+    /// The format in lines that it is, if it is one.
+    pub fn lines(self) -> Option<Lines> {
+        match self {
+            Text => Some(Lines::Text),
+            OpenMetrics => Some(Lines::OpenMetrics),
+            Protobuf => None,
+        }
+    }
+
     pub fn format(self) -> Format {
         match self {
             Text => PLAIN,

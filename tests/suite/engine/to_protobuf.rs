@@ -7,14 +7,16 @@ use std::collections::HashSet;
 use prost::Message as _;
 use qpext::exposition::{Counts, DropReason, End, Engine, Escaping, Families, Format, MAX_FAMILY, Rules, Untyped};
 
+use crate::engine::cases::{Case, check};
 use crate::engine::protobuf::{Setting, USUAL, reading};
 use crate::engine::protobuf_properties::read_strictly;
+use crate::engine::rules::Form;
 use crate::support::protobuf::{
     Exemplar, Histogram, LabelPair, Metric, MetricFamily, MetricType, Timestamp, decode, show,
 };
 use crate::support::{Cut, Lines, engine_of};
 
-const BOTH: [Lines; 2] = [Lines::Text, Lines::OpenMetrics];
+const BOTH: &[Lines] = &[Lines::Text, Lines::OpenMetrics];
 
 const UTF8: Setting = Setting { names: Escaping::AllowUtf8, ..USUAL };
 
@@ -203,40 +205,273 @@ pub fn shown(families: &[MetricFamily]) -> String {
 }
 
 /// Nothing is lost, and this is what becomes of the body.
-#[track_caller]
-fn becomes(from: Lines, body: &str, expected: &str) {
-    loses(from, USUAL, body, 0, expected);
+const fn becomes<'a>(promise: &'a str, from: &'a [Lines], body: &'a str, out: &'a str) -> Case<'a> {
+    Case::new(promise, from, Form::Protobuf, USUAL, body, out)
 }
 
 /// So many lines are lost as malformed, and this is what becomes of the body.
-#[track_caller]
-fn loses(from: Lines, setting: Setting, body: &str, malformed: u64, expected: &str) {
-    let (shown, counts) = run(from, setting, body.as_bytes());
-    assert_eq!(shown, expected);
-    assert_eq!(counts.dropped(DropReason::Malformed), malformed, "{counts:?}");
-    assert_eq!(counts.dropped_in_all(), malformed, "{counts:?}");
+const fn loses<'a>(
+    promise: &'a str,
+    from: &'a [Lines],
+    setting: Setting,
+    body: &'a str,
+    malformed: u64,
+    out: &'a str,
+) -> Case<'a> {
+    Case::new(promise, from, Form::Protobuf, setting, body, out).losing(malformed)
 }
 
-#[test]
-fn simple_types_of_text_have_a_metric_for_each_sample() {
+const DEGREES: &str = "# TYPE \"a_\u{b0}C\" gauge\n# UNIT \"a_\u{b0}C\" \u{b0}C\n{\"a_\u{b0}C\"} 1\n";
+
+const QUOTED: &str = "# HELP \"a.b\" Words.\n# TYPE \"a.b\" histogram\n{\"a.b_bucket\",\"l.m\"=\"1\",\"le\"=\"+Inf\"} 2\n{\"a.b_sum\",\"l.m\"=\"1\"} 3\n\
+                # TYPE \"q\\\"\\\\\\n\" gauge\n{\"q\\\"\\\\\\n\",\"\\\"\"=\"x\"} 4\n";
+
+pub const CASES: &[Case] = &[
     becomes(
-        Lines::Text,
+        "simple types of text have a metric for each sample",
+        &[Lines::Text],
         "# HELP a_total Words.\n# TYPE a_total counter\na_total 1\na_total{x=\"y\"} 2 1700000000123\n\
          # TYPE b gauge\nb -0.5\n# TYPE c untyped\nc NaN\nd{e=\"f\"} +Inf\n",
         "a_total counter help \"Words.\"\n  {@} 1\n  {x=\"y\",@} 2 at 1700000000123\n\
          b gauge\n  {@} -0.5\nc untyped\n  {@} NaN\nd untyped\n  {e=\"f\",@} inf\n",
-    );
-}
-
-#[test]
-fn simple_types_of_open_metrics_go_by_the_names_of_their_samples() {
+    ),
     becomes(
-        Lines::OpenMetrics,
+        "simple types of OpenMetrics go by the names of their samples",
+        &[Lines::OpenMetrics],
         "# TYPE a gauge\n# HELP a Words.\na 1\na{x=\"y\"} 2\n# TYPE b unknown\nb 3\nc 4\n\
          # TYPE d info\n# HELP d Version.\nd_info{v=\"1\"} 1\n# TYPE e stateset\ne{e=\"on\"} 1\ne{e=\"off\"} 0\n",
         "a gauge help \"Words.\"\n  {@} 1\n  {x=\"y\",@} 2\nb untyped\n  {@} 3\nc untyped\n  {@} 4\n\
          d_info gauge help \"Version.\"\n  {v=\"1\",@} 1\ne gauge\n  {e=\"on\",@} 1\n  {e=\"off\",@} 0\n",
-    );
+    ),
+    // Its series is `a`, and must not become `a_total`.
+    becomes(
+        "a sample without its family's ending keeps its name",
+        &[Lines::OpenMetrics],
+        "# TYPE a counter\na 1\na_total 2\n# TYPE b info\nb 3\n# TYPE c_total counter\nc_total 4\n",
+        "a counter\n  {@} 1\na_total counter\n  {@} 2\nb gauge\n  {@} 3\nc_total counter\n  {@} 4\n",
+    ),
+    // To Prometheus labels have no order.
+    becomes(
+        "the parts of a metric need not have its labels in one order",
+        BOTH,
+        "# TYPE a histogram\na_bucket{y=\"2\",le=\"+Inf\",x=\"1\"} 3\na_sum{x=\"1\",y=\"2\"} 4\na_count{y=\"2\",x=\"1\"} 3\n\
+         # TYPE b gauge\nb{y=\"2\",x=\"1\"} 5\n",
+        "a histogram\n  {x=\"1\",y=\"2\",@} count 3 sum 4 inf:3\nb gauge\n  {y=\"2\",x=\"1\",@} 5\n",
+    ),
+    becomes(
+        "a histogram that lacks a part has the others",
+        BOTH,
+        "# TYPE a histogram\na_bucket{x=\"no inf\",le=\"1\"} 2\na_count{x=\"no inf\"} 3\na_sum{x=\"sum alone\"} 4\n\
+         a_bucket{x=\"no count\",le=\"+Inf\"} 6\na_bucket{x=\"no count\",le=\"1\"} 5\na_count{x=\"count alone\"} 7\n",
+        "a histogram\n  {x=\"no inf\",@} count 3 1:2\n  {x=\"sum alone\",@} sum 4\n\
+         \x20 {x=\"no count\",@} count 6 1:5 inf:6\n  {x=\"count alone\",@} count 7\n",
+    ),
+    becomes(
+        "counts that are no whole numbers are kept as they are",
+        BOTH,
+        "# TYPE a histogram\na_bucket{le=\"1\"} 2.5\na_bucket{le=\"2\"} 1e19\na_bucket{le=\"3\"} 18446744073709551615\na_bucket{le=\"4\"} 1e300\n\
+         a_bucket{le=\"+Inf\"} +Inf\na_bucket{le=\"-1\"} 0\na_bucket{le=\"-2\"} -0\na_bucket{le=\"-3\"} 1e-400\na_count 0.5\n",
+        "a histogram\n  {@} count 0.5f -3:0 -2:0 -1:0 1:2.5f 2:10000000000000000000 3:18446744073709552000f \
+         4:1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000f inf:inff\n",
+    ),
+    becomes(
+        "histograms and summaries of OpenMetrics have the time at which they were created",
+        &[Lines::OpenMetrics],
+        "# TYPE a histogram\na_created{x=\"y\"} 5\na_bucket{x=\"y\",le=\"+Inf\"} 1\na_count{x=\"y\"} 1\n\
+         # TYPE b summary\nb_count 2\nb_sum 3\nb_created 1600000000.000001\n\
+         # TYPE c gaugehistogram\nc_bucket{le=\"+Inf\"} 4\nc_gcount 4\nc_gsum -5\nc_created -0.5\n",
+        "a histogram\n  {x=\"y\",@} count 1 inf:1 created 5.000000000\n\
+         b summary\n  {@} count 2 sum 3 created 1600000000.000001000\n\
+         c gaugehistogram\n  {@} count 4 sum -5 inf:4 created -1.500000000\n",
+    ),
+    becomes(
+        "several points of a series are metrics each with all of its parts",
+        &[Lines::Text],
+        "# TYPE a gauge\na 1 1000\na 2 2000\na 3\n\
+         # TYPE b histogram\nb_bucket{le=\"+Inf\"} 1 1000\nb_bucket{le=\"+Inf\"} 2 2000\nb_count 1 1000\nb_count 2 2000\nb_sum 3 1000\nb_sum 4 2000\n",
+        "a gauge\n  {@} 1 at 1000\n  {@} 2 at 2000\n  {@} 3\n\
+         b histogram\n  {@} count 1 sum 3 inf:1 at 1000\n  {@} count 2 sum 4 inf:2 at 2000\n",
+    ),
+    // All of them were created at one time, whatever the timestamp of the line that tells it.
+    becomes(
+        "several points of a series are metrics each with all of its parts",
+        &[Lines::OpenMetrics],
+        "# TYPE a counter\na_total 1 1\na_total 2 2.5\na_created 0.5 3\na_total 3\n",
+        "a_total counter\n  {@} 1 created 0.500000000 at 1000\n  {@} 2 created 0.500000000 at 2500\n  {@} 3 created 0.500000000\n",
+    ),
+    becomes(
+        "timestamps are milliseconds",
+        &[Lines::Text],
+        "a 1 0\na 2 9223372036854775807\n",
+        "a untyped\n  {@} 1 at 0\n  {@} 2 at 9223372036854775807\n",
+    ),
+    becomes(
+        "timestamps are milliseconds",
+        &[Lines::OpenMetrics],
+        "a 1 0\na 2 -1.5\na 3 1700000000.1239\na 4 -0.0004\na 5 9223372036854774\n",
+        "a untyped\n  {@} 1 at 0\n  {@} 2 at -1500\n  {@} 3 at 1700000000123\n  {@} 4 at 0\n  {@} 5 at 9223372036854773760\n",
+    ),
+    loses(
+        "timestamps are milliseconds",
+        &[Lines::OpenMetrics],
+        USUAL,
+        "a 1 9223372036854776\na 2 -1e300\n# TYPE b histogram\nb_count 1 1e300\n",
+        3,
+        "",
+    ),
+    becomes(
+        "buckets have their exemplars",
+        &[Lines::OpenMetrics],
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 3 # {t=\"1\"} 0.5\na_bucket{le=\"1\"} 2 # {} NaN -1.5\na_bucket{le=\"0.5\"} 1\n\
+         # TYPE b gaugehistogram\nb_bucket{le=\"+Inf\"} 3 # {service_name=\"kept\"} 4 1e300\n",
+        "a histogram\n  {@} count 3 0.5:1 1:2 # {} NaN at -2.500000000 inf:3 # {t=\"1\"} 0.5\n\
+         b gaugehistogram\n  {@} count 3 inf:3 # {service_name=\"kept\"} 4\n",
+    ),
+    becomes(
+        "metadata may come behind samples but for the type",
+        BOTH,
+        "a 1\n# TYPE a gauge\n# HELP a Words.\n# HELP a Other words.\na 2\n# HELP b Of no samples.\n# TYPE b gauge\n# TYPE c gauge\nc 3\n# HELP c Late.\n",
+        "a untyped help \"Words.\"\n  {@} 1\n  {@} 2\nc gauge help \"Late.\"\n  {@} 3\n",
+    ),
+    becomes("metadata without samples is nothing", BOTH, "# HELP a Words.\n# TYPE a gauge\n# HELP b Words.\n", ""),
+    becomes("metadata without samples is nothing", BOTH, "", ""),
+    loses("metadata without samples is nothing", BOTH, USUAL, "# HELP a Words.\na one\n", 1, ""),
+    becomes(
+        "escapes in label values are decoded",
+        BOTH,
+        "a{b=\"\\\\ \\\" \\n \\q {},=# \u{e9}\",c=\"\"} 1\n",
+        "a untyped\n  {b=\"\\\\ \\\" \\n \\\\q {},=# \u{e9}\",c=\"\",@} 1\n",
+    ),
+    becomes(
+        "labels that collide are renamed until free",
+        BOTH,
+        "a{service_name=\"1\",exported_service_name=\"2\",revision_name=\"3\"} 1\n\
+         # TYPE b histogram\nb_bucket{service_name=\"1\",le=\"+Inf\"} 2\nb_sum{service_name=\"1\"} 3\n",
+        "a untyped\n  {exported_exported_service_name=\"1\",exported_service_name=\"2\",exported_revision_name=\"3\",@} 1\n\
+         b histogram\n  {exported_service_name=\"1\",@} count 2 sum 3 inf:2\n",
+    ),
+    becomes(
+        "a family whose lines do not stand together is several messages",
+        BOTH,
+        "# HELP a Words.\n# TYPE a gauge\na 1\na 2\nb 3\na 4\n# HELP c Words.\na 5\nc 6\n# TYPE d histogram\nd_count 1\na 7\nd_count 2\n",
+        "a gauge help \"Words.\"\n  {@} 1\n  {@} 2\nb untyped\n  {@} 3\na gauge\n  {@} 4\n  {@} 5\n\
+         c untyped help \"Words.\"\n  {@} 6\nd histogram\n  {@} count 1\na gauge\n  {@} 7\nd histogram\n  {@} count 2\n",
+    ),
+    loses(
+        "a line that is dropped does not part a family",
+        BOTH,
+        USUAL,
+        "# TYPE a histogram\na_count 1\nb one\n# TYPE b foo\na_sum 2\n",
+        2,
+        "a histogram\n  {@} count 1 sum 2\n",
+    ),
+    becomes(
+        "a summary is put together from lines in any order",
+        BOTH,
+        "# TYPE a summary\na_count{x=\"y\"} 9\na{x=\"y\",quantile=\"0.99\"} -3\na{quantile=\"0.5\"} NaN\na_sum{x=\"y\"} -1.5\na{quantile=\"0.5\",x=\"y\"} 2\n\
+         a_sum{quantile=\"0.5\"} 1\n",
+        "a summary\n  {x=\"y\",@} count 9 sum -1.5 0.5:2 0.99:-3\n  {@} 0.5:NaN\n  {quantile=\"0.5\",@} sum 1\n",
+    ),
+    // There is no place for the rest of it.
+    becomes(
+        "a summary is put together from lines in any order",
+        &[Lines::Text],
+        "# TYPE a summary\na_count{x=\"1\"} 2.9\na_count{x=\"2\"} 1e300\n",
+        "a summary\n  {x=\"1\",@} count 2\n  {x=\"2\",@} count 18446744073709551615\n",
+    ),
+    // Prometheus takes the first, too.
+    loses(
+        "of two values for one part of a metric the first is kept",
+        BOTH,
+        USUAL,
+        "# TYPE a histogram\na_bucket{le=\"1\"} 1\na_bucket{le=\"2\"} 2\na_bucket{le=\"1.0\"} 3\na_sum 4\na_sum 5\na_count 6\na_count 7\n\
+         # TYPE b summary\nb{quantile=\"0.5\"} 8\nb{quantile=\"0.50\"} 9\nb{quantile=\"NaN\"} 10\nb{quantile=\"NaN\"} 11\n",
+        5,
+        "a histogram\n  {@} count 6 sum 4 1:1 2:2\nb summary\n  {@} 0.5:8 NaN:10\n",
+    ),
+    loses(
+        "of two values for one part of a metric the first is kept",
+        &[Lines::OpenMetrics],
+        USUAL,
+        "# TYPE a counter\na_total 1\na_total 2\na_created 3\na_created 4\n",
+        2,
+        "a_total counter\n  {@} 1 created 3.000000000\n",
+    ),
+    becomes(
+        "units are kept where the family's name ends in them",
+        &[Lines::OpenMetrics],
+        "# UNIT a_seconds seconds\n# TYPE a_seconds counter\na_seconds_total 1\n# TYPE b_s gauge\n# UNIT b_s s\nb_s 1\n\
+         # TYPE c gauge\n# UNIT c \nc 1\n# TYPE d_s info\n# UNIT d_s s\nd_s_info 1\n# TYPE e_s histogram\n# UNIT e_s s\ne_s_sum 1\n",
+        "a_seconds_total counter unit seconds\n  {@} 1\nb_s gauge unit s\n  {@} 1\nc gauge\n  {@} 1\n\
+         d_s_info gauge\n  {@} 1\ne_s histogram unit s\n  {@} sum 1\n",
+    ),
+    becomes(
+        "units are kept where the family's name ends in them",
+        &[Lines::OpenMetrics],
+        DEGREES,
+        "a__C gauge\n  {@} 1\n",
+    ),
+    loses(
+        "units are kept where the family's name ends in them",
+        &[Lines::OpenMetrics],
+        UTF8,
+        DEGREES,
+        0,
+        "a_\u{b0}C gauge unit \u{b0}C\n  {@} 1\n",
+    ),
+    becomes(
+        "helps are unescaped",
+        BOTH,
+        "# HELP a \\\\ \\n \u{e9} \\q\n# TYPE a gauge\na 1\n",
+        "a gauge help \"\\\\ \\n \u{e9} \\\\q\"\n  {@} 1\n",
+    ),
+    becomes(
+        "helps are unescaped",
+        &[Lines::OpenMetrics],
+        "# HELP a \\\"quoted\\\"\na 1\n",
+        "a untyped help \"\\\"quoted\\\"\"\n  {@} 1\n",
+    ),
+    // In text a quote has no escape.
+    becomes(
+        "helps are unescaped",
+        &[Lines::Text],
+        "# HELP a \\\"quoted\\\"\na 1\n",
+        "a untyped help \"\\\\\\\"quoted\\\\\\\"\"\n  {@} 1\n",
+    ),
+    loses(
+        "quoted names are kept or escaped",
+        BOTH,
+        UTF8,
+        QUOTED,
+        0,
+        "a.b histogram help \"Words.\"\n  {l.m=\"1\",@} count 2 sum 3 inf:2\nq\"\\\n gauge\n  {\"=\"x\",@} 4\n",
+    ),
+    becomes(
+        "quoted names are kept or escaped",
+        BOTH,
+        QUOTED,
+        "a_b histogram help \"Words.\"\n  {l_m=\"1\",@} count 2 sum 3 inf:2\nq___ gauge\n  {_=\"x\",@} 4\n",
+    ),
+    // They are one to a scraper that takes no others.
+    loses(
+        "quoted names are kept or escaped",
+        BOTH,
+        USUAL,
+        "a{\"b.c\"=\"1\",b_c=\"2\"} 1\na{\"--name--\"=\"1\"} 1\n",
+        2,
+        "",
+    ),
+    becomes(
+        "quoted names are kept or escaped",
+        BOTH,
+        "# TYPE a_b gauge\na_b 1\n# TYPE \"a.b\" gauge\n# HELP \"a.b\" Words.\n{\"a.b\"} 2\n",
+        "a_b gauge help \"Words.\"\n  {@} 1\n  {@} 2\n",
+    ),
+];
+
+#[test]
+fn lines_become_the_messages_that_the_table_says_however_they_are_cut() {
+    check(CASES);
 }
 
 #[test]
@@ -256,16 +491,6 @@ fn a_counter_of_open_metrics_has_its_exemplar_and_the_time_at_which_it_was_creat
     }
 }
 
-/// Its series is `a`, and must not become `a_total`.
-#[test]
-fn a_sample_without_its_familys_ending_keeps_its_name() {
-    becomes(
-        Lines::OpenMetrics,
-        "# TYPE a counter\na 1\na_total 2\n# TYPE b info\nb 3\n# TYPE c_total counter\nc_total 4\n",
-        "a counter\n  {@} 1\na_total counter\n  {@} 2\nb gauge\n  {@} 3\nc_total counter\n  {@} 4\n",
-    );
-}
-
 #[test]
 fn a_histogram_is_put_together_from_lines_in_any_order() {
     let expected = "a histogram help \"Words.\"\n  {x=\"1\",@} count 3 sum 2.5 0.5:1 1:2 inf:3\n  {x=\"2\",@} count 6 sum 5 0.5:4 1:5 inf:6\n";
@@ -273,55 +498,21 @@ fn a_histogram_is_put_together_from_lines_in_any_order() {
                     a_bucket{x=\"2\",le=\"0.5\"} 4\na_bucket{x=\"2\",le=\"1.0\"} 5\na_bucket{x=\"2\",le=\"+Inf\"} 6\na_sum{x=\"2\"} 5\na_count{x=\"2\"} 6\n";
     let interleaved = "a_count{x=\"1\"} 3\na_bucket{le=\"+Inf\",x=\"2\"} 6\na_bucket{x=\"1\",le=\"1.0\"} 2\na_bucket{x=\"1\",le=\"+Inf\"} 3\na_count{x=\"2\"} 6\n\
                        a_sum{x=\"2\"} 5\na_bucket{x=\"2\",le=\"0.50\"} 4\na_bucket{le=\"0.5\",x=\"1\"} 1\na_bucket{x=\"2\",le=\"1\"} 5\na_sum{x=\"1\"} 2.5\n";
-    for from in BOTH {
+    for from in BOTH.iter().copied() {
         for lines in [in_order, interleaved] {
-            becomes(from, &format!("# HELP a Words.\n# TYPE a histogram\n{lines}"), expected);
+            check(&[becomes(
+                "a histogram is put together from lines in any order",
+                &[from],
+                &format!("# HELP a Words.\n# TYPE a histogram\n{lines}"),
+                expected,
+            )]);
         }
-    }
-}
-
-/// To Prometheus labels have no order.
-#[test]
-fn the_parts_of_a_metric_need_not_have_its_labels_in_one_order() {
-    for from in BOTH {
-        becomes(
-            from,
-            "# TYPE a histogram\na_bucket{y=\"2\",le=\"+Inf\",x=\"1\"} 3\na_sum{x=\"1\",y=\"2\"} 4\na_count{y=\"2\",x=\"1\"} 3\n\
-             # TYPE b gauge\nb{y=\"2\",x=\"1\"} 5\n",
-            "a histogram\n  {x=\"1\",y=\"2\",@} count 3 sum 4 inf:3\nb gauge\n  {y=\"2\",x=\"1\",@} 5\n",
-        );
-    }
-}
-
-#[test]
-fn a_histogram_that_lacks_a_part_has_the_others() {
-    for from in BOTH {
-        becomes(
-            from,
-            "# TYPE a histogram\na_bucket{x=\"no inf\",le=\"1\"} 2\na_count{x=\"no inf\"} 3\na_sum{x=\"sum alone\"} 4\n\
-             a_bucket{x=\"no count\",le=\"+Inf\"} 6\na_bucket{x=\"no count\",le=\"1\"} 5\na_count{x=\"count alone\"} 7\n",
-            "a histogram\n  {x=\"no inf\",@} count 3 1:2\n  {x=\"sum alone\",@} sum 4\n\
-             \x20 {x=\"no count\",@} count 6 1:5 inf:6\n  {x=\"count alone\",@} count 7\n",
-        );
-    }
-}
-
-#[test]
-fn counts_that_are_no_whole_numbers_are_kept_as_they_are() {
-    for from in BOTH {
-        becomes(
-            from,
-            "# TYPE a histogram\na_bucket{le=\"1\"} 2.5\na_bucket{le=\"2\"} 1e19\na_bucket{le=\"3\"} 18446744073709551615\na_bucket{le=\"4\"} 1e300\n\
-             a_bucket{le=\"+Inf\"} +Inf\na_bucket{le=\"-1\"} 0\na_bucket{le=\"-2\"} -0\na_bucket{le=\"-3\"} 1e-400\na_count 0.5\n",
-            "a histogram\n  {@} count 0.5f -3:0 -2:0 -1:0 1:2.5f 2:10000000000000000000 3:18446744073709552000f \
-             4:1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000f inf:inff\n",
-        );
     }
 }
 
 #[test]
 fn what_is_no_part_of_a_histogram_or_summary_is_malformed() {
-    for from in BOTH {
+    for from in BOTH.iter().copied() {
         for (kind, line) in [
             ("histogram", "a_bucket{le=\"1\"} NaN"),
             ("histogram", "a_bucket{le=\"1\"} -1"),
@@ -360,119 +551,25 @@ fn what_is_no_part_of_a_histogram_or_summary_is_malformed() {
 }
 
 #[test]
-fn a_summary_is_put_together_from_lines_in_any_order() {
-    for from in BOTH {
-        becomes(
-            from,
-            "# TYPE a summary\na_count{x=\"y\"} 9\na{x=\"y\",quantile=\"0.99\"} -3\na{quantile=\"0.5\"} NaN\na_sum{x=\"y\"} -1.5\na{quantile=\"0.5\",x=\"y\"} 2\n\
-             a_sum{quantile=\"0.5\"} 1\n",
-            "a summary\n  {x=\"y\",@} count 9 sum -1.5 0.5:2 0.99:-3\n  {@} 0.5:NaN\n  {quantile=\"0.5\",@} sum 1\n",
-        );
-    }
-    // There is no place for the rest of it.
-    becomes(
-        Lines::Text,
-        "# TYPE a summary\na_count{x=\"1\"} 2.9\na_count{x=\"2\"} 1e300\n",
-        "a summary\n  {x=\"1\",@} count 2\n  {x=\"2\",@} count 18446744073709551615\n",
-    );
-}
-
-#[test]
-fn histograms_and_summaries_of_open_metrics_have_the_time_at_which_they_were_created() {
-    becomes(
-        Lines::OpenMetrics,
-        "# TYPE a histogram\na_created{x=\"y\"} 5\na_bucket{x=\"y\",le=\"+Inf\"} 1\na_count{x=\"y\"} 1\n\
-         # TYPE b summary\nb_count 2\nb_sum 3\nb_created 1600000000.000001\n\
-         # TYPE c gaugehistogram\nc_bucket{le=\"+Inf\"} 4\nc_gcount 4\nc_gsum -5\nc_created -0.5\n",
-        "a histogram\n  {x=\"y\",@} count 1 inf:1 created 5.000000000\n\
-         b summary\n  {@} count 2 sum 3 created 1600000000.000001000\n\
-         c gaugehistogram\n  {@} count 4 sum -5 inf:4 created -1.500000000\n",
-    );
-}
-
-#[test]
 fn a_creation_of_nothing_and_one_at_no_time_are_lost_and_counted() {
     for time in ["NaN", "+Inf", "-1e12", "253402300800", "1e300"] {
-        loses(
-            Lines::OpenMetrics,
+        check(&[loses(
+            "a creation of nothing and one at no time are lost and counted",
+            &[Lines::OpenMetrics],
             USUAL,
             &format!("# TYPE a counter\na_total 1\na_created {time}\n"),
             1,
             "a_total counter\n  {@} 1\n",
-        );
+        )]);
     }
-    loses(
-        Lines::OpenMetrics,
+    check(&[loses(
+        "a creation of nothing and one at no time are lost and counted",
+        &[Lines::OpenMetrics],
         USUAL,
         "# TYPE a counter\na_created 5\na_total{x=\"y\"} 1\na_created{x=\"y\"} 6\na_created{x=\"z\"} 7\n# TYPE b histogram\nb_created 8\n",
         3,
         "a_total counter\n  {x=\"y\",@} 1 created 6.000000000\n",
-    );
-}
-
-#[test]
-fn several_points_of_a_series_are_metrics_each_with_all_of_its_parts() {
-    becomes(
-        Lines::Text,
-        "# TYPE a gauge\na 1 1000\na 2 2000\na 3\n\
-         # TYPE b histogram\nb_bucket{le=\"+Inf\"} 1 1000\nb_bucket{le=\"+Inf\"} 2 2000\nb_count 1 1000\nb_count 2 2000\nb_sum 3 1000\nb_sum 4 2000\n",
-        "a gauge\n  {@} 1 at 1000\n  {@} 2 at 2000\n  {@} 3\n\
-         b histogram\n  {@} count 1 sum 3 inf:1 at 1000\n  {@} count 2 sum 4 inf:2 at 2000\n",
-    );
-    // All of them were created at one time, whatever the timestamp of the line that tells it.
-    becomes(
-        Lines::OpenMetrics,
-        "# TYPE a counter\na_total 1 1\na_total 2 2.5\na_created 0.5 3\na_total 3\n",
-        "a_total counter\n  {@} 1 created 0.500000000 at 1000\n  {@} 2 created 0.500000000 at 2500\n  {@} 3 created 0.500000000\n",
-    );
-}
-
-#[test]
-fn timestamps_are_milliseconds() {
-    becomes(
-        Lines::Text,
-        "a 1 0\na 2 9223372036854775807\n",
-        "a untyped\n  {@} 1 at 0\n  {@} 2 at 9223372036854775807\n",
-    );
-    becomes(
-        Lines::OpenMetrics,
-        "a 1 0\na 2 -1.5\na 3 1700000000.1239\na 4 -0.0004\na 5 9223372036854774\n",
-        "a untyped\n  {@} 1 at 0\n  {@} 2 at -1500\n  {@} 3 at 1700000000123\n  {@} 4 at 0\n  {@} 5 at 9223372036854773760\n",
-    );
-    loses(Lines::OpenMetrics, USUAL, "a 1 9223372036854776\na 2 -1e300\n# TYPE b histogram\nb_count 1 1e300\n", 3, "");
-}
-
-/// Prometheus takes the first, too.
-#[test]
-fn of_two_values_for_one_part_of_a_metric_the_first_is_kept() {
-    for from in BOTH {
-        loses(
-            from,
-            USUAL,
-            "# TYPE a histogram\na_bucket{le=\"1\"} 1\na_bucket{le=\"2\"} 2\na_bucket{le=\"1.0\"} 3\na_sum 4\na_sum 5\na_count 6\na_count 7\n\
-             # TYPE b summary\nb{quantile=\"0.5\"} 8\nb{quantile=\"0.50\"} 9\nb{quantile=\"NaN\"} 10\nb{quantile=\"NaN\"} 11\n",
-            5,
-            "a histogram\n  {@} count 6 sum 4 1:1 2:2\nb summary\n  {@} 0.5:8 NaN:10\n",
-        );
-    }
-    loses(
-        Lines::OpenMetrics,
-        USUAL,
-        "# TYPE a counter\na_total 1\na_total 2\na_created 3\na_created 4\n",
-        2,
-        "a_total counter\n  {@} 1 created 3.000000000\n",
-    );
-}
-
-#[test]
-fn buckets_have_their_exemplars() {
-    becomes(
-        Lines::OpenMetrics,
-        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 3 # {t=\"1\"} 0.5\na_bucket{le=\"1\"} 2 # {} NaN -1.5\na_bucket{le=\"0.5\"} 1\n\
-         # TYPE b gaugehistogram\nb_bucket{le=\"+Inf\"} 3 # {service_name=\"kept\"} 4 1e300\n",
-        "a histogram\n  {@} count 3 0.5:1 1:2 # {} NaN at -2.500000000 inf:3 # {t=\"1\"} 0.5\n\
-         b gaugehistogram\n  {@} count 3 inf:3 # {service_name=\"kept\"} 4\n",
-    );
+    )]);
 }
 
 #[test]
@@ -487,7 +584,14 @@ fn exemplars_that_have_no_place_or_are_malformed_are_lost_alone_and_counted() {
         ("# TYPE a summary\na_count 1", "a summary\n  {@} count 1\n"),
         ("# TYPE a counter\na_total 1\na_created 1", "a_total counter\n  {@} 1 created 1.000000000\n"),
     ] {
-        loses(Lines::OpenMetrics, USUAL, &format!("{lines} # {{t=\"1\"}} 1\n"), 1, expected);
+        check(&[loses(
+            "exemplars that have no place or are malformed are lost alone and counted",
+            &[Lines::OpenMetrics],
+            USUAL,
+            &format!("{lines} # {{t=\"1\"}} 1\n"),
+            1,
+            expected,
+        )]);
     }
     for exemplar in [
         "{",
@@ -500,112 +604,14 @@ fn exemplars_that_have_no_place_or_are_malformed_are_lost_alone_and_counted() {
         "{\"a.b\"=\"1\",a_b=\"2\"} 1",
         "{\"--name--\"=\"1\"} 1",
     ] {
-        loses(
-            Lines::OpenMetrics,
+        check(&[loses(
+            "exemplars that have no place or are malformed are lost alone and counted",
+            &[Lines::OpenMetrics],
             USUAL,
             &format!("# TYPE a counter\na_total 1 # {exemplar}\na_created 5\n"),
             1,
             "a_total counter\n  {@} 1 created 5.000000000\n",
-        );
-    }
-}
-
-#[test]
-fn units_are_kept_where_the_familys_name_ends_in_them() {
-    becomes(
-        Lines::OpenMetrics,
-        "# UNIT a_seconds seconds\n# TYPE a_seconds counter\na_seconds_total 1\n# TYPE b_s gauge\n# UNIT b_s s\nb_s 1\n\
-         # TYPE c gauge\n# UNIT c \nc 1\n# TYPE d_s info\n# UNIT d_s s\nd_s_info 1\n# TYPE e_s histogram\n# UNIT e_s s\ne_s_sum 1\n",
-        "a_seconds_total counter unit seconds\n  {@} 1\nb_s gauge unit s\n  {@} 1\nc gauge\n  {@} 1\n\
-         d_s_info gauge\n  {@} 1\ne_s histogram unit s\n  {@} sum 1\n",
-    );
-    let degrees = "# TYPE \"a_\u{b0}C\" gauge\n# UNIT \"a_\u{b0}C\" \u{b0}C\n{\"a_\u{b0}C\"} 1\n";
-    becomes(Lines::OpenMetrics, degrees, "a__C gauge\n  {@} 1\n");
-    loses(Lines::OpenMetrics, UTF8, degrees, 0, "a_\u{b0}C gauge unit \u{b0}C\n  {@} 1\n");
-}
-
-#[test]
-fn helps_are_unescaped() {
-    for from in BOTH {
-        becomes(
-            from,
-            "# HELP a \\\\ \\n \u{e9} \\q\n# TYPE a gauge\na 1\n",
-            "a gauge help \"\\\\ \\n \u{e9} \\\\q\"\n  {@} 1\n",
-        );
-    }
-    becomes(Lines::OpenMetrics, "# HELP a \\\"quoted\\\"\na 1\n", "a untyped help \"\\\"quoted\\\"\"\n  {@} 1\n");
-    // In text a quote has no escape.
-    becomes(Lines::Text, "# HELP a \\\"quoted\\\"\na 1\n", "a untyped help \"\\\\\\\"quoted\\\\\\\"\"\n  {@} 1\n");
-}
-
-#[test]
-fn metadata_may_come_behind_samples_but_for_the_type() {
-    for from in BOTH {
-        becomes(
-            from,
-            "a 1\n# TYPE a gauge\n# HELP a Words.\n# HELP a Other words.\na 2\n# HELP b Of no samples.\n# TYPE b gauge\n# TYPE c gauge\nc 3\n# HELP c Late.\n",
-            "a untyped help \"Words.\"\n  {@} 1\n  {@} 2\nc gauge help \"Late.\"\n  {@} 3\n",
-        );
-    }
-}
-
-#[test]
-fn metadata_without_samples_is_nothing() {
-    for from in BOTH {
-        becomes(from, "# HELP a Words.\n# TYPE a gauge\n# HELP b Words.\n", "");
-        becomes(from, "", "");
-        loses(from, USUAL, "# HELP a Words.\na one\n", 1, "");
-    }
-}
-
-#[test]
-fn escapes_in_label_values_are_decoded() {
-    for from in BOTH {
-        becomes(
-            from,
-            "a{b=\"\\\\ \\\" \\n \\q {},=# \u{e9}\",c=\"\"} 1\n",
-            "a untyped\n  {b=\"\\\\ \\\" \\n \\\\q {},=# \u{e9}\",c=\"\",@} 1\n",
-        );
-    }
-}
-
-#[test]
-fn labels_that_collide_are_renamed_until_free() {
-    for from in BOTH {
-        becomes(
-            from,
-            "a{service_name=\"1\",exported_service_name=\"2\",revision_name=\"3\"} 1\n\
-             # TYPE b histogram\nb_bucket{service_name=\"1\",le=\"+Inf\"} 2\nb_sum{service_name=\"1\"} 3\n",
-            "a untyped\n  {exported_exported_service_name=\"1\",exported_service_name=\"2\",exported_revision_name=\"3\",@} 1\n\
-             b histogram\n  {exported_service_name=\"1\",@} count 2 sum 3 inf:2\n",
-        );
-    }
-}
-
-#[test]
-fn quoted_names_are_kept_or_escaped() {
-    let body = "# HELP \"a.b\" Words.\n# TYPE \"a.b\" histogram\n{\"a.b_bucket\",\"l.m\"=\"1\",\"le\"=\"+Inf\"} 2\n{\"a.b_sum\",\"l.m\"=\"1\"} 3\n\
-                # TYPE \"q\\\"\\\\\\n\" gauge\n{\"q\\\"\\\\\\n\",\"\\\"\"=\"x\"} 4\n";
-    for from in BOTH {
-        loses(
-            from,
-            UTF8,
-            body,
-            0,
-            "a.b histogram help \"Words.\"\n  {l.m=\"1\",@} count 2 sum 3 inf:2\nq\"\\\n gauge\n  {\"=\"x\",@} 4\n",
-        );
-        becomes(
-            from,
-            body,
-            "a_b histogram help \"Words.\"\n  {l_m=\"1\",@} count 2 sum 3 inf:2\nq___ gauge\n  {_=\"x\",@} 4\n",
-        );
-        // They are one to a scraper that takes no others.
-        loses(from, USUAL, "a{\"b.c\"=\"1\",b_c=\"2\"} 1\na{\"--name--\"=\"1\"} 1\n", 2, "");
-        becomes(
-            from,
-            "# TYPE a_b gauge\na_b 1\n# TYPE \"a.b\" gauge\n# HELP \"a.b\" Words.\n{\"a.b\"} 2\n",
-            "a_b gauge help \"Words.\"\n  {@} 1\n  {@} 2\n",
-        );
+        )]);
     }
 }
 
@@ -618,8 +624,20 @@ fn untyped_families_are_sanitized_and_counters_are_not() {
     let others = "c untyped\n  {@} 3\nd untyped help \"Words.\"\n  {@} 4\n";
     let kept = format!("a_total untyped\n  {{@}} 1\nb_created untyped\n  {{@}} 2\n{others}");
     for (from, body, more) in [(Lines::Text, text, ""), (Lines::OpenMetrics, open_metrics, counter)] {
-        becomes(from, body, &format!("{sanitized}{others}{more}"));
-        loses(from, KEEP, body, 0, &format!("{kept}{more}"));
+        check(&[becomes(
+            "untyped families are sanitized and counters are not",
+            &[from],
+            body,
+            &format!("{sanitized}{others}{more}"),
+        )]);
+        check(&[loses(
+            "untyped families are sanitized and counters are not",
+            &[from],
+            KEEP,
+            body,
+            0,
+            &format!("{kept}{more}"),
+        )]);
         let drop = Setting { untyped: Untyped::Drop, ..USUAL };
         let (shown, counts) = run(from, drop, body.as_bytes());
         assert_eq!(shown, format!("{sanitized}{more}"));
@@ -628,41 +646,17 @@ fn untyped_families_are_sanitized_and_counters_are_not() {
     }
 }
 
-#[test]
-fn a_family_whose_lines_do_not_stand_together_is_several_messages() {
-    for from in BOTH {
-        becomes(
-            from,
-            "# HELP a Words.\n# TYPE a gauge\na 1\na 2\nb 3\na 4\n# HELP c Words.\na 5\nc 6\n# TYPE d histogram\nd_count 1\na 7\nd_count 2\n",
-            "a gauge help \"Words.\"\n  {@} 1\n  {@} 2\nb untyped\n  {@} 3\na gauge\n  {@} 4\n  {@} 5\n\
-             c untyped help \"Words.\"\n  {@} 6\nd histogram\n  {@} count 1\na gauge\n  {@} 7\nd histogram\n  {@} count 2\n",
-        );
-    }
-}
-
 /// Escaping and types that are one to the scraper do not part a family.
 #[test]
 fn what_is_one_family_to_the_scraper_is_one_message() {
-    for from in BOTH {
+    for from in BOTH.iter().copied() {
         let untyped = if from == Lines::Text { "untyped" } else { "unknown" };
-        becomes(
-            from,
+        check(&[becomes(
+            "what is one family to the scraper is one message",
+            &[from],
             &format!("a_b 1\n# TYPE \"a.b\" {untyped}\n{{\"a.b\"}} 2\na_b 3\n"),
             "a_b untyped\n  {@} 1\n  {@} 2\n  {@} 3\n",
-        );
-    }
-}
-
-#[test]
-fn a_line_that_is_dropped_does_not_part_a_family() {
-    for from in BOTH {
-        loses(
-            from,
-            USUAL,
-            "# TYPE a histogram\na_count 1\nb one\n# TYPE b foo\na_sum 2\n",
-            2,
-            "a histogram\n  {@} count 1 sum 2\n",
-        );
+        )]);
     }
 }
 
@@ -690,7 +684,7 @@ fn families_of_several_targets_are_messages_each() {
 
 #[test]
 fn a_body_that_broke_off_loses_the_line_it_broke_off_in() {
-    for from in BOTH {
+    for from in BOTH.iter().copied() {
         for (body, expected) in [
             ("# TYPE a histogram\na_bucket{le=\"1\"} 1\na_sum 22", "a histogram\n  {@} count 1 1:1\n"),
             ("a 1\nb 22", "a untyped\n  {@} 1\n"),
@@ -709,7 +703,7 @@ fn a_body_that_broke_off_loses_the_line_it_broke_off_in() {
 /// What each kind of family must not grow into, and the samples around it.
 #[test]
 fn a_family_that_grows_too_large_is_dropped_and_counted_and_the_rest_is_kept() {
-    for from in BOTH {
+    for from in BOTH.iter().copied() {
         for (kind, line) in [
             ("gauge", "a{x=\"@\"} 1\n"),
             ("counter", "a{x=\"@\"} 1\n"),
@@ -755,7 +749,7 @@ fn a_family_that_is_not_too_large_is_within_the_limit_with_all_that_is_added() {
 
 #[test]
 fn names_that_are_made_up_without_end_run_out_of_room() {
-    for from in BOTH {
+    for from in BOTH.iter().copied() {
         let mut body = String::from("# TYPE known histogram\nknown_sum 1\n");
         for number in 0..60_000 {
             body += &format!("made_up_{number} 1\n");

@@ -4,6 +4,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use qpext::exposition::{End, Escaping, Untyped};
 
+use crate::engine::families;
 use crate::engine::lines::{CASES, Fate, written};
 use crate::engine::openmetrics;
 use crate::engine::properties::almost_an_exposition;
@@ -261,6 +262,18 @@ async fn prometheus_agrees_with_the_table_of_newlines_between_quotes() {
             let body = [case.lines(Escaping::Underscores, SERVING), end.into()].concat();
             bodies.push(Scraped::taken(format.content_type(), body, format!("as {format:?} {case:?}")));
         }
+    }
+    assert_scraped(bodies).await;
+}
+
+/// The tables of bodies against a real server: it takes what is written of each.
+#[tokio::test]
+async fn prometheus_takes_what_the_tables_of_bodies_write() {
+    let tables = [families::CASES, openmetrics::BODIES.as_flattened(), to_protobuf::CASES];
+    let mut bodies = Vec::new();
+    for case in tables.concat().iter().filter(|case| case.setting.names == Escaping::Underscores) {
+        let content_type = case.to.lines().map_or(PROTOBUF, Lines::content_type);
+        bodies.extend(case.written().into_iter().map(|out| Scraped::taken(content_type, out, format!("{case:?}"))));
     }
     assert_scraped(bodies).await;
 }
