@@ -403,6 +403,10 @@ impl<D: Dialect> LineReader<D> {
                 self.is_malformed = true;
                 Err(if ends_quoted(behind) { Fault::Open } else { Fault::BehindLabels })
             }
+            Err(Fault::BehindLabels) if ends_quoted(behind) => {
+                self.is_malformed = true;
+                Err(Fault::Open)
+            }
             read => read,
         };
         if read == Err(Fault::BehindLabels) {

@@ -204,21 +204,6 @@ fn are_whole(cases: &[Case]) {
     }
 }
 
-/// It takes those samples, which stand between the counter's.
-#[test]
-fn a_counter_is_not_split_behind_a_family_by_the_name_of_its_times_of_creation() {
-    let body = "# TYPE x_created gauge\nx_created{y=\"1\"} 2\n\
-                # TYPE x counter\nx_total{a=\"1\"} 1\nx_created{a=\"1\"} 5\nx_total{a=\"2\"} 2\n";
-    for cut in [Cut::Whole, Cut::EveryByte] {
-        let outcome = convert(body, Escaping::AllowUtf8, cut);
-        let samples = Lines::Text.read(&outcome.out, Escaping::AllowUtf8).expect("it is valid").samples;
-        let counter: Vec<usize> = (0..samples.len()).filter(|index| samples[*index].name == "x_total").collect();
-        assert_eq!(counter.len(), 2);
-        assert_eq!(counter[0] + 1, counter[1], "{}", String::from_utf8_lossy(&outcome.out));
-        assert_eq!(outcome.counts.samples, 4);
-    }
-}
-
 #[test]
 fn what_waits_beyond_its_bound_is_left_out_and_counted() {
     let value = "v".repeat(MAX_FAMILY / 100);
