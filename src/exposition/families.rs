@@ -99,12 +99,19 @@ pub struct Families {
     by_name: HashMap<Box<[u8]>, Known>,
     /// Room for the names of each target.
     max_bytes: usize,
-    /// Room taken by the names that each target came up with.
-    bytes: Vec<usize>,
+    /// What the names take that each target came up with. Each has a little for itself, whatever the others take.
+    names: Vec<Names>,
+    room: Room,
     /// The target being read.
     target: u32,
     conflicts: u64,
     named_conflicts: Vec<Conflict>,
+}
+
+/// What the names of one target take.
+#[derive(Debug)]
+struct Names {
+    bytes: usize,
     held: Held,
 }
 
@@ -122,11 +129,11 @@ impl Families {
         Self {
             by_name: HashMap::with_capacity(USUAL),
             max_bytes: MAX_BYTES.min(MAX_BYTES_IN_ALL / targets.max(1)),
-            bytes: Vec::new(),
+            names: Vec::new(),
+            room: room.clone(),
             target: 0,
             conflicts: 0,
             named_conflicts: Vec::new(),
-            held: room.hold(),
         }
     }
 
@@ -164,15 +171,15 @@ impl Families {
             EntryRef::Occupied(entry) => Ok(entry.into_mut()),
             EntryRef::Vacant(entry) => {
                 let target = self.target as usize;
-                if self.bytes.len() <= target {
-                    self.bytes.resize(target + 1, 0);
+                if self.names.len() <= target {
+                    self.names.resize_with(target + 1, || Names { bytes: 0, held: self.room.hold() });
                 }
-                let cost = name.len() + ENTRY_COST;
-                let in_all: usize = self.bytes.iter().sum();
-                if self.bytes[target] + cost > self.max_bytes || !self.held.resize(in_all + cost) {
+                let names = &mut self.names[target];
+                let bytes = names.bytes + name.len() + ENTRY_COST;
+                if bytes > self.max_bytes || !names.held.resize(bytes) {
                     return Err(Full);
                 }
-                self.bytes[target] += cost;
+                names.bytes = bytes;
                 Ok(entry.insert(Known::default()))
             }
         }
