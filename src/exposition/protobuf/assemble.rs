@@ -151,9 +151,11 @@ impl Assembly {
     ) -> Result<(), Taken> {
         let start = self.exemplars.len();
         let index = self.find(key, labels, added);
-        self.series[index].put(place, value, start..start + exemplar.len())?;
+        let series = &mut self.series[index];
+        let points = series.points.capacity();
+        series.put(place, value, start..start + exemplar.len())?;
+        self.series_bytes += (series.points.capacity() - points) * size_of::<Point>();
         self.exemplars.extend_from_slice(exemplar);
-        self.series_bytes += size_of::<Point>();
         self.samples += 1;
         Ok(())
     }

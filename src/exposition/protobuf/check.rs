@@ -104,9 +104,10 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    /// Turns to the next family.
-    pub(super) fn begin_family(&mut self) {
+    /// Forgets what was found in a family. Its labels may have taken much room, and another one may not come for long.
+    pub(super) fn end_family(&mut self) {
         self.is_native = false;
+        self.labels.clear();
     }
 
     /// The timestamp of the metric last checked, in milliseconds since 1970; 0 if it has none.

@@ -80,7 +80,8 @@ struct Message {
     drops_unit: bool,
 }
 
-/// Room that is kept for the next sample, in bytes.
+/// Room that is kept for the next sample or metric, in bytes. What a larger one took is given back at once: the next may be long
+/// in coming.
 const KEPT_SCRATCH: usize = 64 << 10;
 
 impl Writer for MessageWriter {
@@ -137,32 +138,9 @@ impl Writer for MessageWriter {
     }
 
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, _: &mut Vec<u8>) -> Result<Written, DropReason> {
-        if self.family.is_too_large() {
-            return Err(DropReason::TooLong);
-        }
-        let value = sample.value.float().ok_or(DropReason::Malformed)?;
-        let time = match sample.time {
-            Some(time) => Some(time.milliseconds().ok_or(DropReason::Malformed)?),
-            None => None,
-        };
-        // The time at which a counter was created comes in a line of its own, where there is one.
-        let kind = self.family.kind();
-        let is_put_together =
-            kind.is_composite() || (kind == MetricType::Counter && self.from == Convention::OpenMetrics);
-        let at = self.put_labels(&sample.labels, slot.part, is_put_together)?;
-        let place = match is_put_together {
-            true => Some(place_of(kind, slot.part, value, at).ok_or(DropReason::Malformed)?),
-            false => None,
-        };
-        let lost_exemplar = !self.put_exemplar(&sample.exemplar, place);
-        match place {
-            None => self.add_simple(value, time),
-            Some(place) => self.add_part(place, value, time)?,
-        }
-        if !self.family.has_room() {
-            self.lost.too_long += self.family.give_up();
-        }
-        Ok(Written { lost_exemplar, lost: std::mem::take(&mut self.lost) })
+        let written = self.add(sample, slot);
+        self.give_back();
+        written
     }
 
     fn message(
@@ -202,12 +180,16 @@ impl Writer for MessageWriter {
         let names = self.resolver.resolve(&metric.labels).map_err(|_| DropReason::Malformed)?;
         let mut own = metric.message;
         if names == Names::Given || self.message.kind.is_some() {
-            self.rewrite(metric, names)?;
+            if let Err(malformed) = self.rewrite(metric, names) {
+                self.give_back();
+                return Err(malformed.into());
+            }
             own = &self.series;
         }
         put_bytes_head(field::METRIC, own.len() + self.added.len(), out);
         out.extend_from_slice(own);
         out.extend_from_slice(&self.added);
+        self.give_back();
         if length + out.len() - start > MAX_FAMILY {
             return Err(DropReason::TooLong);
         }
@@ -263,6 +245,45 @@ impl Message {
 }
 
 impl MessageWriter {
+    /// Adds a sample to the family that is put together.
+    fn add(&mut self, sample: &Sample<'_>, slot: Slot) -> Result<Written, DropReason> {
+        if self.family.is_too_large() {
+            return Err(DropReason::TooLong);
+        }
+        let value = sample.value.float().ok_or(DropReason::Malformed)?;
+        let time = match sample.time {
+            Some(time) => Some(time.milliseconds().ok_or(DropReason::Malformed)?),
+            None => None,
+        };
+        // The time at which a counter was created comes in a line of its own, where there is one.
+        let kind = self.family.kind();
+        let is_put_together =
+            kind.is_composite() || (kind == MetricType::Counter && self.from == Convention::OpenMetrics);
+        let at = self.put_labels(&sample.labels, slot.part, is_put_together)?;
+        let place = match is_put_together {
+            true => Some(place_of(kind, slot.part, value, at).ok_or(DropReason::Malformed)?),
+            false => None,
+        };
+        let lost_exemplar = !self.put_exemplar(&sample.exemplar, place);
+        match place {
+            None => self.add_simple(value, time),
+            Some(place) => self.add_part(place, value, time)?,
+        }
+        if !self.family.has_room() {
+            self.lost.too_long += self.family.give_up();
+        }
+        Ok(Written { lost_exemplar, lost: std::mem::take(&mut self.lost) })
+    }
+
+    /// Gives back what an unusually large sample or metric took.
+    fn give_back(&mut self) {
+        for buffer in [&mut self.series, &mut self.exemplar, &mut self.scratch] {
+            if buffer.capacity() > KEPT_SCRATCH {
+                *buffer = Vec::new();
+            }
+        }
+    }
+
     /// Whether the family that is put together has this name and type.
     fn is_at_hand(&self, key: &[u8], kind: MetricType) -> bool {
         self.family.is(key, kind)
@@ -290,7 +311,6 @@ impl MessageWriter {
     fn rewrite(&mut self, metric: &Metric<'_>, names: Names) -> Result<(), Malformed> {
         let Self { series: out, exemplar: label, .. } = self;
         out.clear();
-        out.shrink_to(KEPT_SCRATCH);
         let mut labels = self.resolver.iter(&metric.labels, names);
         let mut fields = Fields::of(metric.message);
         let mut start = 0;
@@ -325,7 +345,6 @@ impl MessageWriter {
         is_put_together: bool,
     ) -> Result<Option<f64>, DropReason> {
         self.series.clear();
-        self.series.shrink_to(KEPT_SCRATCH);
         let kind = self.family.kind();
         let names = self.resolver.resolve(labels).map_err(|_| DropReason::Malformed)?;
         let mut at = None;
@@ -353,7 +372,6 @@ impl MessageWriter {
     /// Encodes a sample's exemplar, if it has one. Says whether nothing was lost: there may be no place for it.
     fn put_exemplar(&mut self, exemplar: &Exemplar<'_>, place: Option<Place>) -> bool {
         self.exemplar.clear();
-        self.exemplar.shrink_to(KEPT_SCRATCH);
         let Exemplar::Found { labels, value, time } = exemplar else {
             return matches!(exemplar, Exemplar::Absent);
         };
@@ -402,7 +420,6 @@ impl MessageWriter {
 /// Writes a `LabelPair` with another name.
 fn rename(pair: &[u8], name: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     out.clear();
-    out.shrink_to(KEPT_SCRATCH);
     put_bytes_field(1, name, out);
     let mut fields = Fields::of(pair);
     let mut start = 0;
@@ -461,7 +478,6 @@ fn put_encoded(field: u32, name: &[u8], value: Text<'_>, out: &mut Vec<u8>) {
 /// Sorts encoded labels by their names.
 fn sort_labels(labels: &mut Vec<u8>, scratch: &mut Vec<u8>) {
     scratch.clear();
-    scratch.shrink_to(KEPT_SCRATCH);
     std::mem::swap(labels, scratch);
     let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
     let mut fields = Fields::of(scratch);
