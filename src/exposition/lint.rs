@@ -107,11 +107,11 @@ struct Reading {
     line: u64,
     /// Where each series stands.
     series: HashMap<u128, u64>,
-    families: HashMap<Vec<u8>, Family>,
+    families: HashMap<Vec<u8>, FamilyLines>,
     /// The family of the sample before.
     current: Vec<u8>,
     /// The series of histograms, by their labels without `le`.
-    histograms: HashMap<u128, Histogram>,
+    histograms: HashMap<u128, BucketRun>,
     /// Samples that nothing was remembered of.
     not_remembered: u64,
     findings: Vec<Finding>,
@@ -120,7 +120,7 @@ struct Reading {
 
 /// What came of a histogram's series so far.
 #[derive(Debug)]
-struct Histogram {
+struct BucketRun {
     /// Its first bucket, and the line of its last.
     text: Box<[u8]>,
     line: u64,
@@ -130,8 +130,9 @@ struct Histogram {
     was_told: bool,
 }
 
+/// Where a family's metadata stands, and its last sample.
 #[derive(Debug, Default)]
-struct Family {
+struct FamilyLines {
     help: Option<u64>,
     kind: Option<(MetricType, u64)>,
     last_sample: Option<u64>,
@@ -313,7 +314,7 @@ impl Reading {
     fn histogram(&mut self, key: u128, suffix: &[u8], (bound, value): (Option<f64>, f64), series: &[u8]) {
         let is_bad = match suffix {
             b"_bucket" => {
-                let histogram = self.histograms.entry(key).or_insert_with(|| Histogram {
+                let histogram = self.histograms.entry(key).or_insert_with(|| BucketRun {
                     text: series[..series.len().min(SHOWN)].into(),
                     line: 0,
                     last: (f64::NEG_INFINITY, 0.0),
@@ -370,7 +371,7 @@ impl Reading {
     }
 }
 
-impl Histogram {
+impl BucketRun {
     /// Whether its last bucket is its count, as far as either is known.
     fn adds_up(&self) -> bool {
         let (bound, value) = self.last;

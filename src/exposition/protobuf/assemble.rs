@@ -13,6 +13,7 @@ use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::wire::{put_bytes_field, put_varint, put_varint_field};
 use crate::exposition::engine::Lost;
 use crate::exposition::model::MetricType;
+use crate::exposition::progress::DropReason;
 use crate::exposition::room::{Held, Room};
 
 /// What an entry of the table of a family's metrics costs, and the head of their key's allocation, in bytes.
@@ -53,7 +54,7 @@ pub(super) struct Assembly {
 }
 
 /// A metric that further samples may belong to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Series {
     /// Its labels and its timestamp, encoded: what makes samples parts of one metric.
     key: Arc<[u8]>,
@@ -88,10 +89,6 @@ pub(super) enum Place {
     /// The bucket of this bound, or this quantile.
     Point(f64),
 }
-
-/// The metric has this value already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Taken;
 
 impl Assembly {
     /// No family yet, and what it may hold beyond a little.
@@ -141,6 +138,10 @@ impl Assembly {
     }
 
     /// Adds a sample to its metric. Its key begins with as many bytes of labels; `added` more will be written of them.
+    ///
+    /// # Errors
+    ///
+    /// The metric has this value already.
     pub(super) fn add_sample(
         &mut self,
         (key, labels): (&[u8], usize),
@@ -148,7 +149,7 @@ impl Assembly {
         place: Place,
         value: f64,
         exemplar: &[u8],
-    ) -> Result<(), Taken> {
+    ) -> Result<(), DropReason> {
         let start = self.exemplars.len();
         let index = self.find(key, labels, added);
         let series = &mut self.series[index];
@@ -171,7 +172,7 @@ impl Assembly {
                 self.series_bytes += size_of::<Series>() + INDEX_ENTRY + key.len() + added;
                 let key: Arc<[u8]> = key.into();
                 self.index.insert(Arc::clone(&key), self.series.len());
-                self.series.push(Series::new(key, labels));
+                self.series.push(Series { key, labels, ..Series::default() });
                 self.series.len() - 1
             }
         };
@@ -252,20 +253,17 @@ impl Assembly {
     }
 
     fn reset(&mut self) {
-        self.name.clear();
+        for buffer in [&mut self.name, &mut self.head, &mut self.metrics, &mut self.exemplars] {
+            buffer.clear();
+            buffer.shrink_to(KEPT_CAPACITY);
+        }
         self.kind = MetricType::default();
-        self.head.clear();
-        self.head.shrink_to(KEPT_CAPACITY);
         (self.has_help, self.has_unit) = (false, false);
-        self.metrics.clear();
-        self.metrics.shrink_to(KEPT_CAPACITY);
         self.series = Vec::new();
         self.index.clear();
         self.index.shrink_to(KEPT_ENTRIES);
         self.current = 0;
         self.series_bytes = 0;
-        self.exemplars.clear();
-        self.exemplars.shrink_to(KEPT_CAPACITY);
         self.samples = 0;
         self.is_too_large = false;
         self.held.force(0);
@@ -273,26 +271,12 @@ impl Assembly {
 }
 
 impl Series {
-    fn new(key: Arc<[u8]>, labels: usize) -> Self {
-        Self {
-            key,
-            labels,
-            value: None,
-            exemplar: 0..0,
-            sum: None,
-            count: None,
-            created: None,
-            is_created_written: false,
-            points: Vec::new(),
-        }
-    }
-
     /// Whether there is more to it than the time at which it was created.
     fn has_value(&self) -> bool {
         self.value.is_some() || self.sum.is_some() || self.count.is_some() || !self.points.is_empty()
     }
 
-    fn put(&mut self, place: Place, value: f64, exemplar: Range<usize>) -> Result<(), Taken> {
+    fn put(&mut self, place: Place, value: f64, exemplar: Range<usize>) -> Result<(), DropReason> {
         let place = match place {
             Place::Point(at) => {
                 // One that comes twice is found when they are sorted.
@@ -305,7 +289,7 @@ impl Series {
             Place::Created => &mut self.created,
         };
         if place.is_some() {
-            return Err(Taken);
+            return Err(DropReason::Malformed);
         }
         *place = Some(value);
         if !exemplar.is_empty() {

@@ -6,6 +6,7 @@
 //! adds them.
 
 use super::histogram::Histogram;
+use super::points::messages;
 use super::wire::{Fields, Malformed, Value};
 use crate::exposition::bytes::{Span, is_utf8};
 use crate::exposition::labels::{NameKind, Pairs};
@@ -31,10 +32,11 @@ const LABEL_PAIR: &Schema = &[Some(Text), Some(Text)];
 /// `google.protobuf.Timestamp`
 pub(super) const TIMESTAMP: &Schema = &[Some(Integer), Some(Integer)];
 pub(super) const EXEMPLAR: &Schema = &[Some(Message(LABEL_PAIR)), Some(Double), Some(Message(TIMESTAMP))];
-pub(super) const GAUGE: &Schema = &[Some(Double)];
+/// A gauge, or a value of no type.
+pub(super) const SIMPLE: &Schema = &[Some(Double)];
 pub(super) const COUNTER: &Schema = &[Some(Double), Some(Message(EXEMPLAR)), Some(Message(TIMESTAMP))];
-pub(super) const UNTYPED: &Schema = &[Some(Double)];
-pub(super) const QUANTILE: &Schema = &[Some(Double), Some(Double)];
+const QUANTILE: &Schema = &[Some(Double), Some(Double)];
+const SUMMARY: &Schema = &[Some(Integer), Some(Double), Some(Message(QUANTILE)), Some(Message(TIMESTAMP))];
 pub(super) const BUCKET: &Schema = &[Some(Integer), Some(Double), Some(Message(EXEMPLAR)), Some(Double)];
 
 /// Checks a message.
@@ -46,7 +48,7 @@ pub(super) fn check(message: &[u8], schema: &'static Schema) -> Result<(), Malfo
         };
         match (kind, field.value) {
             (Integer, Value::Varint(_)) | (Double, Value::Fixed64(_)) => {}
-            (Text, Value::Bytes(text)) => check_text(text)?,
+            (Text, Value::Bytes(text)) => _ = check_text(text)?,
             (Message(schema), Value::Bytes(message)) => check(message, schema)?,
             _ => return Err(Malformed),
         }
@@ -54,10 +56,10 @@ pub(super) fn check(message: &[u8], schema: &'static Schema) -> Result<(), Malfo
     Ok(())
 }
 
-/// Checks that a string is UTF-8.
+/// A string, which must be UTF-8.
 #[inline(always)]
-pub(super) fn check_text(text: &[u8]) -> Result<(), Malformed> {
-    if is_utf8(text) { Ok(()) } else { Err(Malformed) }
+pub(super) fn check_text(text: &[u8]) -> Result<&[u8], Malformed> {
+    if is_utf8(text) { Ok(text) } else { Err(Malformed) }
 }
 
 /// The numbers of a metric's fields.
@@ -86,12 +88,6 @@ pub(super) mod field {
 
 /// The labels that a metric may have. They are noted one by one, which takes several times their bytes.
 const MAX_LABELS: usize = 1 << 16;
-
-/// The label of a histogram's buckets.
-const LE: &[u8] = b"le";
-
-/// The label of a summary's quantiles.
-const QUANTILE_LABEL: &[u8] = b"quantile";
 
 /// Checks the metrics of one family after the other.
 #[derive(Debug, Default)]
@@ -126,7 +122,6 @@ impl Checker {
         self.timestamp = 0;
         let mut seen = 0u32;
         let mut histogram = None;
-        let mut has_quantiles = false;
         let mut fields = Fields::of(metric);
         while let Some(field) = fields.next() {
             let field = field?;
@@ -135,10 +130,9 @@ impl Checker {
                     return Err(DropReason::TooLong);
                 }
                 (field::LABEL, Value::Bytes(pair)) => self.label(metric, pair, metric.len() - fields.remaining())?,
-                (field::GAUGE, Value::Bytes(message)) => check(message, GAUGE)?,
+                (field::GAUGE | field::UNTYPED, Value::Bytes(message)) => check(message, SIMPLE)?,
                 (field::COUNTER, Value::Bytes(message)) => check(message, COUNTER)?,
-                (field::SUMMARY, Value::Bytes(message)) => has_quantiles |= check_summary(message)?,
-                (field::UNTYPED, Value::Bytes(message)) => check(message, UNTYPED)?,
+                (field::SUMMARY, Value::Bytes(message)) => check(message, SUMMARY)?,
                 (field::HISTOGRAM, Value::Bytes(message)) => {
                     histogram.get_or_insert_with(Histogram::default).add(message)?;
                 }
@@ -152,12 +146,12 @@ impl Checker {
             return Err(DropReason::Malformed);
         }
         // Prometheus adds a label to some of a metric's samples: one of that name there already would be there twice.
-        let added = match kind {
-            MetricType::Summary if has_quantiles => Some(QUANTILE_LABEL),
-            MetricType::Histogram | MetricType::GaugeHistogram => Some(LE),
-            _ => None,
+        let has_twin = match kind {
+            MetricType::Summary => self.labels.has(metric, b"quantile") && has_quantiles(metric),
+            MetricType::Histogram | MetricType::GaugeHistogram => self.labels.has(metric, b"le"),
+            _ => false,
         };
-        if added.is_some_and(|label| self.labels.has(metric, label)) {
+        if has_twin {
             return Err(DropReason::Malformed);
         }
         if let Some(histogram) = histogram.filter(|_| field::value(kind) == field::HISTOGRAM) {
@@ -198,23 +192,10 @@ impl Checker {
     }
 }
 
-/// Checks a `Summary`; returns whether it has quantiles.
-fn check_summary(message: &[u8]) -> Result<bool, Malformed> {
-    let mut has_quantiles = false;
-    for field in Fields::of(message) {
-        let field = field?;
-        match (field.number, field.value) {
-            (1, Value::Varint(_)) | (2, Value::Fixed64(_)) => {}
-            (3, Value::Bytes(quantile)) => {
-                check(quantile, QUANTILE)?;
-                has_quantiles = true;
-            }
-            (4, Value::Bytes(timestamp)) => check(timestamp, TIMESTAMP)?,
-            (1..=4, _) => return Err(Malformed),
-            _ => {}
-        }
-    }
-    Ok(has_quantiles)
+/// Whether a metric's summary, which was checked, has quantiles.
+fn has_quantiles(metric: &[u8]) -> bool {
+    let summaries = messages(metric, field::SUMMARY).flatten();
+    summaries.flat_map(|summary| messages(summary, 3)).next().is_some()
 }
 
 /// The name and the value of a label that is written as nearly all are: name first, both short, nothing else.

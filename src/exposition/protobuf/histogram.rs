@@ -27,7 +27,7 @@ pub(super) struct Histogram {
 }
 
 /// The native buckets for negative or for positive observations.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Side {
     spans: u64,
     /// The number of buckets that the spans claim.
@@ -36,8 +36,8 @@ struct Side {
     extent: u64,
     /// Where the first span starts.
     start: i32,
-    /// No gap between spans is negative.
-    gaps_are_valid: bool,
+    /// A gap between spans is negative.
+    has_bad_gap: bool,
     deltas: Deltas,
     floats: Floats,
 }
@@ -59,20 +59,6 @@ struct Floats {
     number: u64,
     sum: f64,
     has_negative: bool,
-}
-
-impl Default for Side {
-    fn default() -> Self {
-        Self {
-            spans: 0,
-            buckets: 0,
-            extent: 0,
-            start: 0,
-            gaps_are_valid: true,
-            deltas: Deltas::default(),
-            floats: Floats::default(),
-        }
-    }
 }
 
 impl Histogram {
@@ -182,7 +168,7 @@ impl Side {
         if self.spans == 0 {
             self.start = offset;
         } else {
-            self.gaps_are_valid &= offset >= 0;
+            self.has_bad_gap |= offset < 0;
             self.extent = self.extent.saturating_add(u64::from(offset.unsigned_abs()));
         }
         self.spans += 1;
@@ -195,7 +181,7 @@ impl Side {
     /// first on. It adds gaps up when it leaves empty buckets out, without a look at what overflows.
     fn has_valid_spans(&self) -> bool {
         let end = i64::try_from(self.extent).map(|extent| extent.saturating_add(i64::from(self.start)));
-        self.gaps_are_valid && i32::try_from(self.extent).is_ok() && end.is_ok_and(|end| end <= i64::from(i32::MAX))
+        !self.has_bad_gap && i32::try_from(self.extent).is_ok() && end.is_ok_and(|end| end <= i64::from(i32::MAX))
     }
 
     fn deltas(&mut self, value: Value<'_>) -> Result<(), Malformed> {

@@ -84,7 +84,7 @@ fn for_each_of_histogram<'a>(
 }
 
 /// The messages in a field. (One that comes twice is merged, as protobuf has it.)
-fn messages(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+pub(super) fn messages(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
     Fields::of(message).filter_map(move |field| match field {
         Ok(Field { number: own, value: Value::Bytes(bytes) }) => (own == number).then_some(Ok(bytes)),
         Ok(_) => None,

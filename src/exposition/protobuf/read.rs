@@ -4,9 +4,9 @@
 //! across chunks is put together in a buffer that grows as its bytes arrive, never by what a length claims, as long as there is
 //! room for it, and that holds at most [`MAX_FAMILY`] bytes.
 
-use super::check::Checker;
+use super::check::{Checker, check_text};
 use super::wire::{Fields, Malformed, Value, Varint};
-use crate::exposition::bytes::{Span, is_utf8};
+use crate::exposition::bytes::Span;
 use crate::exposition::engine::{End, Events, Reader};
 use crate::exposition::model::{self, Convention, FamilyMessage, Metric, MetricType, Time};
 use crate::exposition::progress::DropReason;
@@ -143,11 +143,11 @@ fn read_family(message: &[u8]) -> Result<FamilyMessage<'_>, Malformed> {
     for field in Fields::of(message) {
         let field = field?;
         match (field.number, field.value) {
-            (field::NAME, Value::Bytes(name)) => family.name = text(name)?,
-            (field::HELP, Value::Bytes(help)) => family.help = Some(text(help)?),
+            (field::NAME, Value::Bytes(name)) => family.name = check_text(name)?,
+            (field::HELP, Value::Bytes(help)) => family.help = Some(check_text(help)?),
             (field::TYPE, Value::Varint(value)) => kind = type_of(value),
             (field::METRIC, Value::Bytes(_)) => family.metrics += 1,
-            (field::UNIT, Value::Bytes(unit)) => family.unit = text(unit)?,
+            (field::UNIT, Value::Bytes(unit)) => family.unit = check_text(unit)?,
             (field::NAME..=field::UNIT, _) => return Err(Malformed),
             _ => {}
         }
@@ -166,10 +166,6 @@ pub(super) fn is_unit_of(kind: MetricType, name: &[u8], unit: &[u8]) -> bool {
     model::is_unit_of(name, unit)
 }
 
-fn text(bytes: &[u8]) -> Result<&[u8], Malformed> {
-    if is_utf8(bytes) { Ok(bytes) } else { Err(Malformed) }
-}
-
 /// The name in a message, as it is there, whatever else there is.
 fn name_in(message: &[u8]) -> &[u8] {
     let fields = Fields::of(message).map_while(Result::ok);
@@ -183,7 +179,7 @@ fn name_in(message: &[u8]) -> &[u8] {
 /// Splits a body into messages.
 #[derive(Debug)]
 struct Messages {
-    state: State,
+    awaited: Awaited,
     /// The start of a message whose end has not come.
     partial: Vec<u8>,
     held: Held,
@@ -193,7 +189,7 @@ struct Messages {
 
 /// What the next byte is.
 #[derive(Debug)]
-enum State {
+enum Awaited {
     /// A part of a message's length.
     Length(Varint),
     /// A part of a message of this many bytes.
@@ -206,27 +202,27 @@ enum State {
 
 impl Messages {
     fn new(room: &Room) -> Self {
-        Self { state: State::Length(Varint::default()), partial: Vec::new(), held: room.hold(), is_cut: false }
+        Self { awaited: Awaited::Length(Varint::default()), partial: Vec::new(), held: room.hold(), is_cut: false }
     }
 
     /// Hands each message that is whole with this chunk to `each`, and the reason for each that is lost.
     fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Result<&[u8], DropReason>)) {
         // A message of no bytes is whole without another byte, so it is not left for the next chunk.
         while !chunk.is_empty() {
-            match &mut self.state {
-                State::Length(varint) => {
+            match &mut self.awaited {
+                Awaited::Length(varint) => {
                     let (byte, rest) = (chunk[0], &chunk[1..]);
                     chunk = rest;
                     match varint.push(byte) {
                         Ok(None) => {}
                         Ok(Some(length)) => self.begin(length, &mut each),
                         Err(_) => {
-                            self.state = State::Lost;
+                            self.awaited = Awaited::Lost;
                             each(Err(DropReason::Malformed));
                         }
                     }
                 }
-                State::Message(length) => {
+                Awaited::Message(length) => {
                     let missing = *length - self.partial.len();
                     let Some((end_of_message, rest)) = chunk.split_at_checked(missing) else {
                         if !self.held.extend(&mut self.partial, chunk) {
@@ -244,7 +240,7 @@ impl Messages {
                     }
                     self.reset();
                 }
-                State::Skipping(remaining) => {
+                Awaited::Skipping(remaining) => {
                     let skipped = usize::try_from(*remaining).unwrap_or(usize::MAX).min(chunk.len());
                     chunk = &chunk[skipped..];
                     *remaining -= skipped as u64;
@@ -252,20 +248,20 @@ impl Messages {
                         self.reset();
                     }
                 }
-                State::Lost => return,
+                Awaited::Lost => return,
             }
         }
     }
 
     /// Ends the body: half a message is dropped. It is a loss to report only if the target says that it was all.
     fn finish(&mut self, end: End, each: impl FnOnce(Result<&[u8], DropReason>)) {
-        let is_between_messages = match &self.state {
-            State::Length(varint) => varint.is_empty(),
-            State::Message(_) => false,
+        let is_between_messages = match &self.awaited {
+            Awaited::Length(varint) => varint.is_empty(),
+            Awaited::Message(_) => false,
             // Already reported.
-            State::Skipping(_) | State::Lost => true,
+            Awaited::Skipping(_) | Awaited::Lost => true,
         };
-        self.is_cut = !is_between_messages || matches!(self.state, State::Skipping(_));
+        self.is_cut = !is_between_messages || matches!(self.awaited, Awaited::Skipping(_));
         self.reset();
         if end == End::Whole && !is_between_messages {
             each(Err(DropReason::Malformed));
@@ -280,7 +276,7 @@ impl Messages {
     /// Gives up on a message that there is no room for, of which so many bytes are to come.
     fn skip(&mut self, remaining: usize, each: &mut impl FnMut(Result<&[u8], DropReason>)) {
         self.held.clear(&mut self.partial, KEPT_CAPACITY);
-        self.state = State::Skipping(remaining as u64);
+        self.awaited = Awaited::Skipping(remaining as u64);
         each(Err(DropReason::NoRoom));
     }
 
@@ -290,16 +286,16 @@ impl Messages {
                 self.reset();
                 each(Ok(&[]));
             }
-            Ok(length @ ..=MAX_FAMILY) => self.state = State::Message(length),
+            Ok(length @ ..=MAX_FAMILY) => self.awaited = Awaited::Message(length),
             _ => {
-                self.state = State::Skipping(length);
+                self.awaited = Awaited::Skipping(length);
                 each(Err(DropReason::TooLong));
             }
         }
     }
 
     fn reset(&mut self) {
-        self.state = State::Length(Varint::default());
+        self.awaited = Awaited::Length(Varint::default());
         self.held.clear(&mut self.partial, KEPT_CAPACITY);
     }
 }

@@ -3,34 +3,29 @@
 //! **Metrics of a message** get labels appended; all else goes as its bytes came, with what is unknown here. Only lengths, names
 //! and the type of an untyped family are ever written anew, and a unit that readers refuse is left out.
 //!
-//! **Samples of lines** become one `io.prometheus.client.MetricFamily` for each run of a family's samples.
-//! One family is held at a time, in pieces that are encoded
-//! already where nothing can be added to them: the metrics of gauges at once, those of histograms when their family is
-//! over, since a series' buckets may stand anywhere among its family's lines.
-//!
-//! Prometheus makes the same series of the messages as of the lines, but for what protobuf, or Prometheus's reader of it,
-//! has no place for:
+//! **Samples of lines** become one `io.prometheus.client.MetricFamily` for each run of a family's samples: see
+//! [`Assembly`](super::assemble::Assembly). Prometheus makes the same series of them as of the lines, but for what protobuf, or its
+//! reader of that, has no place for:
 //!
 //! * The numbers in `le` and `quantile` are spelt as Prometheus spells them. A line of a histogram or a summary that has
 //!   none, or one that is no number, is dropped as malformed, and so is one with `le` that is no bucket.
-//! * A histogram always has a `_count`, a `_sum` and an infinite bucket, a summary a `_count` and a `_sum`: those that
-//!   are left out are 0, but for a histogram's `_count`, which is its last bucket's.
-//! * A count that is negative or NaN is dropped as malformed. A summary's is cut off at a whole number.
+//! * A `_count`, a `_sum` and an infinite bucket that are left out are 0, but for a histogram's `_count`, which is its last
+//!   bucket's. A count that is negative or NaN is dropped as malformed; a summary's is cut off at a whole number.
 //! * `_gsum` and `_gcount` of a gauge histogram become `_sum` and `_count`; states and information become gauges.
-//! * `_created` is no series but a field. It is dropped as malformed if it is no time in the years 1 to 9999, or if nothing
-//!   else has its labels.
+//! * `_created` is a field. It is dropped as malformed if it is no time in the years 1 to 9999, or if nothing else has its
+//!   labels.
 //! * Of two lines of a histogram, a summary or a counter of OpenMetrics for one value at one time, the second is dropped as
 //!   malformed. Prometheus takes none but the first either.
-//! * An exemplar is lost and counted where there is no place for it, which is anywhere but at a counter of OpenMetrics and
-//!   at a bucket. Its time is lost if it is not in the years 1 to 9999.
+//! * An exemplar is lost and counted anywhere but at a counter of OpenMetrics and at a bucket; its time is, if it is not in
+//!   the years 1 to 9999.
 //! * To Prometheus a timestamp of 0 is none.
-//! * A family whose lines do not stand together becomes several messages. Only the first has its help text and its unit,
-//!   and a histogram or a summary whose own lines do not stand together either is in each of them with what that one has.
+//! * A family whose lines do not stand together becomes several messages, of which the first has the help text and the unit;
+//!   a histogram or a summary is in each of them with what that one has of it.
 
 use std::borrow::Cow;
 
-use super::assemble::{Assembly, Place, Taken};
-use super::check::{COUNTER, GAUGE, check, field as metric_field};
+use super::assemble::{Assembly, Place};
+use super::check::{COUNTER, SIMPLE, check, field as metric_field};
 use super::encode::{EXEMPLAR_LABEL, METRIC_LABEL, is_time, put_exemplar, put_label, put_simple};
 use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
@@ -41,7 +36,7 @@ use crate::exposition::format::Escaping;
 use crate::exposition::labels::{Labels, Names, Resolver};
 use crate::exposition::lines::is_value;
 use crate::exposition::model::{
-    Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Text, Time,
+    Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Time,
 };
 use crate::exposition::progress::DropReason;
 use crate::exposition::rules::Rules;
@@ -58,7 +53,7 @@ pub(in super::super) struct MessageWriter {
     /// What was lost since it was last told.
     lost: Lost,
     /// What is written of the message at hand.
-    message: Message,
+    message: MessageCopy,
     /// The labels of the sample at hand and its timestamp, encoded; or a metric that is written anew.
     series: Vec<u8>,
     /// The exemplar of the sample at hand, encoded; or a label that is written anew.
@@ -68,7 +63,7 @@ pub(in super::super) struct MessageWriter {
 
 /// What is written of a message.
 #[derive(Debug, Default)]
-struct Message {
+struct MessageCopy {
     /// Where its length goes.
     length: Option<Pending>,
     /// Its bytes that are written or left out by now.
@@ -100,7 +95,7 @@ impl Writer for MessageWriter {
             family: Assembly::new(&rules.room),
             from: Convention::Text,
             lost: Lost::default(),
-            message: Message::default(),
+            message: MessageCopy::default(),
             series: Vec::new(),
             exemplar: Vec::new(),
             scratch: Vec::new(),
@@ -125,7 +120,7 @@ impl Writer for MessageWriter {
         known.has_samples |= told.has_samples;
         known.has_type |= told.has_samples;
         let kind = told.family.kind.unwrap_or(MetricType::Untyped);
-        let is_at_hand = self.is_at_hand(told.key, kind);
+        let is_at_hand = self.family.is(told.key, kind);
         if told.has_samples && !is_at_hand {
             self.end_family(out);
             self.family.begin(told.key, kind);
@@ -157,7 +152,7 @@ impl Writer for MessageWriter {
         }
         let drops_unit = !is_unit_of(message.kind, told.key, message.unit);
         let guess = message.message.len() + message.metrics as usize * (self.added.len() + 1);
-        self.message = Message {
+        self.message = MessageCopy {
             length: Some(Pending::begin(guess, out)),
             copied: 0,
             name: (told.key != message.name).then(|| told.key.to_vec()),
@@ -197,9 +192,9 @@ impl Writer for MessageWriter {
     }
 
     fn message_end(&mut self, message: &FamilyMessage<'_>, out: &mut Vec<u8>) {
-        let Message { copied, .. } = self.message;
-        self.message.put_own(&message.message[copied..], out);
-        if let Some(length) = self.message.length.take() {
+        let mut copy = std::mem::take(&mut self.message);
+        copy.put_own(&message.message[copy.copied..], out);
+        if let Some(length) = copy.length.take() {
             length.end(out);
         }
     }
@@ -208,7 +203,7 @@ impl Writer for MessageWriter {
         let is_at_hand = beyond.is_none_or(|family| {
             let mut key = Vec::new();
             self.put_key(family, &mut key);
-            self.is_at_hand(&key, family.kind.unwrap_or(MetricType::Untyped))
+            self.family.is(&key, family.kind.unwrap_or(MetricType::Untyped))
         });
         // One of them may lack a part.
         if is_at_hand && self.family.kind().is_composite() { self.family.give_up() } else { 0 }
@@ -220,7 +215,7 @@ impl Writer for MessageWriter {
     }
 }
 
-impl Message {
+impl MessageCopy {
     /// Writes fields of the message but for its metrics, as they came or as they change.
     fn put_own(&self, fields: &[u8], out: &mut Vec<u8>) {
         let mut start = 0;
@@ -284,11 +279,6 @@ impl MessageWriter {
         }
     }
 
-    /// Whether the family that is put together has this name and type.
-    fn is_at_hand(&self, key: &[u8], kind: MetricType) -> bool {
-        self.family.is(key, kind)
-    }
-
     fn end_family(&mut self, out: &mut Vec<u8>) {
         let lost = self.family.end(&self.added, out);
         self.lost.malformed += lost.malformed;
@@ -325,7 +315,7 @@ impl MessageWriter {
                 }
                 (metric_field::UNTYPED, Value::Bytes(value), Some(kind)) => {
                     // What is unknown in an untyped value may be known in another.
-                    check(value, if kind == MetricType::Counter { COUNTER } else { GAUGE })?;
+                    check(value, if kind == MetricType::Counter { COUNTER } else { SIMPLE })?;
                     put_bytes_field(metric_field::value(kind), value, out);
                 }
                 // What was not the value before must not become a part of it.
@@ -359,7 +349,7 @@ impl MessageWriter {
                 continue;
             }
             is_sorted &= before <= name;
-            put_encoded(METRIC_LABEL, &name, value, &mut self.series);
+            put_label(METRIC_LABEL, &name, &value.plain(), &mut self.series);
             before = name;
         }
         if !is_sorted && is_put_together {
@@ -387,7 +377,7 @@ impl MessageWriter {
             return false;
         };
         for (name, value) in self.resolver.iter(labels, names) {
-            put_encoded(EXEMPLAR_LABEL, &name.plain(), value, &mut self.exemplar);
+            put_label(EXEMPLAR_LABEL, &name.plain(), &value.plain(), &mut self.exemplar);
         }
         let seconds = match time {
             Some(Time::Seconds(token)) => Number::Token(token).float(),
@@ -412,8 +402,7 @@ impl MessageWriter {
             put_timestamp(milliseconds, &mut self.series);
         }
         let key = (self.series.as_slice(), labels);
-        let put = self.family.add_sample(key, self.added.len(), place, value, &self.exemplar);
-        put.map_err(|Taken| DropReason::Malformed)
+        self.family.add_sample(key, self.added.len(), place, value, &self.exemplar)
     }
 }
 
@@ -468,11 +457,6 @@ fn put_timestamp(milliseconds: Option<i64>, out: &mut Vec<u8>) {
     if let Some(milliseconds) = milliseconds {
         put_varint_field(metric_field::TIMESTAMP_MS, milliseconds as u64, out);
     }
-}
-
-/// Appends a label pair, decoded.
-fn put_encoded(field: u32, name: &[u8], value: Text<'_>, out: &mut Vec<u8>) {
-    put_label(field, name, &value.plain(), out);
 }
 
 /// Sorts encoded labels by their names.
