@@ -26,9 +26,6 @@ pub(super) mod field {
 /// must not be made to hold more than it may use.
 pub const MAX_FAMILY: usize = 16 << 20;
 
-/// The longest name that a family may have, in bytes: it is held in several places, and no real one has a hundredth of that.
-const MAX_NAME: usize = 64 << 10;
-
 /// Room that is kept for the next message, in bytes. Messages of some ten kilobytes are usual; what a larger one took is
 /// given back.
 const KEPT_CAPACITY: usize = 256 << 10;
@@ -72,9 +69,6 @@ fn read(message: Result<&[u8], DropReason>, checker: &mut Checker, to: &mut impl
     let Ok(family) = read_family(message) else {
         return to.unreadable(DropReason::Malformed, name_in(message));
     };
-    if family.name.len() > MAX_NAME {
-        return to.unreadable(DropReason::TooLong, family.name);
-    }
     if !to.family(&family) {
         return;
     }

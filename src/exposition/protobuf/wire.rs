@@ -54,6 +54,13 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// The next field, and the bytes in which it stands.
+    pub(super) fn next_raw(&mut self) -> Option<Result<(Field<'a>, &'a [u8]), Malformed>> {
+        let before = self.rest;
+        let field = self.next()?;
+        Some(field.map(|field| (field, &before[..before.len() - self.rest.len()])))
+    }
+
     /// The number of bytes behind the field that was read last.
     pub(super) fn remaining(&self) -> usize {
         self.rest.len()

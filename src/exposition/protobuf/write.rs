@@ -218,23 +218,20 @@ impl Writer for MessageWriter {
 impl MessageCopy {
     /// Writes fields of the message but for its metrics, as they came or as they change.
     fn put_own(&self, fields: &[u8], out: &mut Vec<u8>) {
-        let mut start = 0;
         let mut rest = Fields::of(fields);
-        while let Some(Ok(Field { number, value })) = rest.next() {
-            let end = fields.len() - rest.remaining();
+        while let Some(Ok((Field { number, value }, own))) = rest.next_raw() {
             match (number, value) {
                 // One that is beyond the limit of samples.
                 (field::METRIC, Value::Bytes(_)) => {}
                 (field::NAME, Value::Bytes(name)) => {
                     put_bytes_field(field::NAME, self.name.as_deref().unwrap_or(name), out);
                 }
-                (field::TYPE, Value::Varint(own)) => {
-                    put_varint_field(field::TYPE, self.kind.map_or(own, number_of), out);
+                (field::TYPE, Value::Varint(kind)) => {
+                    put_varint_field(field::TYPE, self.kind.map_or(kind, number_of), out);
                 }
                 (field::UNIT, _) if self.drops_unit => {}
-                _ => out.extend_from_slice(&fields[start..end]),
+                _ => out.extend_from_slice(own),
             }
-            start = end;
         }
     }
 }
@@ -277,6 +274,7 @@ impl MessageWriter {
                 *buffer = Vec::new();
             }
         }
+        self.resolver.release();
     }
 
     fn end_family(&mut self, out: &mut Vec<u8>) {
@@ -303,10 +301,8 @@ impl MessageWriter {
         out.clear();
         let mut labels = self.resolver.iter(&metric.labels, names);
         let mut fields = Fields::of(metric.message);
-        let mut start = 0;
-        while let Some(field) = fields.next() {
-            let field = field?;
-            let end = metric.message.len() - fields.remaining();
+        while let Some(field) = fields.next_raw() {
+            let (field, own) = field?;
             match (field.number, field.value, self.message.kind) {
                 (metric_field::LABEL, Value::Bytes(pair), _) => {
                     let (name, _) = labels.next().ok_or(Malformed)?;
@@ -320,9 +316,8 @@ impl MessageWriter {
                 }
                 // What was not the value before must not become a part of it.
                 (number, _, Some(kind)) if number == metric_field::value(kind) => {}
-                _ => out.extend_from_slice(&metric.message[start..end]),
+                _ => out.extend_from_slice(own),
             }
-            start = end;
         }
         Ok(())
     }
@@ -411,13 +406,11 @@ fn rename(pair: &[u8], name: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> 
     out.clear();
     put_bytes_field(1, name, out);
     let mut fields = Fields::of(pair);
-    let mut start = 0;
-    while let Some(field) = fields.next() {
-        let end = pair.len() - fields.remaining();
-        if field?.number != 1 {
-            out.extend_from_slice(&pair[start..end]);
+    while let Some(field) = fields.next_raw() {
+        let (field, own) = field?;
+        if field.number != 1 {
+            out.extend_from_slice(own);
         }
-        start = end;
     }
     Ok(())
 }
