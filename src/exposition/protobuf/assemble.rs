@@ -182,7 +182,10 @@ impl Assembly {
     /// Whether there is room for all of it.
     pub(super) fn has_room(&mut self) -> bool {
         let size = self.size();
-        size <= MAX_FAMILY && self.held.resize(size)
+        // What grows has room for more than there is.
+        let spare = (self.series.capacity() - self.series.len()) * size_of::<Series>() + self.metrics.capacity()
+            - self.metrics.len();
+        size <= MAX_FAMILY && self.held.resize(size + spare)
     }
 
     /// About the bytes that it takes: never less than its message will have.
