@@ -21,6 +21,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Sends bytes one at a time, each in a packet of its own.
     Dribble(Vec<u8>),
+    /// Sends bytes so many times.
+    Repeat(Vec<u8>, usize),
     /// Sends bytes over and over, until nobody listens.
     Forever(Vec<u8>),
     /// Sends bytes now and then, until nobody listens.
@@ -268,6 +270,14 @@ async fn perform(step: Step, stream: &mut impl Wire) -> bool {
                     return false;
                 }
                 tokio::task::yield_now().await;
+            }
+            true
+        }
+        Step::Repeat(bytes, times) => {
+            for _ in 0..times {
+                if stream.write_all(&bytes).await.is_err() {
+                    return false;
+                }
             }
             true
         }
