@@ -86,7 +86,7 @@ struct Set {
 
 /// Where labels end.
 #[derive(Debug, Clone, Copy)]
-struct End {
+struct LabelsEnd {
     /// The last label, or the name.
     last: usize,
     /// The closing brace.
@@ -316,7 +316,13 @@ impl Set {
     /// Scans the labels that are not known, from `start` behind the opening brace on. The metric's name may stand among them
     /// if `has_metric`, quoted and without a value.
     #[inline(always)]
-    fn scan<D: Dialect>(&mut self, line: &[u8], start: usize, has_metric: bool, is_ascii: bool) -> Result<End, Fault> {
+    fn scan<D: Dialect>(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        has_metric: bool,
+        is_ascii: bool,
+    ) -> Result<LabelsEnd, Fault> {
         let mut last = start;
         let (mut at, mut is_plain) = match self.pairs.last_end().max(self.metric.map(Span::end)) {
             Some(end) => {
@@ -382,7 +388,7 @@ impl Set {
             (at, is_plain) = behind_label::<D>(line, last)?;
         }
         let is_empty = last == start;
-        Ok(End {
+        Ok(LabelsEnd {
             last,
             close: at,
             is_canonical: at == last && !is_empty && !self.pairs.is_misspelt() && !self.is_metric_misspelt,
@@ -461,7 +467,7 @@ fn behind_label<D: Dialect>(line: &[u8], label_end: usize) -> Result<(usize, boo
 }
 
 /// What stands between quotes.
-struct Quoted {
+struct QuotedText {
     /// The index of the closing quote.
     end: usize,
     /// Its escapes are those that every reader knows.
@@ -472,14 +478,14 @@ struct Quoted {
 
 /// Finds the quote that closes what starts at `start`.
 #[inline(always)]
-fn quoted_end(line: &[u8], start: usize) -> Result<Quoted, Fault> {
+fn quoted_end(line: &[u8], start: usize) -> Result<QuotedText, Fault> {
     let mut at = start;
     let (mut is_plain, mut is_readable) = (true, true);
     loop {
         let stop = plain_run_end(line, at);
         match line.get(stop) {
             Some(b'"') => {
-                return Ok(Quoted { end: stop, is_plain, is_readable: is_readable && is_utf8(&line[start..stop]) });
+                return Ok(QuotedText { end: stop, is_plain, is_readable: is_readable && is_utf8(&line[start..stop]) });
             }
             None => return Err(Fault::Open),
             Some(b'\n') => at = stop + 1,
