@@ -100,7 +100,7 @@ pub struct Families {
     /// Room for the names of each target.
     max_bytes: usize,
     /// What the names take that each target came up with. Each has a little for itself, whatever the others take.
-    names: Vec<Names>,
+    names: Vec<FamilyNames>,
     room: Room,
     /// The target being read.
     target: u32,
@@ -110,7 +110,7 @@ pub struct Families {
 
 /// What the names of one target take.
 #[derive(Debug)]
-struct Names {
+struct FamilyNames {
     bytes: usize,
     held: Held,
 }
@@ -172,7 +172,7 @@ impl Families {
             EntryRef::Vacant(entry) => {
                 let target = self.target as usize;
                 if self.names.len() <= target {
-                    self.names.resize_with(target + 1, || Names { bytes: 0, held: self.room.hold() });
+                    self.names.resize_with(target + 1, || FamilyNames { bytes: 0, held: self.room.hold() });
                 }
                 let names = &mut self.names[target];
                 let bytes = names.bytes + name.len() + ENTRY_COST;
