@@ -1,0 +1,274 @@
+//! The labels that are being read, and the label names of the lines or metrics before.
+
+use super::{
+    ANY, ANY_MISSPELT, ANY_ODD, ANY_QUOTED, IS_ODD, IS_QUOTED, KEPT_LABELS, Labels, METRIC_NAME, Pair, are_different,
+    fingerprint,
+};
+use crate::exposition::bytes::{Span, is_old_label_name};
+
+/// Labels up to which a name is looked for by going through all of them; among more, by sorting them.
+const FEW: usize = 64;
+
+/// The labels that are being read.
+#[derive(Debug, Default)]
+pub(in crate::exposition) struct Pairs {
+    pairs: Vec<Pair>,
+    known: KnownNames,
+    /// Some two have one name, or one has a name that none may have.
+    is_bad: bool,
+}
+
+/// The label names of the lines or metrics before, by place. Those of one family have the same ones in the same order, so
+/// that most names need no look at each of their bytes.
+#[derive(Debug, Default)]
+pub(in crate::exposition) struct KnownNames {
+    bytes: Vec<u8>,
+    /// All of them are in the old character set, and behind each stands `="`.
+    names: Vec<KnownName>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct KnownName {
+    span: Span,
+    fingerprint: u64,
+    /// The name and what stands behind it, in the low bytes, and which these are; all of them are 0 if it is longer.
+    word: u128,
+    mask: u128,
+}
+
+/// What stands behind a label's name in a line.
+const BEHIND_NAME: &[u8] = b"=\"";
+
+/// Longer names are not kept: they are rare, and the room is.
+const LONGEST_KNOWN: usize = 128;
+
+/// How a label's name stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exposition) enum NameKind {
+    /// Without quotes, in the old character set.
+    Old,
+    /// Without quotes, in any.
+    Any,
+    /// Between quotes.
+    Quoted,
+}
+
+/// A label's name, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::exposition) struct Name {
+    pub span: Span,
+    fingerprint: u64,
+    facts: u8,
+}
+
+impl Name {
+    /// Whether it is not in the old character set.
+    pub(in crate::exposition) fn is_odd(self) -> bool {
+        self.facts & IS_ODD != 0
+    }
+}
+
+impl Pairs {
+    pub(in crate::exposition) fn are_many(&self) -> bool {
+        self.pairs.len() > KEPT_LABELS
+    }
+
+    /// Forgets all labels.
+    pub(in crate::exposition) fn clear(&mut self) {
+        self.pairs.clear();
+        self.pairs.shrink_to(KEPT_LABELS);
+        self.is_bad = false;
+    }
+
+    /// Forgets the labels that do not end within so many bytes of their line, their closing quotes included.
+    pub(in crate::exposition) fn keep_within(&mut self, end: usize) {
+        let kept = self.pairs.iter().rposition(|pair| pair.value.end() < end);
+        self.pairs.truncate(kept.map_or(0, |index| index + 1));
+    }
+
+    pub(in crate::exposition) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Where the last one's value ends.
+    pub(in crate::exposition) fn last_end(&self) -> Option<usize> {
+        self.pairs.last().map(|pair| pair.value.end())
+    }
+
+    /// Whether one does not stand there as it would be written.
+    pub(in crate::exposition) fn is_misspelt(&self) -> bool {
+        self.pairs.last().is_some_and(|pair| pair.facts & ANY_MISSPELT != 0)
+    }
+
+    /// The name at `at` in a line, if it is the one that is known at the next label's place; `="` follows it.
+    #[inline(always)]
+    pub(in crate::exposition) fn known_in_line(&self, line: &[u8], at: usize) -> Option<Name> {
+        let known = self.known.names.get(self.pairs.len())?;
+        let length = known.span.end() - known.span.range().start;
+        self.known.is_at(known, line, at).then(|| Name {
+            span: Span::new(at, at + length),
+            fingerprint: known.fingerprint,
+            facts: 0,
+        })
+    }
+
+    /// Copies the names of all labels, which stand in these bytes, if there are some and all are known.
+    pub(in crate::exposition) fn copy_known(&self, bytes: &[u8], to: &mut KnownNames) -> bool {
+        let known = &self.known;
+        let are_known = self.pairs.len() <= known.names.len()
+            && !self.pairs.is_empty()
+            && (self.pairs.iter().zip(&known.names)).all(|(pair, known)| {
+                pair.fingerprint == known.fingerprint && pair.name.of(bytes) == known.span.of(&self.known.bytes)
+            });
+        if are_known {
+            to.bytes.clone_from(&known.bytes);
+            to.names.clear();
+            to.names.extend_from_slice(&known.names[..self.pairs.len()]);
+        }
+        are_known
+    }
+
+    /// The name that stands at this place in these bytes, read or known.
+    #[inline(always)]
+    pub(in crate::exposition) fn name(&mut self, bytes: &[u8], span: Span, kind: NameKind) -> Name {
+        let name = span.of(bytes);
+        let place = self.pairs.len();
+        if let Some(known) = self.known.names.get(place)
+            && kind != NameKind::Quoted
+            && known.span.of(&self.known.bytes) == name
+        {
+            return Name { span, fingerprint: known.fingerprint, facts: 0 };
+        }
+        let is_quoted = kind == NameKind::Quoted;
+        let is_odd = kind != NameKind::Old && !is_old_label_name(name);
+        let fingerprint = fingerprint(name);
+        if name == METRIC_NAME {
+            // Prometheus keeps the metric's own name under this label, so that it is there twice.
+            self.is_bad = true;
+        } else if !is_quoted && !is_odd {
+            self.known.note(place, name, fingerprint);
+        }
+        let facts = [(is_quoted, IS_QUOTED | ANY_QUOTED), (is_odd, IS_ODD | ANY_ODD)];
+        Name { span, fingerprint, facts: facts.into_iter().map(|(holds, fact)| if holds { fact } else { 0 }).sum() }
+    }
+
+    /// Notes that what was just read cannot be used, unless it can.
+    #[inline(always)]
+    pub(in crate::exposition) fn mark_unless(&mut self, is_good: bool) {
+        self.is_bad |= !is_good;
+    }
+
+    /// Adds a label. `is_misspelt` says that it does not stand there as it would be written.
+    #[inline(always)]
+    pub(in crate::exposition) fn push(&mut self, bytes: &[u8], name: Name, value: Span, is_misspelt: bool) {
+        let (fingerprints, facts) = match self.pairs.last() {
+            Some(before) => (before.fingerprints, before.facts & ANY),
+            None => (0, 0),
+        };
+        if fingerprints & name.fingerprint != 0 {
+            self.look_for_twin(bytes, name);
+        }
+        self.pairs.push(Pair {
+            name: name.span,
+            value,
+            fingerprint: name.fingerprint,
+            fingerprints: fingerprints | name.fingerprint,
+            facts: facts | name.facts | if is_misspelt { ANY_MISSPELT } else { 0 },
+        });
+    }
+
+    #[inline(never)]
+    fn look_for_twin(&mut self, bytes: &[u8], name: Name) {
+        self.is_bad |= self.pairs.len() <= FEW && self.has_twin_of(bytes, name);
+    }
+
+    fn has_twin_of(&self, bytes: &[u8], name: Name) -> bool {
+        let text = name.span.of(bytes);
+        let mut others = self.pairs.iter();
+        others.any(|pair| pair.fingerprint == name.fingerprint && pair.name.of(bytes) == text)
+    }
+
+    pub(in crate::exposition) fn is_bad(&self) -> bool {
+        self.is_bad
+    }
+
+    /// Whether the labels may stand together: no two of them have one name, and none the name under which Prometheus keeps the
+    /// metric's.
+    #[inline(always)]
+    pub(in crate::exposition) fn are_sound(&self, bytes: &[u8]) -> bool {
+        let any_quoted = self.pairs.last().is_some_and(|pair| pair.facts & ANY_QUOTED != 0);
+        !self.is_bad && (!any_quoted && self.pairs.len() <= FEW || self.are_different(bytes))
+    }
+
+    /// A quoted name may have a newline or its escape: it is the same one.
+    #[inline(never)]
+    fn are_different(&self, bytes: &[u8]) -> bool {
+        are_different(self.pairs.iter().map(|pair| pair.name_in(bytes).plain()))
+    }
+
+    /// Whether there is a label of this name, unquoted.
+    pub(in crate::exposition) fn has(&self, bytes: &[u8], name: &[u8]) -> bool {
+        let wanted = fingerprint(name);
+        self.pairs.last().is_some_and(|pair| pair.fingerprints & wanted != 0)
+            && (self.pairs.iter()).any(|pair| pair.fingerprint == wanted && pair.name.of(bytes) == name)
+    }
+
+    /// The labels, which stand in these bytes.
+    pub(in crate::exposition) fn labels<'a>(&'a self, bytes: &'a [u8], has_escapes: bool) -> Labels<'a> {
+        Labels { bytes, pairs: &self.pairs, has_escapes }
+    }
+}
+
+impl KnownNames {
+    pub(in crate::exposition) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The length of the name at `at` in a line and of `="` behind it, if it is the one at this place.
+    #[inline(always)]
+    pub(in crate::exposition) fn length_at(&self, place: usize, line: &[u8], at: usize) -> Option<usize> {
+        let known = &self.names[place];
+        self.is_at(known, line, at).then(|| known.span.end() - known.span.range().start + BEHIND_NAME.len())
+    }
+
+    #[inline(always)]
+    fn is_at(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
+        match line.get(at..at + 16) {
+            // Sixteen bytes at once.
+            Some(word) if known.mask != 0 => {
+                u128::from_le_bytes(word.try_into().expect("there are sixteen bytes")) & known.mask == known.word
+            }
+            _ => self.is_long_at(known, line, at),
+        }
+    }
+
+    #[inline(never)]
+    fn is_long_at(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
+        let (start, end) = (known.span.range().start, known.span.end());
+        line[at..].starts_with(&self.bytes[start..end + BEHIND_NAME.len()])
+    }
+
+    fn note(&mut self, place: usize, name: &[u8], fingerprint: u64) {
+        if place > self.names.len() || place >= FEW || name.len() > LONGEST_KNOWN {
+            return;
+        }
+        self.names.truncate(place);
+        let end = self.names.last().map_or(0, |known| known.span.end() + BEHIND_NAME.len());
+        self.bytes.truncate(end);
+        self.bytes.extend_from_slice(name);
+        let span = Span::before(self.bytes.len(), name.len());
+        self.bytes.extend_from_slice(BEHIND_NAME);
+        let (mut word, mut mask) = ([0; 16], [0; 16]);
+        let known = &self.bytes[end..];
+        if let (Some(word), Some(mask)) = (word.get_mut(..known.len()), mask.get_mut(..known.len())) {
+            word.copy_from_slice(known);
+            mask.fill(0xff);
+        }
+        self.names.push(KnownName {
+            span,
+            fingerprint,
+            word: u128::from_le_bytes(word),
+            mask: u128::from_le_bytes(mask),
+        });
+    }
+}

@@ -1,0 +1,138 @@
+//! The names by which labels are written: escaped where the scraper needs it, and renamed where they are among those added.
+
+use std::sync::Arc;
+
+use super::{ANY_ODD, IS_ODD, KEPT_LABELS, LabelSet, Labels, METRIC_NAME, Pair, are_different};
+use crate::exposition::bytes::{Span, escape_name, is_old_label_name};
+use crate::exposition::format::Escaping;
+use crate::exposition::model::Text;
+
+/// What Prometheus puts before the name of a label that collides with one it adds
+/// (`model.ExportedLabelPrefix` in prometheus/common).
+const EXPORTED: &[u8] = b"exported_";
+
+/// Room for given names that is kept for the next sample, in bytes.
+const KEPT_GIVEN: usize = 16 << 10;
+
+/// Two labels would have one name, or one the name under which Prometheus keeps the metric's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exposition) struct Ambiguous;
+
+/// Settles by which names labels are written.
+#[derive(Debug)]
+pub(in crate::exposition) struct Resolver {
+    added: Arc<LabelSet>,
+    escaping: Escaping,
+    /// The names of the labels last resolved, where one of them is not written as it came.
+    given: Vec<u8>,
+    names: Vec<Span>,
+}
+
+/// By which names labels are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exposition) enum Names {
+    /// By those with which they came.
+    Own,
+    /// By those that the resolver gives.
+    Given,
+}
+
+impl Resolver {
+    pub(in crate::exposition) fn new(added: Arc<LabelSet>, escaping: Escaping) -> Self {
+        Self { added, escaping, given: Vec::new(), names: Vec::new() }
+    }
+
+    pub(in crate::exposition) fn escaping(&self) -> Escaping {
+        self.escaping
+    }
+
+    /// Settles the names of labels that may stand together, behind which those are written that are added.
+    #[inline(always)]
+    pub(in crate::exposition) fn resolve(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
+        if labels.fingerprints() & self.added.fingerprints == 0 && !labels.any(ANY_ODD) {
+            return Ok(Names::Own);
+        }
+        self.give(labels, true)
+    }
+
+    /// As [`Self::resolve`], for labels to which none are added.
+    pub(in crate::exposition) fn resolve_alone(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
+        if !labels.any(ANY_ODD) {
+            return Ok(Names::Own);
+        }
+        self.give(labels, false)
+    }
+
+    #[inline(never)]
+    fn give(&mut self, labels: &Labels<'_>, renames: bool) -> Result<Names, Ambiguous> {
+        let is_escaped = labels.any(ANY_ODD) && self.escaping == Escaping::Underscores;
+        let collides = |pair: &Pair| {
+            pair.fingerprint & self.added.fingerprints != 0 && self.added.contains(pair.name.of(labels.bytes))
+        };
+        if !(is_escaped || renames && labels.pairs.iter().any(collides)) {
+            return Ok(Names::Own);
+        }
+        self.given.clear();
+        self.names.clear();
+        for pair in labels.pairs {
+            let start = self.given.len();
+            match (pair.facts & IS_ODD != 0 && is_escaped, pair.name_in(labels.bytes)) {
+                (true, name) => escape_name(&name.plain(), is_old_label_name, &mut self.given),
+                (false, name) => name.put_plain(&mut self.given),
+            }
+            self.names.push(Span::new(start, self.given.len()));
+        }
+        if is_escaped && !self.are_unambiguous() {
+            return Err(Ambiguous);
+        }
+        if renames {
+            self.rename();
+        }
+        Ok(Names::Given)
+    }
+
+    fn are_unambiguous(&self) -> bool {
+        let names = || self.names.iter().map(|span| span.of(&self.given));
+        !names().any(|name| name == METRIC_NAME) && are_different(names())
+    }
+
+    /// Gives those names that are among the added ones another, as often as it takes.
+    fn rename(&mut self) {
+        for index in 0..self.names.len() {
+            let own = self.names[index];
+            if !self.added.contains(own.of(&self.given)) {
+                continue;
+            }
+            let start = self.given.len();
+            self.given.extend_from_within(own.range());
+            loop {
+                self.given.splice(start..start, EXPORTED.iter().copied());
+                let name = &self.given[start..];
+                let is_taken = self.names.iter().any(|other| other.of(&self.given) == name);
+                if !is_taken && !self.added.contains(name) {
+                    break;
+                }
+            }
+            self.names[index] = Span::new(start, self.given.len());
+        }
+    }
+
+    /// Gives back what unusually many labels took.
+    pub(in crate::exposition) fn release(&mut self) {
+        if self.given.capacity() > KEPT_GIVEN || self.names.capacity() > KEPT_LABELS {
+            (self.given, self.names) = Default::default();
+        }
+    }
+
+    /// The names and the values of labels, as they are to be written.
+    pub(in crate::exposition) fn iter<'a>(
+        &'a self,
+        labels: &Labels<'a>,
+        names: Names,
+    ) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
+        labels.iter().enumerate().map(move |(index, (own, value))| match names {
+            Names::Own => (own, value),
+            Names::Given => (Text::Plain(self.names[index].of(&self.given)), value),
+        })
+    }
+}
