@@ -7,7 +7,7 @@
 //!
 //! 1. A request comes to `server/routes.rs`, which asks [`aggregate`] for an answer; every target is asked at once.
 //! 2. The answer, pulled, pulls the body of the target whose turn it is: socket, `scrape/body.rs`, `aggregate/stream.rs`.
-//! 3. In [`exposition`] a reader (`lines/`, `protobuf/`) tells what a slice says, `stage.rs` decides what becomes of it, a writer spells it.
+//! 3. In [`exposition`] a reader (`lines/`, `protobuf/`) tells what a slice says, `stage` decides what becomes of it, a writer spells it.
 //! 4. What is written goes out as a piece: `server/compression.rs`, `server/response.rs`, `server/connection.rs`, socket.
 //! 5. What came of the target goes to `telemetry`: its state for the page, its metrics for the answer's end, its news for the log.
 //!

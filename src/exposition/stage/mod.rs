@@ -7,14 +7,18 @@
 //! Prometheus cannot read costs the whole scrape. The tables of cases in `tests/suite/engine` hold the rules, one line each; add
 //! yours there.
 
+mod pending;
+mod recent;
+
 use std::sync::Arc;
 
+use self::pending::{PendingMetadata, told};
+use self::recent::RecentNames;
 use super::engine::{Events, Facts, Lost, Slot, Told, Writer};
 use super::families::{Families, Full, Known};
 use super::filter::Filter;
 use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
 use super::progress::{DropReason, Progress};
-use super::room::Held;
 use super::rules::{Rules, Untyped, UntypedAction};
 
 /// The longest name of a family or a sample, in bytes: names are kept, hashed and matched by patterns.
@@ -38,120 +42,6 @@ pub(super) struct Stage<W> {
 
 /// What becomes of the samples of a name.
 type Settled = Result<Slot, DropReason>;
-
-/// What becomes of the samples of the names that came last.
-///
-/// Most samples have the name of the one before; in a histogram with many series, the name of one a few lines before.
-#[derive(Debug, Default)]
-struct RecentNames {
-    entries: [(Vec<u8>, Option<Settled>); Self::KEPT],
-    /// The entry of the sample before.
-    current: usize,
-}
-
-impl RecentNames {
-    /// A histogram's `_bucket`, `_sum` and `_count`, and `_created`.
-    const KEPT: usize = 4;
-
-    /// What was settled for this name, if it is among those kept. `is_same` says that it is the name of the sample before.
-    #[inline(always)]
-    fn of(&mut self, name: &[u8], is_same: bool) -> Option<Settled> {
-        if !is_same {
-            self.current = self.entries.iter().position(|(kept, _)| kept == name)?;
-        }
-        self.entries[self.current].1
-    }
-
-    /// Keeps what is settled for a name in the place of the one that was added first.
-    fn add(&mut self, name: &[u8], settled: Settled) {
-        self.entries.rotate_right(1);
-        self.current = 0;
-        let (kept, kept_settled) = &mut self.entries[0];
-        kept.clear();
-        kept.extend_from_slice(name);
-        *kept_settled = Some(settled);
-    }
-
-    /// Forgets all of it: metadata came, and may tell anew what becomes of a name.
-    fn forget(&mut self) {
-        for (name, settled) in &mut self.entries {
-            name.clear();
-            *settled = None;
-        }
-    }
-}
-
-/// The metadata of one family, held until its first sample tells under which name it is to be written, or until it is
-/// another family's turn.
-#[derive(Debug, Default)]
-struct PendingMetadata {
-    /// The family's name, decoded.
-    name: Vec<u8>,
-    facts: Vec<PendingFact>,
-    /// The bytes of their texts.
-    length: usize,
-    held: Held,
-}
-
-#[derive(Debug)]
-enum PendingFact {
-    /// `is_quoted` says that a quote has an escape in it.
-    Help {
-        text: Vec<u8>,
-        is_quoted: bool,
-    },
-    Type(MetricType),
-    Unit(Vec<u8>),
-}
-
-impl PendingMetadata {
-    fn is_of(&self, name: &[u8]) -> bool {
-        self.name == name
-    }
-
-    /// Holds a fact, unless there is one of its kind.
-    fn add(&mut self, fact: Fact<'_>) -> Result<(), Full> {
-        use PendingFact::{Help, Type, Unit};
-        let is_there = |held: &PendingFact| {
-            matches!((held, fact), (Help { .. }, Fact::Help(_)) | (Type(_), Fact::Type(_)) | (Unit(_), Fact::Unit(_)))
-        };
-        if self.facts.iter().any(is_there) {
-            return Ok(());
-        }
-        let (fact, length) = match fact {
-            Fact::Help(text) => {
-                let is_quoted = matches!(text, Text::Quoted(_));
-                (Help { text: text.bytes().to_vec(), is_quoted }, text.bytes().len())
-            }
-            Fact::Type(kind) => (Type(kind), 0),
-            Fact::Unit(unit) => (Unit(unit.to_vec()), unit.len()),
-        };
-        if !self.held.resize(self.length + length) {
-            return Err(Full);
-        }
-        self.length += length;
-        self.facts.push(fact);
-        Ok(())
-    }
-
-    fn clear(&mut self) {
-        self.name.clear();
-        self.facts.clear();
-        self.length = 0;
-        self.held.force(0);
-    }
-}
-
-/// What is held of a family, told.
-fn told(held: &[PendingFact]) -> Facts<'_> {
-    let mut facts = held.iter().map(|fact| match fact {
-        PendingFact::Help { text, is_quoted: true } => Fact::Help(Text::Quoted(text)),
-        PendingFact::Help { text, .. } => Fact::Help(Text::Help(text)),
-        PendingFact::Type(kind) => Fact::Type(*kind),
-        PendingFact::Unit(unit) => Fact::Unit(unit),
-    });
-    [facts.next(), facts.next(), facts.next()]
-}
 
 /// What is to be taken back if nothing of a message is written.
 #[derive(Debug, Default)]
@@ -181,7 +71,7 @@ impl<W: Writer> Stage<W> {
             filter: rules.filter.clone(),
             progress: Progress::new(rules.sample_limit),
             recent: RecentNames::default(),
-            pending: PendingMetadata { held: rules.room.hold(), ..PendingMetadata::default() },
+            pending: PendingMetadata::new(&rules.room),
             message: Message::default(),
             key: Vec::new(),
         }
