@@ -3,7 +3,7 @@
 //! In: a line without its newline and, in text, without leading blanks. Out: a [`Line`].
 
 use super::dialect::Dialect;
-use super::scan::is_quoted_name;
+use super::label::is_quoted_name;
 use crate::exposition::bytes::{is_blank, is_utf8, metric_name_end, skip_blanks};
 use crate::exposition::model::{Convention, Fact, Metadata, MetricType, Text, is_unit_of};
 

@@ -1,12 +1,14 @@
 //! The formats in lines: Prometheus's text and OpenMetrics.
 //!
-//! The path of a line: `read` puts it together, `metadata` and `scan` tell what it says, `dialect` and `number` what the two
-//! formats differ in. The way back: `write` spells it, or copies what stands there as it would be spelt; `verbatim` is for a body
-//! whose lines stay where they are.
+//! The path of a line: `read` puts it together, with `quotes` where a newline is quoted; `metadata` and `scan`, with `label`,
+//! tell what it says, `dialect` and `number` what the two formats differ in. The way back: `write` spells it, or copies what
+//! stands there as it would be spelt; `verbatim` is for a body whose lines stay where they are.
 
 mod dialect;
+mod label;
 mod metadata;
 mod number;
+mod quotes;
 mod read;
 mod scan;
 mod verbatim;

@@ -11,6 +11,7 @@ use memchr::memchr;
 
 use super::dialect::Dialect;
 use super::metadata::Line;
+use super::quotes::{Quoted, ends_escaped, ends_quoted};
 use super::scan::{Extent, Fault, Scanner};
 use crate::exposition::bytes::{common_prefix, skip_blanks};
 use crate::exposition::engine::{End, Events, Reader};
@@ -58,39 +59,6 @@ enum State {
     /// Something of a line that is skipped and goes on behind newlines between quotes: within them, or not.
     SkippedQuoted(Quoted),
     SkippedUnquoted,
-}
-
-/// What is known of a line that goes on behind its newline.
-#[derive(Debug, Clone, Copy, Default)]
-struct Quoted {
-    /// Its bytes that are scanned.
-    scanned: usize,
-    /// The last byte was a backslash that escapes the next.
-    is_escaped: bool,
-    /// The line is malformed before these quotes already.
-    is_malformed: bool,
-    /// Where the quotes end.
-    end: usize,
-}
-
-impl Quoted {
-    /// Goes on through a piece of what is quoted: the index behind the end of the quotes, if they end there.
-    fn end_in(&mut self, piece: &[u8]) -> Option<usize> {
-        let mut at = 0;
-        while at < piece.len() {
-            if std::mem::take(&mut self.is_escaped) {
-                at += 1;
-                continue;
-            }
-            at += memchr::memchr2(b'"', b'\\', &piece[at..])?;
-            if piece[at] == b'"' {
-                return Some(at + 1);
-            }
-            self.is_escaped = true;
-            at += 1;
-        }
-        None
-    }
 }
 
 impl<D: Dialect> Reader for LineReader<D> {
@@ -495,26 +463,4 @@ impl<D: Dialect> LineReader<D> {
 
 fn newlines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
-}
-
-/// Whether the last byte is a backslash that escapes the next.
-fn ends_escaped(line: &[u8]) -> bool {
-    line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
-}
-
-/// Whether a line ends between quotes, whatever else it is. A quote behind a backslash opens none.
-fn ends_quoted(line: &[u8]) -> bool {
-    let mut rest = line;
-    while let Some(quote) = memchr(b'"', rest) {
-        let is_escaped = rest[..quote].ends_with(b"\\");
-        rest = &rest[quote + 1..];
-        if is_escaped {
-            continue;
-        }
-        match Quoted::default().end_in(rest) {
-            None => return true,
-            Some(end) => rest = &rest[end..],
-        }
-    }
-    false
 }
