@@ -312,6 +312,26 @@ impl Set {
         }
     }
 
+    /// Scans the labels from `at` on that have the names of the line before and are spelt as nearly all are: where the last of
+    /// them ends.
+    #[inline(always)]
+    fn known_labels(&mut self, line: &[u8], mut at: usize) -> Option<usize> {
+        let mut last = None;
+        while let Some(name) = self.pairs.known_in_line(line, at)
+            && let value = name.span.end() + 2
+            && let end = plain_run_end(line, value)
+            && let Some([b'"', next @ (b',' | b'}'), ..]) = line.get(end..)
+        {
+            self.pairs.push(line, name, Span::new(value, end), false);
+            last = Some(end + 1);
+            at = end + 2;
+            if *next == b'}' {
+                break;
+            }
+        }
+        last
+    }
+
     /// Scans the labels that are not known, from `start` behind the opening brace on. The metric's name may stand among them
     /// if `has_metric`, quoted and without a value.
     #[inline(always)]
@@ -322,6 +342,13 @@ impl Set {
         has_metric: bool,
         is_ascii: bool,
     ) -> Result<LabelsEnd, Fault> {
+        // Behind a name that was kept, another byte may stand now, with which it is a label's.
+        if let Some(metric) = self.metric
+            && self.pairs.last_end() < Some(metric.end())
+            && !is_alone::<D>(line, metric.end() + 1)
+        {
+            (self.metric, self.is_metric_misspelt) = (None, false);
+        }
         let mut last = start;
         let (mut at, mut is_plain) = match self.pairs.last_end().max(self.metric.map(Span::end)) {
             Some(end) => {
@@ -334,23 +361,11 @@ impl Set {
             }
             None => (start, true),
         };
-        let known = last;
-        // Nearly all labels are spelt so, and have the names of the line before.
-        while is_plain
+        if is_plain
             && is_ascii
-            && let Some(name) = self.pairs.known_in_line(line, at)
-            && let value = name.span.end() + 2
-            && let end = plain_run_end(line, value)
-            && let Some([b'"', next @ (b',' | b'}'), ..]) = line.get(end..)
+            && let Some(end) = self.known_labels(line, at)
         {
-            self.pairs.push(line, name, Span::new(value, end), false);
-            last = end + 1;
-            at = end + 2;
-            if *next == b'}' {
-                break;
-            }
-        }
-        if last > known {
+            last = end;
             (at, is_plain) = behind_label::<D>(line, last)?;
         }
         while line.get(at) != Some(&b'}') {

@@ -173,3 +173,23 @@ fn short_cuts_change_nothing_of_a_real_body() {
         }
     }
 }
+
+#[test]
+fn a_quoted_name_is_the_metrics_by_what_follows_it_in_its_own_line() {
+    for body in [
+        "{\"a\",AA=\"b\"} 1\n{\"a\" Aa=\"b\"} 1\n",
+        "{\"a\" ,AA=\"b\"} 1\n{\"a\" Aa=\"b\"} 1\n",
+        "{\"a\",AA=\"b\"} 1\n{\"a\" Aa=\"b\",a_=\"c\nv\"} 1\n",
+        "{AA=\"b\",\"a\",} 1\n{AA=\"b\",\"a\" Aa=\"b\"} 1\n",
+        "{\"a\",AA=\"b\"} 1\n{\"a\"=\"b\"} 1\n",
+    ] {
+        let outcome = is_the_same(
+            Form::Text,
+            &Rules::default(),
+            Escaping::Underscores,
+            body.as_bytes(),
+            &[Cut::Whole, Cut::EveryByte],
+        );
+        outcome.unwrap_or_else(|error| panic!("{body:?}: {error}"));
+    }
+}
