@@ -153,13 +153,15 @@ pub(super) trait Writer: Send + Sized + 'static {
     fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self;
 
     /// The one for the rest of the body, if that is another.
-    fn late(&mut self) -> Option<Self::Late>;
+    fn late(&mut self) -> Option<Self::Late> {
+        None
+    }
 
     /// Passes on a line that says nothing, with its newline.
     fn comment(&mut self, _line: &[u8], _out: &mut Vec<u8>) {}
 
-    /// Appends the name under which a family is written.
-    fn put_key(&self, family: &Family<'_>, key: &mut Vec<u8>);
+    /// Which names it may write.
+    fn escaping(&self) -> Escaping;
 
     /// Writes what is known of a family and not in the answer.
     ///

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::bytes::{escape_name, is_old_metric_name};
+
 /// An exposition format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -39,6 +41,17 @@ pub enum Escaping {
     /// Letters, digits, underscores and, in metric names, colons; every other character becomes an underscore
     /// (`escaping=underscores`).
     Underscores,
+}
+
+impl Escaping {
+    /// Appends a metric's name, decoded, as it is written.
+    pub(super) fn put_metric_name(self, name: &[u8], out: &mut Vec<u8>) {
+        if self == Self::AllowUtf8 || is_old_metric_name(name) {
+            out.extend_from_slice(name);
+        } else {
+            escape_name(name, is_old_metric_name, out);
+        }
+    }
 }
 
 /// What an answer is written in: a format, and how names are written in it.

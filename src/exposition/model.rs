@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::bytes::Span;
+use super::format::Escaping;
 use super::labels::Labels;
 
 /// The type of a metric family.
@@ -196,6 +197,12 @@ impl<'a> Family<'a> {
             _ => "",
         };
         Self { stem, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
+    }
+
+    /// Appends the name under which it is written.
+    pub(super) fn put_key(&self, escaping: Escaping, key: &mut Vec<u8>) {
+        escaping.put_metric_name(self.stem, key);
+        key.extend_from_slice(self.suffix.as_bytes());
     }
 
     /// Gives it a type that its target does not, in the words of the format that is written.
@@ -477,6 +484,7 @@ pub(super) fn put_float(value: f64, out: &mut Vec<u8>) {
         write!(out, "e{exponent:+03}").expect(NO_ERROR);
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::put_float;

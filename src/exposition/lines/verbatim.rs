@@ -9,7 +9,7 @@ use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
 use crate::exposition::format::Escaping;
 use crate::exposition::labels::LabelSet;
-use crate::exposition::model::{Convention, Fact, Family, Metric, Sample};
+use crate::exposition::model::{Convention, Fact, Metric, Sample};
 use crate::exposition::progress::DropReason;
 use crate::exposition::rules::Rules;
 
@@ -40,8 +40,8 @@ impl Writer for Verbatim {
         out.extend_from_slice(line);
     }
 
-    fn put_key(&self, family: &Family<'_>, key: &mut Vec<u8>) {
-        self.lines.put_key(family, key);
+    fn escaping(&self) -> Escaping {
+        self.lines.escaping()
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {

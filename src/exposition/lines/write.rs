@@ -6,13 +6,13 @@
 use std::marker::PhantomData;
 
 use super::dialect::Dialect;
-use crate::exposition::bytes::{escape_name, is_old_label_name, is_old_metric_name};
+use crate::exposition::bytes::{is_old_label_name, is_old_metric_name};
 use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
 use crate::exposition::format::Escaping;
 use crate::exposition::labels::{Names, Resolver};
 use crate::exposition::model::{
-    Convention, Exemplar, Fact, Family, Metric, Number, Part, Sample, Text, Time, is_unit_of, put_float, put_integer,
+    Convention, Exemplar, Fact, Metric, Number, Part, Sample, Text, Time, is_unit_of, put_float, put_integer,
 };
 use crate::exposition::progress::DropReason;
 use crate::exposition::protobuf::{MAX_FAMILY, for_each_point};
@@ -78,13 +78,8 @@ impl<F: Dialect> Writer for LineWriter<F> {
         }
     }
 
-    fn late(&mut self) -> Option<Self> {
-        None
-    }
-
-    fn put_key(&self, family: &Family<'_>, key: &mut Vec<u8>) {
-        put_metric_name(family.stem, self.resolver.escaping(), key);
-        key.extend_from_slice(family.suffix.as_bytes());
+    fn escaping(&self) -> Escaping {
+        self.resolver.escaping()
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
@@ -187,11 +182,6 @@ impl<F: Dialect> Writer for LineWriter<F> {
         }
         self.resolver.release();
         all.map(|()| written)
-    }
-
-    fn cut(&mut self, _: Option<&Family<'_>>) -> u64 {
-        // Each line tells what it tells.
-        0
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
@@ -320,7 +310,7 @@ impl<F: Dialect> LineWriter<F> {
     /// Spells a sample's name and labels, and the added ones.
     fn spell_head(&self, sample: &Sample<'_>, names: Names, out: &mut Vec<u8>) {
         let mut name = Vec::new();
-        put_metric_name(&sample.name.plain(), self.resolver.escaping(), &mut name);
+        self.resolver.escaping().put_metric_name(&sample.name.plain(), &mut name);
         let mut has_braces = false;
         if is_old_metric_name(&name) {
             out.extend_from_slice(&name);
@@ -419,7 +409,7 @@ impl<F: Dialect> LineWriter<F> {
 /// one at any other (`validateNameForExemplar` in `openmetricsparse.go`).
 fn may_have_exemplar(name: &[u8]) -> bool {
     let mut escaped = Vec::new();
-    put_metric_name(name, Escaping::Underscores, &mut escaped);
+    Escaping::Underscores.put_metric_name(name, &mut escaped);
     escaped.ends_with(b"_total") || escaped.ends_with(b"_bucket")
 }
 
@@ -429,15 +419,6 @@ fn put_time<F: Dialect>(milliseconds: i64, out: &mut Vec<u8>) {
     match u64::try_from(milliseconds) {
         Ok(milliseconds) if F::CONVENTION == Convention::Text => put_integer(milliseconds, out),
         _ => put_float(milliseconds as f64 / 1000.0, out),
-    }
-}
-
-/// Appends a metric's name, decoded, for this scraper.
-fn put_metric_name(name: &[u8], escaping: Escaping, out: &mut Vec<u8>) {
-    if escaping == Escaping::AllowUtf8 || is_old_metric_name(name) {
-        out.extend_from_slice(name);
-    } else {
-        escape_name(name, is_old_metric_name, out);
     }
 }
 

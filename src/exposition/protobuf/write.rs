@@ -29,7 +29,6 @@ use super::check::{COUNTER, SIMPLE, check, field as metric_field};
 use super::encode::{EXEMPLAR_LABEL, METRIC_LABEL, is_time, put_exemplar, put_label, put_simple};
 use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
-use crate::exposition::bytes::{escape_name, is_old_metric_name};
 use crate::exposition::engine::{Facts, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
 use crate::exposition::format::Escaping;
@@ -102,17 +101,8 @@ impl Writer for MessageWriter {
         }
     }
 
-    fn late(&mut self) -> Option<Self> {
-        None
-    }
-
-    fn put_key(&self, family: &Family<'_>, key: &mut Vec<u8>) {
-        if self.resolver.escaping() == Escaping::AllowUtf8 || is_old_metric_name(family.stem) {
-            key.extend_from_slice(family.stem);
-        } else {
-            escape_name(family.stem, is_old_metric_name, key);
-        }
-        key.extend_from_slice(family.suffix.as_bytes());
+    fn escaping(&self) -> Escaping {
+        self.resolver.escaping()
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
@@ -202,7 +192,7 @@ impl Writer for MessageWriter {
     fn cut(&mut self, beyond: Option<&Family<'_>>) -> u64 {
         let is_at_hand = beyond.is_none_or(|family| {
             let mut key = Vec::new();
-            self.put_key(family, &mut key);
+            family.put_key(self.escaping(), &mut key);
             self.family.is(&key, family.kind.unwrap_or(MetricType::Untyped))
         });
         // One of them may lack a part.

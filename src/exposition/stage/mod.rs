@@ -353,7 +353,7 @@ impl<W: Writer> Writing<'_, W> {
     fn write_family(&mut self, family: &Family<'_>, facts: Facts<'_>, has_samples: bool) -> Settled {
         let stage = &mut *self.stage;
         stage.key.clear();
-        stage.writer.put_key(family, &mut stage.key);
+        family.put_key(stage.writer.escaping(), &mut stage.key);
         let told = Told { family: *family, key: &stage.key, facts, has_samples, from: stage.from };
         let slot = stage.writer.family(&told, self.families, self.out)?;
         // A message without metrics says nothing to anybody, so that one is not written.
@@ -446,7 +446,7 @@ impl<W: Writer> Writing<'_, W> {
         }
         let mut family = Family::without_samples(stage.way(), message.name, Some(message.kind));
         stage.key.clear();
-        stage.writer.put_key(&family, &mut stage.key);
+        family.put_key(stage.writer.escaping(), &mut stage.key);
         let mut dropped = (!stage.keeps(&family)).then_some(DropReason::Filtered);
         if dropped.is_none() && message.kind == MetricType::Untyped {
             match stage.untyped.action(&stage.key) {
