@@ -107,6 +107,22 @@ impl<W: Writer> Stage<W> {
         (self.from, W::CONVENTION)
     }
 
+    /// Gives an untyped family of this name the type by which it is written, if that is another.
+    ///
+    /// # Errors
+    ///
+    /// It is dropped.
+    fn sanitize(&self, family: &mut Family<'_>, name: &[u8]) -> Result<(), DropReason> {
+        match self.untyped.action(name) {
+            UntypedAction::Keep => Ok(()),
+            UntypedAction::Convert(kind) => {
+                family.sanitize(kind, W::CONVENTION);
+                Ok(())
+            }
+            UntypedAction::Drop => Err(DropReason::Untyped),
+        }
+    }
+
     /// Whether the filter lets a family through that goes by this name in text.
     fn keeps(&self, family: &Family<'_>) -> bool {
         self.filter.as_ref().is_none_or(|filter| match family.suffix {
@@ -137,9 +153,14 @@ impl<W: Writer> Events for Writing<'_, W> {
         if self.stage.progress.is_over_limit() {
             return;
         }
-        let told = match W::IS_VERBATIM {
-            true => self.metadata_in_place(metadata),
-            false => self.hold(metadata),
+        let name = metadata.name.plain();
+        let told = match name.len() {
+            ..=MAX_NAME if W::IS_VERBATIM => {
+                self.metadata_in_place(&name, metadata.fact);
+                Ok(())
+            }
+            ..=MAX_NAME => self.hold(&name, metadata.fact).map_err(DropReason::from),
+            _ => Err(DropReason::TooLong),
         };
         if let Err(reason) = told {
             self.stage.progress.drop_line(reason, line);
@@ -316,17 +337,12 @@ impl<W: Writer> Writing<'_, W> {
         }
         let mut family = Family::of_sample(stage.way(), stem, suffix, declared);
         if matches!(declared, None | Some(MetricType::Untyped)) {
-            match stage.untyped.action(name) {
-                UntypedAction::Keep => {}
-                UntypedAction::Convert(kind) => family.sanitize(kind, W::CONVENTION),
-                UntypedAction::Drop => {
-                    if stage.pending.is_of(stem) {
-                        stage.pending.clear();
-                    }
-                    self.families.note_samples(stem);
-                    return Err(DropReason::Untyped);
+            stage.sanitize(&mut family, name).inspect_err(|_| {
+                if stage.pending.is_of(stem) {
+                    stage.pending.clear();
                 }
-            }
+                self.families.note_samples(stem);
+            })?;
         }
         Ok(family)
     }
@@ -364,11 +380,7 @@ impl<W: Writer> Writing<'_, W> {
     }
 
     /// Holds a line of metadata until there is a sample of its family, or of another one.
-    fn hold(&mut self, metadata: &Metadata<'_>) -> Result<(), DropReason> {
-        let name = &*metadata.name.plain();
-        if name.len() > MAX_NAME {
-            return Err(DropReason::TooLong);
-        }
+    fn hold(&mut self, name: &[u8], fact: Fact<'_>) -> Result<(), Full> {
         if !self.stage.pending.is_of(name) {
             if self.families.is_declared_part(name, self.stage.from) {
                 // Its samples belong to another family already.
@@ -380,7 +392,7 @@ impl<W: Writer> Writing<'_, W> {
             }
             self.stage.pending.name.extend_from_slice(name);
         }
-        if let Fact::Type(kind) = metadata.fact {
+        if let Fact::Type(kind) = fact {
             if self.families.declared(name).is_some() || self.families.sampled_by_target(name) {
                 return Ok(());
             }
@@ -391,24 +403,19 @@ impl<W: Writer> Writing<'_, W> {
             // It may tell anew which samples belong to which family.
             self.stage.recent.forget();
         }
-        Ok(self.stage.pending.add(metadata.fact)?)
+        self.stage.pending.add(fact)
     }
 
     /// Writes a line of metadata where it stands. One that there is no room for to be known passes all the same.
-    fn metadata_in_place(&mut self, metadata: &Metadata<'_>) -> Result<(), DropReason> {
-        let name = &*metadata.name.plain();
-        if name.len() > MAX_NAME {
-            return Err(DropReason::TooLong);
-        }
+    fn metadata_in_place(&mut self, name: &[u8], fact: Fact<'_>) {
         let mut kind = None;
-        if let Fact::Type(declared) = metadata.fact {
+        if let Fact::Type(declared) = fact {
             kind = Some(declared);
             self.stage.recent.forget();
             let _ = self.families.declare(name, declared);
         }
         let family = Family::without_samples(self.stage.way(), name, kind);
-        let _ = self.write_family(&family, [Some(metadata.fact), None, None], false);
-        Ok(())
+        let _ = self.write_family(&family, [Some(fact), None, None], false);
     }
 
     /// Writes the metadata that no sample asked for.
@@ -419,17 +426,11 @@ impl<W: Writer> Writing<'_, W> {
         let PendingMetadata { name, facts, .. } = &mut self.stage.pending;
         let (name, facts) = (std::mem::take(name), std::mem::take(facts));
         let declared = self.families.declared(&name);
-        let action = match declared {
-            Some(MetricType::Untyped) => self.stage.untyped.action(&name),
-            _ => UntypedAction::Keep,
-        };
-        let is_kept = self.stage.filter.is_none()
-            || (!self.families.is_filtered(&name) && self.stage.keeps_bare(&name, declared));
-        if is_kept && action != UntypedAction::Drop {
-            let mut family = Family::without_samples(self.stage.way(), &name, declared);
-            if let UntypedAction::Convert(kind) = action {
-                family.sanitize(kind, W::CONVENTION);
-            }
+        let mut family = Family::without_samples(self.stage.way(), &name, declared);
+        let is_kept = (declared != Some(MetricType::Untyped) || self.stage.sanitize(&mut family, &name).is_ok())
+            && (self.stage.filter.is_none()
+                || (!self.families.is_filtered(&name) && self.stage.keeps_bare(&name, declared)));
+        if is_kept {
             // Without room for its name there is nothing to write it with.
             let _ = self.write_family(&family, told(&facts), false);
         }
@@ -449,11 +450,7 @@ impl<W: Writer> Writing<'_, W> {
         family.put_key(stage.writer.escaping(), &mut stage.key);
         let mut dropped = (!stage.keeps(&family)).then_some(DropReason::Filtered);
         if dropped.is_none() && message.kind == MetricType::Untyped {
-            match stage.untyped.action(&stage.key) {
-                UntypedAction::Keep => {}
-                UntypedAction::Convert(kind) => family.sanitize(kind, W::CONVENTION),
-                UntypedAction::Drop => dropped = Some(DropReason::Untyped),
-            }
+            dropped = stage.sanitize(&mut family, &stage.key).err();
         }
         let now = &mut stage.message;
         (now.kind, now.is_declared) = (family.kind, family.is_declared);
