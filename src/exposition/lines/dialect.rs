@@ -11,6 +11,12 @@ pub(in super::super) trait Dialect: std::fmt::Debug + Default + Send + 'static {
     /// Blanks may stand between the parts of a line, and the comma between two labels may be missing.
     const IS_LENIENT: bool;
 
+    /// The index of the part of a line that follows at `at`: behind the blanks, where those may stand.
+    #[inline(always)]
+    fn part_start(line: &[u8], at: usize) -> usize {
+        if Self::IS_LENIENT { skip_blanks(line, at) } else { at }
+    }
+
     /// What follows the labels: a value, perhaps a timestamp, and in OpenMetrics perhaps an exemplar.
     /// `None` if Prometheus would not read it.
     fn numbers(line: &[u8], at: usize) -> Option<Numbers>;

@@ -35,7 +35,7 @@ pub(super) fn is_quoted_name(name: &[u8]) -> bool {
 
 /// Whether what ends here, a quoted name between braces, has no value, and so is the metric's.
 pub(super) fn is_alone<D: Dialect>(line: &[u8], end: usize) -> bool {
-    let next = if D::IS_LENIENT { skip_blanks(line, end) } else { end };
+    let next = D::part_start(line, end);
     matches!(line.get(next), Some(b',' | b'}'))
 }
 

@@ -186,7 +186,7 @@ impl<D: Dialect> LineReader<D> {
             return Ok(self.line_behind_the_end(line, to));
         }
         let whole = line;
-        let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
+        let line = &line[D::part_start(line, 0)..];
         let text = &line[..line.len() - 1];
         match Line::of::<D>(text) {
             Line::Sample => {
@@ -247,7 +247,7 @@ impl<D: Dialect> LineReader<D> {
 
     /// Whether the beginning of a line, or a line without its newline, ends between quotes.
     fn goes_on(&mut self, line: &[u8]) -> bool {
-        let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
+        let line = &line[D::part_start(line, 0)..];
         let ended = [line, b"\n"].concat();
         let goes_on = match Line::of::<D>(line) {
             Line::Sample => matches!(self.scanner.scan(&ended, 0, Extent::Line), Err(Fault::Open)),
@@ -268,7 +268,7 @@ impl<D: Dialect> LineReader<D> {
     /// Holds a line that goes on behind its newline.
     #[cold]
     fn hold_quoted(&mut self, line: &[u8], to: &mut impl Events) {
-        let line = if D::IS_LENIENT { &line[skip_blanks(line, 0)..] } else { line };
+        let line = &line[D::part_start(line, 0)..];
         self.go_on_quoted(line.len() - 1);
         self.hold(line, to);
     }
@@ -307,7 +307,7 @@ impl<D: Dialect> LineReader<D> {
         let is_open = self.line(&line, &[], to) == Err(Fault::Open);
         self.partial = line;
         if is_open {
-            let blanks = if D::IS_LENIENT { skip_blanks(&self.partial, 0) } else { 0 };
+            let blanks = D::part_start(&self.partial, 0);
             self.partial.drain(..blanks);
             self.go_on_quoted(self.partial.len() - 1);
         } else {

@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use super::dialect::{Dialect, EXEMPLAR, exemplar_numbers};
 use super::label::{behind_label, is_alone, is_quoted_name, label_name, quoted_end, value_start};
 use super::number::{is_canonical_value, plain_value_length};
-use crate::exposition::bytes::{Span, is_old_metric_name, metric_name_end, plain_run_end, skip_blanks};
+use crate::exposition::bytes::{Span, is_old_metric_name, metric_name_end, plain_run_end};
 use crate::exposition::labels::{KnownNames, NameKind, Pairs};
 use crate::exposition::model::{Exemplar, Number, Sample, Text};
 
@@ -129,7 +129,7 @@ impl<D: Dialect> Scanner<D> {
             } else {
                 metric_name_end(text, 0).ok_or(Fault::Malformed)?
             };
-            at = self.skip_blanks(text, self.name_end);
+            at = D::part_start(text, self.name_end);
             is_canonical = at == self.name_end;
         }
         let mut head_end = self.name_end;
@@ -244,11 +244,6 @@ impl<D: Dialect> Scanner<D> {
         self.shapes.clear();
     }
 
-    #[inline(always)]
-    fn skip_blanks(&self, line: &[u8], at: usize) -> usize {
-        if D::IS_LENIENT { skip_blanks(line, at) } else { at }
-    }
-
     /// Gives back at once what unusually many labels took: the next line is scanned from its beginning then.
     pub(in super::super) fn release(&mut self) {
         if self.labels.pairs.are_many() || self.exemplar.pairs.are_many() {
@@ -355,11 +350,10 @@ impl Set {
                 last = end + 1;
                 behind_label::<D>(line, last)?
             }
-            None if D::IS_LENIENT => {
-                let at = skip_blanks(line, start);
+            None => {
+                let at = D::part_start(line, start);
                 (at, at == start)
             }
-            None => (start, true),
         };
         if is_plain
             && is_ascii
