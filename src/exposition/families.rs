@@ -265,18 +265,28 @@ impl Families {
         name: &'a [u8],
         convention: Convention,
     ) -> (&'a [u8], &'a [u8], Option<MetricType>) {
-        if let Some(kind) = self.declared(name) {
-            return (name, b"", Some(kind));
-        }
-        match parent_of(name, convention, |parent| self.declared(parent)) {
-            Some((parent, suffix, kind)) => (parent, suffix, Some(kind)),
-            None => (name, b"", None),
-        }
+        family_of(name, convention, |name| self.declared(name))
     }
 
     /// Whether the target being read gives the samples of this name to another family.
     pub(super) fn is_declared_part(&self, name: &[u8], convention: Convention) -> bool {
         !self.family_of(name, convention).1.is_empty()
+    }
+}
+
+/// The family of a sample of this name, where those with a type are known: its name, the ending that it does not have, and its
+/// type. It is the one of the sample's own name, if that has a type, or else the one that the sample is a part of.
+pub(super) fn family_of(
+    name: &[u8],
+    convention: Convention,
+    kind_of: impl Fn(&[u8]) -> Option<MetricType>,
+) -> (&[u8], &[u8], Option<MetricType>) {
+    if let Some(kind) = kind_of(name) {
+        return (name, b"", Some(kind));
+    }
+    match parent_of(name, convention, kind_of) {
+        Some((parent, suffix, kind)) => (parent, suffix, Some(kind)),
+        None => (name, b"", None),
     }
 }
 

@@ -9,8 +9,9 @@ use std::hash::{Hash as _, Hasher as _};
 
 use super::bytes::shown;
 use super::engine::{End, Events, Reader};
+use super::families::family_of;
 use super::lines::{LineReader, OpenMetrics, PlainText};
-use super::model::{Convention, Fact, FamilyMessage, Metadata, Metric, MetricType, Number, Sample, Time};
+use super::model::{Convention, Fact, FamilyMessage, Metadata, Metric, MetricType, Number, Part, Sample, Time};
 use super::progress::DropReason;
 use super::room::Room;
 
@@ -238,6 +239,7 @@ impl Events for Reading {
         }
         false
     }
+
     fn family(&mut self, _: &FamilyMessage<'_>) -> bool {
         false
     }
@@ -262,7 +264,8 @@ impl Reading {
         let labels: Vec<_> = labels.filter(|(_, value)| !value.is_empty()).collect();
         let mut labels: Vec<(&[u8], &[u8])> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
         labels.sort_unstable();
-        let (family, kind) = self.family_of(&name);
+        let kind_of = |name: &[u8]| self.families.get(name)?.kind.map(|(kind, _)| kind);
+        let (family, suffix, kind) = family_of(&name, self.convention, kind_of);
         let series = &sample.line[..sample.series_end];
         // A sample with a time of its own is another one of its series.
         let time = match sample.time {
@@ -279,18 +282,18 @@ impl Reading {
         if earlier.is_some() {
             self.find(FindingKind::DuplicateSeries, earlier, series);
         }
-        self.place(&family);
+        self.place(family);
         if let (Some(kind), Some(value)) = (kind, sample.value.float()) {
-            let suffix = name.strip_prefix(&*family).unwrap_or_default();
-            if is_bad_value(kind, suffix, value) {
+            let part = kind.part(suffix, self.convention);
+            if is_bad_value(kind, part, value) {
                 self.find(FindingKind::BadValue, None, sample.text());
             }
             if kind == MetricType::Histogram {
                 let bound = labels.iter().find(|(name, _)| *name == b"le");
                 let bound = bound.and_then(|(_, bound)| Number::Token(bound).float());
                 labels.retain(|(name, _)| *name != b"le");
-                let key = hash(&family, &labels, time);
-                self.histogram(key, suffix, (bound, value), series);
+                let key = hash(family, &labels, time);
+                self.histogram(key, part, (bound, value), series);
             }
         }
     }
@@ -311,9 +314,9 @@ impl Reading {
     }
 
     /// Notes a bucket of a histogram, or its count.
-    fn histogram(&mut self, key: u128, suffix: &[u8], (bound, value): (Option<f64>, f64), series: &[u8]) {
-        let is_bad = match suffix {
-            b"_bucket" => {
+    fn histogram(&mut self, key: u128, part: Option<Part>, (bound, value): (Option<f64>, f64), series: &[u8]) {
+        let is_bad = match part {
+            Some(Part::Bucket) => {
                 let histogram = self.histograms.entry(key).or_insert_with(|| BucketRun {
                     text: series[..series.len().min(SHOWN)].into(),
                     line: 0,
@@ -327,7 +330,7 @@ impl Reading {
                 histogram.last = (bound.unwrap_or(last_bound), value);
                 !rises || !histogram.adds_up()
             }
-            b"_count" => self.histograms.get_mut(&key).is_some_and(|histogram| {
+            Some(Part::Count) => self.histograms.get_mut(&key).is_some_and(|histogram| {
                 histogram.count = Some(value);
                 !histogram.adds_up()
             }),
@@ -342,20 +345,6 @@ impl Reading {
     /// Whether there is room to remember what another line says.
     fn has_room(&self) -> bool {
         self.series.len() + self.families.len() + self.histograms.len() < MAX_REMEMBERED
-    }
-
-    /// The family of a sample: the one that was declared, and of which it is a part, or its own.
-    fn family_of(&self, name: &[u8]) -> (Vec<u8>, Option<MetricType>) {
-        let kind_of = |name: &[u8]| self.families.get(name)?.kind.map(|(kind, _)| kind);
-        if let Some(kind) = kind_of(name) {
-            return (name.to_vec(), Some(kind));
-        }
-        let parent = memchr::memrchr(b'_', name).and_then(|underscore| {
-            let (parent, suffix) = name.split_at(underscore);
-            let kind = kind_of(parent)?;
-            kind.part(suffix, self.convention).map(|_| (parent.to_vec(), Some(kind)))
-        });
-        parent.unwrap_or_else(|| (name.to_vec(), None))
     }
 
     fn find(&mut self, kind: FindingKind, earlier: Option<u64>, text: &[u8]) {
@@ -379,14 +368,14 @@ impl BucketRun {
     }
 }
 
-/// Whether a family of this type cannot have this value under its name with this ending.
-fn is_bad_value(kind: MetricType, suffix: &[u8], value: f64) -> bool {
+/// Whether a family of this type cannot have this value in this part.
+fn is_bad_value(kind: MetricType, part: Option<Part>, value: f64) -> bool {
     match kind {
-        MetricType::Counter => suffix != b"_created" && value < 0.0,
+        MetricType::Counter => part != Some(Part::Created) && value < 0.0,
         MetricType::Histogram | MetricType::GaugeHistogram => {
-            matches!(suffix, b"_bucket" | b"_count" | b"_gcount") && value < 0.0
+            matches!(part, Some(Part::Bucket | Part::Count)) && value < 0.0
         }
-        MetricType::Summary => suffix == b"_count" && value < 0.0,
+        MetricType::Summary => part == Some(Part::Count) && value < 0.0,
         MetricType::Info => value != 1.0,
         MetricType::StateSet => value != 0.0 && value != 1.0,
         MetricType::Gauge | MetricType::Untyped => false,
