@@ -4,6 +4,7 @@
 
 use super::dialect::Dialect;
 use super::label::is_quoted_name;
+use super::quotes::Quoted;
 use crate::exposition::bytes::{is_blank, is_utf8, metric_name_end, skip_blanks};
 use crate::exposition::model::{Convention, Fact, Metadata, MetricType, Text, is_unit_of};
 
@@ -91,8 +92,8 @@ impl<'a> Line<'a> {
 /// hold and lose that byte; strict readers reject such a line, and so does this.
 fn name_and_text<'a>(rest: &'a [u8]) -> Result<(Text<'a>, &'a [u8]), Line<'a>> {
     let (name, behind) = if rest.first() == Some(&b'"') {
-        let end = closing_quote(rest).ok_or(Line::Open)?;
-        (Text::Quoted(&rest[1..end]), &rest[end + 1..])
+        let end = 1 + Quoted::default().end_in(&rest[1..]).ok_or(Line::Open)?;
+        (Text::Quoted(&rest[1..end - 1]), &rest[end..])
     } else {
         let end = metric_name_end(rest, 0).ok_or(Line::Malformed)?;
         (Text::Plain(&rest[..end]), &rest[end..])
@@ -102,17 +103,5 @@ fn name_and_text<'a>(rest: &'a [u8]) -> Result<(Text<'a>, &'a [u8]), Line<'a>> {
         (Text::Quoted(name), _) if !is_quoted_name(name) => Err(Line::Malformed),
         (_, None) => Ok((name, behind)),
         (_, Some(_)) => Ok((name, &behind[1..])),
-    }
-}
-
-/// The index of the quote that closes the one at the beginning.
-fn closing_quote(text: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text[at] == b'"' {
-            return Some(at);
-        }
-        at += 2;
     }
 }
