@@ -39,8 +39,7 @@ const BUCKET: usize = 1 + MAX_VARINT + DOUBLE_FIELD;
 /// The bytes that a timestamp takes at most.
 const TIMESTAMP: usize = 2 * (1 + MAX_VARINT);
 
-/// The field of a metric that has a label, and the fields of that.
-pub(super) const METRIC_LABEL: u32 = 1;
+/// The fields of a label.
 const LABEL_NAME: u32 = 1;
 const LABEL_VALUE: u32 = 2;
 

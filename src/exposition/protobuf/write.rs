@@ -26,7 +26,7 @@ use std::borrow::Cow;
 
 use super::assemble::{Assembly, Place};
 use super::check::{COUNTER, SIMPLE, check, field as metric_field};
-use super::encode::{EXEMPLAR_LABEL, METRIC_LABEL, is_time, put_exemplar, put_label, put_simple};
+use super::encode::{EXEMPLAR_LABEL, is_time, put_exemplar, put_label, put_simple};
 use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
 use crate::exposition::engine::{Facts, Lost, Slot, Told, Writer, Written};
@@ -86,7 +86,7 @@ impl Writer for MessageWriter {
     fn new(rules: &Rules, escaping: Escaping, _: bool) -> Self {
         let mut added = Vec::new();
         for (name, value) in rules.labels.iter() {
-            put_label(METRIC_LABEL, name.as_bytes(), value.as_bytes(), &mut added);
+            put_label(metric_field::LABEL, name.as_bytes(), value.as_bytes(), &mut added);
         }
         Self {
             resolver: Resolver::new(rules.labels.clone(), escaping),
@@ -334,7 +334,7 @@ impl MessageWriter {
                 continue;
             }
             is_sorted &= before <= name;
-            put_label(METRIC_LABEL, &name, &value.plain(), &mut self.series);
+            put_label(metric_field::LABEL, &name, &value.plain(), &mut self.series);
             before = name;
         }
         if !is_sorted && is_put_together {
@@ -454,7 +454,7 @@ fn sort_labels(labels: &mut Vec<u8>, scratch: &mut Vec<u8>) {
     }
     pairs.sort_unstable();
     for (_, pair) in pairs {
-        put_bytes_field(METRIC_LABEL, pair, labels);
+        put_bytes_field(metric_field::LABEL, pair, labels);
     }
 }
 
