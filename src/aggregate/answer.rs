@@ -37,8 +37,6 @@ pub struct Answer {
     accepted: Accepted,
     /// What is written, once that is settled.
     spelling: Option<Spelling>,
-    /// Something of a target was written.
-    has_output: bool,
     /// Everything is written, the end mark too.
     has_ended: bool,
     /// What was written when it was settled that there is something to write.
@@ -86,7 +84,6 @@ impl Answer {
             current: 0,
             accepted,
             spelling: None,
-            has_output: false,
             has_ended: false,
             first_piece: None,
             out: Vec::new(),
@@ -258,7 +255,7 @@ impl Answer {
             return;
         }
         self.telemetry.note_conflicts(self.families.conflicts(), self.families.named_conflicts());
-        let has_output = self.has_output || !self.out.is_empty();
+        let has_output = self.taken > 0 || !self.out.is_empty();
         if !has_output && self.failures().is_some() {
             return;
         }
@@ -286,7 +283,6 @@ impl Answer {
     }
 
     fn take_piece(&mut self) -> Option<Bytes> {
-        self.has_output |= !self.out.is_empty();
         self.taken += self.out.len() as u64;
         if self.out.is_empty() {
             return None;
