@@ -98,8 +98,8 @@ pub const MAX_QUOTED: usize = 200;
 pub struct FirstDropped {
     /// The number of the line, or of the message, from 1.
     pub line: u64,
-    /// The line without the blanks before it, of protobuf the family's name as far as it can be read: at most [`MAX_QUOTED`] bytes, with U+FFFD for
-    /// what is no UTF-8, and what a terminal would obey written out ([`printable`](super::printable)).
+    /// The line without the blanks before it, of protobuf the family's name as far as it can be read: at most [`MAX_QUOTED`]
+    /// bytes, with U+FFFD for what is no UTF-8, and what a terminal would obey written out ([`printable`](super::printable)).
     pub text: String,
     /// Why it was dropped.
     pub reason: DropReason,
