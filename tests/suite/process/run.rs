@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::support::directory::Directory;
 use crate::support::port::Port;
 use crate::support::sidecar::{PROGRAM, command, port_served, scrape};
-use crate::support::stub::{Step, Stub, chunk, chunked_head, last_chunk};
+use crate::support::stub::{Step, Stub, in_two_parts};
 
 const LONG: f64 = 60.0;
 
@@ -307,9 +307,7 @@ async fn the_aggregate_is_served_while_the_program_drains_and_ends_with_it() {
 #[tokio::test]
 async fn a_scrape_that_is_answered_when_the_program_ends_is_answered_whole() {
     let gate = Arc::new(Semaphore::new(0));
-    let (first, last) = (chunk(b"kn_requests 7\n"), chunk(b"kn_errors 1\n"));
-    let steps = vec![chunked_head(), first, Step::Await(Arc::clone(&gate)), last, last_chunk()];
-    let mut queue_proxy = Stub::start(steps).await;
+    let mut queue_proxy = Stub::start(in_two_parts(b"kn_requests 7\n", &gate, b"kn_errors 1\n")).await;
     let port = queue_proxy.port().to_string();
     let mut pod = Beside::start(
         &[ON, ("QPEXT_QUEUE_PROXY_METRICS_PORT", &port), ("QPEXT_SELF_METRICS", "false")],

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::bodies;
 use crate::support::sidecar::{Sidecar, client, scrape};
-use crate::support::stub::{Event, Step, Stub, chunk, chunked_head, last_chunk, ok};
+use crate::support::stub::{Event, Step, Stub, chunk, chunked_head, in_two_parts, last_chunk, ok};
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
 const APP_TEXT: &str = "# TYPE app_requests_total counter\napp_requests_total 3\n";
@@ -331,14 +331,7 @@ async fn a_head_that_is_too_large_or_no_http_is_refused() {
 async fn sigterm_and_sigint_inside_a_scrape_let_it_finish() {
     for signal in ["TERM", "INT"] {
         let go = Arc::new(Semaphore::new(0));
-        let mut app = Stub::start(vec![
-            chunked_head(),
-            chunk(b"before 1\n"),
-            Step::Await(Arc::clone(&go)),
-            chunk(b"after 2\n"),
-            last_chunk(),
-        ])
-        .await;
+        let mut app = Stub::start(in_two_parts(b"before 1\n", &go, b"after 2\n")).await;
         let mut sidecar = sidecar_for(&app, &[]).await;
         let silent = connect(&sidecar).await;
         let mut response = client().get(sidecar.url("/metrics")).send().await.unwrap();

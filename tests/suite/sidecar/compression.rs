@@ -13,7 +13,7 @@ use zstd::stream::raw::{CParameter, InBuffer, Operation as _, OutBuffer};
 use crate::sidecar::clients::ask_and_do_not_read;
 use crate::support::reader::read;
 use crate::support::sidecar::{Sidecar, client, resident_kilobytes};
-use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, last_chunk, ok};
+use crate::support::stub::{Step, Stub, answer, chunk, chunked_head, in_two_parts, last_chunk, ok};
 use crate::support::{Cut, bodies, merge};
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
@@ -367,7 +367,7 @@ async fn a_scraper_that_leaves_a_compressed_answer_cancels_its_scrapes() {
 async fn a_compressed_answer_that_is_running_is_finished_at_sigterm() {
     let go = Arc::new(Semaphore::new(0));
     let first = sample_of(2000);
-    let steps = vec![chunked_head(), chunk(&first), Step::Await(Arc::clone(&go)), chunk(b"last 1\n"), last_chunk()];
+    let steps = in_two_parts(&first, &go, b"last 1\n");
     let target = Stub::start(steps).await;
     let mut sidecar = sidecar_for(&target, &[]).await;
     let response = ask(&sidecar, "GET", Some("zstd")).await;

@@ -15,7 +15,7 @@ use crate::support::directory::Directory;
 use crate::support::prometheus::Prometheus;
 use crate::support::scraper::Scraper;
 use crate::support::sidecar::{Answer, Sidecar, client, resident_kilobytes, run};
-use crate::support::stub::{Event, Step, Stub, chunk, chunked_head, last_chunk, ok};
+use crate::support::stub::{Event, Step, Stub, in_two_parts, ok};
 use crate::support::{POLL, bodies};
 
 const APP_TEXT: &str = "# TYPE app_requests_total counter\napp_requests_total 3\n";
@@ -625,14 +625,7 @@ async fn no_secret_reaches_the_log() {
 #[tokio::test]
 async fn a_stop_waits_for_an_answer_and_for_nobody_who_only_connected() {
     let go = Arc::new(Semaphore::new(0));
-    let mut app = Stub::start(vec![
-        chunked_head(),
-        chunk(b"before 1\n"),
-        Step::Await(Arc::clone(&go)),
-        chunk(b"after 2\n"),
-        last_chunk(),
-    ])
-    .await;
+    let mut app = Stub::start(in_two_parts(b"before 1\n", &go, b"after 2\n")).await;
     let mut pod = Pod::start(&app, Asks::default(), &[]).await;
     let silent = TcpStream::connect(("127.0.0.1", pod.port())).await.unwrap();
     let secured = pod.scraper().stream(pod.port()).await.unwrap();

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::support::reader::{Exposition, read};
 use crate::support::sidecar::{Answer, Sidecar, scrape_patiently};
-use crate::support::stub::{Event, Step, Stub, answer, chunk, chunk_bytes, chunked_head, last_chunk, ok};
+use crate::support::stub::{Event, Step, Stub, answer, chunk, chunk_bytes, chunked_head, in_two_parts, ok};
 use crate::support::{SERVING, bodies};
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
@@ -227,22 +227,13 @@ async fn a_queue_proxy_that_hangs_inside_its_body_costs_only_its_own_samples() {
 #[tokio::test]
 async fn an_app_need_not_wait_for_a_queue_proxy_that_hangs_inside_its_body() {
     let (go, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let queue_proxy = Stub::start(vec![
-        chunked_head(),
-        chunk(b"# TYPE shared histogram\nshared_bucket{le=\"+Inf\"} 1\nkn_fi"),
-        Step::Await(Arc::clone(&go)),
-        chunk(b"rst 1\n# TYPE app_first gauge\n# TYPE kn_second gauge\nkn_second 2\nshared_count 1\n"),
-        last_chunk(),
-    ])
+    let queue_proxy = Stub::start(in_two_parts(
+        b"# TYPE shared histogram\nshared_bucket{le=\"+Inf\"} 1\nkn_fi",
+        &go,
+        b"rst 1\n# TYPE app_first gauge\n# TYPE kn_second gauge\nkn_second 2\nshared_count 1\n",
+    ))
     .await;
-    let app = Stub::start(vec![
-        chunked_head(),
-        chunk(b"# TYPE app_first gauge\napp_first 1\n"),
-        Step::Await(Arc::clone(&go_on)),
-        chunk(b"app_second 2\n"),
-        last_chunk(),
-    ])
-    .await;
+    let app = Stub::start(in_two_parts(b"# TYPE app_first gauge\napp_first 1\n", &go_on, b"app_second 2\n")).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SCRAPE_TIMEOUT", "6s")]).await;
     let request = crate::support::sidecar::client().get(sidecar.url("/metrics"));
     let mut response = request.send().await.unwrap();
@@ -271,14 +262,7 @@ async fn an_app_need_not_wait_for_a_queue_proxys_body_without_end() {
     let line = format!("kn_requests_total{{path=\"/{}\"}} 7\n", "x".repeat(10_000));
     let queue_proxy = Stub::start(vec![chunked_head(), Step::Forever(chunk_bytes(line.as_bytes()))]).await;
     let go = Arc::new(Semaphore::new(0));
-    let app = Stub::start(vec![
-        chunked_head(),
-        chunk(b"app_first 1\n"),
-        Step::Await(Arc::clone(&go)),
-        chunk(b"app_second 2\n"),
-        last_chunk(),
-    ])
-    .await;
+    let app = Stub::start(in_two_parts(b"app_first 1\n", &go, b"app_second 2\n")).await;
     let variables = [("QPEXT_SCRAPE_TIMEOUT", "3s"), ("QPEXT_MAX_BODY_BYTES", "1000000000000")];
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
     let request = crate::support::sidecar::client().get(sidecar.url("/metrics"));
@@ -590,14 +574,7 @@ async fn content_types_of_an_exposition_are_read() {
 #[tokio::test]
 async fn the_answer_begins_before_the_targets_have_ended() {
     let go = Arc::new(Semaphore::new(0));
-    let queue_proxy = Stub::start(vec![
-        chunked_head(),
-        chunk(b"kn_first 1\n"),
-        Step::Await(Arc::clone(&go)),
-        chunk(b"kn_second 2\n"),
-        last_chunk(),
-    ])
-    .await;
+    let queue_proxy = Stub::start(in_two_parts(b"kn_first 1\n", &go, b"kn_second 2\n")).await;
     let app = Stub::text(APP_TEXT).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let mut response = crate::support::sidecar::client().get(sidecar.url("/metrics")).send().await.unwrap();

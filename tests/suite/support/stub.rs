@@ -351,6 +351,11 @@ pub fn chunk_bytes(body: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n"].concat()
 }
 
+/// An answer whose body waits between its two parts until it may go on.
+pub fn in_two_parts(first: &[u8], go: &Arc<Semaphore>, last: &[u8]) -> Vec<Step> {
+    vec![chunked_head(), chunk(first), Step::Await(Arc::clone(go)), chunk(last), last_chunk()]
+}
+
 /// The end of a body in chunks.
 pub fn last_chunk() -> Step {
     Step::Send(b"0\r\n\r\n".to_vec())
