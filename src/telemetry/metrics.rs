@@ -1,7 +1,7 @@
 //! The metrics of the sidecar itself, by Prometheus's conventions, rendered by its own client library.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -14,9 +14,13 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::state::Outcome;
+use crate::lock::lock;
 
 /// What the names of all families begin with that are written here.
 pub(crate) const PREFIX: &str = "qpext_";
+
+/// The usual size of all of them, in bytes.
+const USUAL_SIZE: usize = 8 << 10;
 
 /// What tells one target's series from another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,9 +45,9 @@ impl OfTarget {
     }
 }
 
-/// The gauges of one scrape, in the order of the targets. What is not over has none.
-#[derive(Debug)]
-struct OfScrape(Vec<(OfTarget, Outcome)>);
+/// The gauges of the scrape at hand, in the order of the targets. What is not over has none.
+#[derive(Debug, Clone, Default)]
+struct OfScrape(Arc<Mutex<Vec<(OfTarget, Outcome)>>>);
 
 impl OfScrape {
     fn encode_gauge<N>(
@@ -56,7 +60,7 @@ impl OfScrape {
         ConstGauge<N>: EncodeMetric,
     {
         let mut gauge = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        for (label, outcome) in &self.0 {
+        for (label, outcome) in lock(&self.0).iter() {
             ConstGauge::new(value(outcome)).encode(gauge.encode_family(label)?)?;
         }
         Ok(())
@@ -77,31 +81,41 @@ impl Collector for OfScrape {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
     pub(super) scrapes: Counter,
     pub(super) failures: Family<OfTargetAndReason, Counter>,
     pub(super) dropped_lines: Family<OfTargetAndReason, Counter>,
     pub(super) family_conflicts: Counter,
+    of_scrape: OfScrape,
+    registry: Registry,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let (scrapes, failures, dropped_lines) = (Counter::default(), Family::default(), Family::default());
+        let (family_conflicts, of_scrape) = (Counter::default(), OfScrape::default());
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("qpext_build", "Which sidecar this is", build);
+        registry.register_collector(Box::new(of_scrape.clone()));
+        registry.register("qpext_scrapes", "Scrapes of the pod that began", scrapes.clone());
+        registry.register("qpext_scrape_failures", "Scrapes of the target that failed", failures.clone());
+        let help = "Lines of the target that are not in the answers";
+        registry.register("qpext_dropped_lines", help, dropped_lines.clone());
+        let help = "Metric families to which two targets gave two types in one scrape";
+        registry.register("qpext_family_conflicts", help, family_conflicts.clone());
+        Self { scrapes, failures, dropped_lines, family_conflicts, of_scrape, registry }
+    }
 }
 
 impl Counters {
     /// Renders everything, the gauges from what came of one scrape.
     pub(super) fn exposition(&self, labels: Vec<OfTarget>, outcomes: Vec<Option<Outcome>>) -> String {
-        let mut registry = Registry::default();
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("qpext_build", "Which sidecar this is", build);
         let outcomes = labels.into_iter().zip(outcomes);
-        let outcomes = outcomes.filter_map(|(label, outcome)| Some((label, outcome?)));
-        registry.register_collector(Box::new(OfScrape(outcomes.collect())));
-        registry.register("qpext_scrapes", "Scrapes of the pod that began", self.scrapes.clone());
-        registry.register("qpext_scrape_failures", "Scrapes of the target that failed", self.failures.clone());
-        let help = "Lines of the target that are not in the answers";
-        registry.register("qpext_dropped_lines", help, self.dropped_lines.clone());
-        let help = "Metric families to which two targets gave two types in one scrape";
-        registry.register("qpext_family_conflicts", help, self.family_conflicts.clone());
-        let mut text = String::new();
-        encode(&mut text, &registry).expect("a String takes any text");
+        *lock(&self.of_scrape.0) = outcomes.filter_map(|(label, outcome)| Some((label, outcome?))).collect();
+        let mut text = String::with_capacity(USUAL_SIZE);
+        encode(&mut text, &self.registry).expect("a String takes any text");
         text
     }
 }
