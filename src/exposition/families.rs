@@ -2,11 +2,13 @@
 //!
 //! This is the only state that grows with what targets send, and so it has a bound.
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
+use std::cell::Cell;
+use std::hash::BuildHasher as _;
 
-use super::bytes::shown;
-use super::model::{Convention, MetricType};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::bytes::{Span, shown};
+use super::model::{Convention, MetricType, Part};
 use super::room::{Held, Room};
 
 /// Room for the family names of one target, in bytes, each counted with [`ENTRY_COST`]. It holds 20,000 families with
@@ -24,6 +26,9 @@ const ENTRY_COST: usize = 160;
 
 /// Families that most answers have: the table need not grow for them.
 const USUAL: usize = 224;
+
+/// A name's usual length, in bytes.
+pub(super) const USUAL_NAME: usize = 40;
 
 /// Conflicts that are told by name, and the bytes of a name that are shown.
 const NAMED_CONFLICTS: usize = 10;
@@ -66,10 +71,11 @@ impl Known {
             self.compared_for = Some(target);
             return None;
         };
+        if !is_declared || self.compared_for.replace(target) == Some(target) || first == kind {
+            return None;
+        }
         let types = Types { first: first.word(to), second: kind.word(to) };
-        let is_conflict =
-            is_declared && self.compared_for.replace(target) != Some(target) && types.first != types.second;
-        is_conflict.then_some(types)
+        (types.first != types.second).then_some(types)
     }
 }
 
@@ -96,7 +102,7 @@ pub struct Conflict {
 /// The metric families of one answer.
 #[derive(Debug)]
 pub struct Families {
-    by_name: HashMap<Box<[u8]>, Known>,
+    by_name: ByName,
     /// Room for the names of each target.
     max_bytes: usize,
     /// What the names take that each target came up with. Each has a little for itself, whatever the others take.
@@ -106,6 +112,19 @@ pub struct Families {
     target: u32,
     conflicts: u64,
     named_conflicts: Vec<Conflict>,
+}
+
+/// What is known of families, by their names.
+#[derive(Debug)]
+struct ByName {
+    /// The index of each in `families`.
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    families: Vec<(Span, Known)>,
+    /// Their names.
+    bytes: Vec<u8>,
+    /// The one found last, which mostly is the next one, too: so a name is hashed once for a family, not for each of its lines.
+    last: Cell<usize>,
 }
 
 /// What the names of one target take.
@@ -127,7 +146,7 @@ impl Families {
     #[must_use]
     pub fn of(targets: usize, room: &Room) -> Self {
         Self {
-            by_name: HashMap::with_capacity(USUAL),
+            by_name: ByName::default(),
             max_bytes: MAX_BYTES.min(MAX_BYTES_IN_ALL / targets.max(1)),
             names: Vec::new(),
             room: room.clone(),
@@ -167,22 +186,27 @@ impl Families {
 
     /// The family of this name.
     pub(super) fn entry(&mut self, name: &[u8]) -> Result<&mut Known, Full> {
-        match self.by_name.entry_ref(name) {
-            EntryRef::Occupied(entry) => Ok(entry.into_mut()),
-            EntryRef::Vacant(entry) => {
-                let target = self.target as usize;
-                if self.names.len() <= target {
-                    self.names.resize_with(target + 1, || FamilyNames { bytes: 0, held: self.room.hold() });
-                }
-                let names = &mut self.names[target];
-                let bytes = names.bytes + name.len() + ENTRY_COST;
-                if bytes > self.max_bytes || !names.held.resize(bytes) {
-                    return Err(Full);
-                }
-                names.bytes = bytes;
-                Ok(entry.insert(Known::default()))
-            }
+        let index = match self.by_name.index_of(name) {
+            Ok(index) => index,
+            Err(hash) => self.add(name, hash)?,
+        };
+        Ok(&mut self.by_name.families[index].1)
+    }
+
+    /// Adds one of which nothing is known, if there is room for its name.
+    #[inline(never)]
+    fn add(&mut self, name: &[u8], hash: u64) -> Result<usize, Full> {
+        let target = self.target as usize;
+        if self.names.len() <= target {
+            self.names.resize_with(target + 1, || FamilyNames { bytes: 0, held: self.room.hold() });
         }
+        let names = &mut self.names[target];
+        let bytes = names.bytes + name.len() + ENTRY_COST;
+        if bytes > self.max_bytes || !names.held.resize(bytes) {
+            return Err(Full);
+        }
+        names.bytes = bytes;
+        Ok(self.by_name.add(name, hash))
     }
 
     /// What is known of the family of this name.
@@ -241,9 +265,12 @@ impl Families {
         }
     }
 
-    /// Whether the target being read already sent a sample of this family.
-    pub(super) fn sampled_by_target(&self, name: &[u8]) -> bool {
-        self.by_name.get(name).is_some_and(|family| family.sampled_by == Some(self.target))
+    /// Whether the target being read already gave this family a type, or sent a sample of it.
+    pub(super) fn is_settled(&self, name: &[u8]) -> bool {
+        self.by_name.get(name).is_some_and(|family| {
+            let declared_by = family.declared.map(|(target, _)| target);
+            [declared_by, family.sampled_by].contains(&Some(self.target))
+        })
     }
 
     /// The type that the target being read gave the family of this name.
@@ -270,7 +297,62 @@ impl Families {
 
     /// Whether the target being read gives the samples of this name to another family.
     pub(super) fn is_declared_part(&self, name: &[u8], convention: Convention) -> bool {
-        !self.family_of(name, convention).1.is_empty()
+        parent_of(name, convention, |name| self.declared(name)).is_some() && self.declared(name).is_none()
+    }
+}
+
+impl Default for ByName {
+    fn default() -> Self {
+        Self {
+            table: HashTable::with_capacity(USUAL),
+            hasher: DefaultHashBuilder::default(),
+            families: Vec::with_capacity(USUAL),
+            bytes: Vec::with_capacity(USUAL * USUAL_NAME),
+            last: Cell::new(0),
+        }
+    }
+}
+
+impl ByName {
+    fn get(&self, name: &[u8]) -> Option<&Known> {
+        self.index_of(name).ok().map(|index| &self.families[index].1)
+    }
+
+    fn get_mut(&mut self, name: &[u8]) -> Option<&mut Known> {
+        self.index_of(name).ok().map(|index| &mut self.families[index].1)
+    }
+
+    /// The index of the one of this name, or the name's hash.
+    #[inline(always)]
+    fn index_of(&self, name: &[u8]) -> Result<usize, u64> {
+        let last = self.last.get();
+        if self.has_name(last, name) { Ok(last) } else { self.find(name) }
+    }
+
+    #[inline(always)]
+    fn has_name(&self, index: usize, name: &[u8]) -> bool {
+        self.families.get(index).is_some_and(|family| family.0.of(&self.bytes) == name)
+    }
+
+    #[inline(never)]
+    fn find(&self, name: &[u8]) -> Result<usize, u64> {
+        let hash = self.hasher.hash_one(name);
+        let index = *self.table.find(hash, |index| self.has_name(*index as usize, name)).ok_or(hash)? as usize;
+        self.last.set(index);
+        Ok(index)
+    }
+
+    /// Adds one of which nothing is known.
+    fn add(&mut self, name: &[u8], hash: u64) -> usize {
+        let index = self.families.len();
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        self.families.push((Span::new(start, self.bytes.len()), Known::default()));
+        let (families, bytes) = (&self.families, &self.bytes);
+        let hash_of = |index: &u32| self.hasher.hash_one(families[*index as usize].0.of(bytes));
+        self.table.insert_unique(hash, index as u32, hash_of);
+        self.last.set(index);
+        index
     }
 }
 
@@ -296,8 +378,9 @@ fn parent_of(
     convention: Convention,
     kind_of: impl FnOnce(&[u8]) -> Option<MetricType>,
 ) -> Option<(&[u8], &[u8], MetricType)> {
-    let underscore = memchr::memrchr(b'_', name)?;
+    let underscore = name.iter().rposition(|byte| *byte == b'_')?;
     let (parent, suffix) = name.split_at(underscore);
+    Part::of_ending(suffix)?;
     let kind = kind_of(parent)?;
     kind.part(suffix, convention).map(|_| (parent, suffix, kind))
 }

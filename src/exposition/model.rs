@@ -114,9 +114,8 @@ impl MetricType {
 
     /// Which part of a family of this type a sample is whose name has this ending; `None` if it is none.
     pub(super) fn part(self, suffix: &[u8], convention: Convention) -> Option<Part> {
-        [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created].into_iter().find(|part| {
-            !suffix.is_empty() && self.suffix(*part, convention).is_some_and(|own| own.as_bytes() == suffix)
-        })
+        Part::of_ending(suffix)
+            .filter(|part| self.suffix(*part, convention).is_some_and(|own| own.as_bytes() == suffix))
     }
 
     /// Whether a family of this type has samples that go by other names than its own.
@@ -131,6 +130,20 @@ impl MetricType {
     /// Whether a metric of it is made of several numbers, in protobuf.
     pub(super) fn is_composite(self) -> bool {
         matches!(self, Histogram | GaugeHistogram | Summary)
+    }
+}
+
+impl Part {
+    /// The part whose samples have names with this ending, in families of some type in some format.
+    pub(super) fn of_ending(ending: &[u8]) -> Option<Self> {
+        Some(match ending {
+            b"_total" | b"_info" => Self::Value,
+            b"_bucket" => Self::Bucket,
+            b"_sum" | b"_gsum" => Self::Sum,
+            b"_count" | b"_gcount" => Self::Count,
+            b"_created" => Self::Created,
+            _ => return None,
+        })
     }
 }
 
@@ -487,7 +500,27 @@ pub(super) fn put_float(value: f64, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::put_float;
+    use super::*;
+
+    #[test]
+    fn every_ending_of_a_type_is_known_by_its_part() {
+        let types = [Counter, Gauge, Histogram, GaugeHistogram, Summary, Info, StateSet, Untyped];
+        let parts = [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created];
+        let mut endings = 0;
+        for convention in [PlainText, OpenMetrics, Protobuf] {
+            for (kind, part) in types.iter().flat_map(|kind| parts.map(|part| (*kind, part))) {
+                match kind.suffix(part, convention) {
+                    None | Some("") => {}
+                    Some(ending) => {
+                        assert_eq!(Part::of_ending(ending.as_bytes()), Some(part), "{ending}");
+                        assert_eq!(kind.part(ending.as_bytes(), convention), Some(part), "{ending} of {kind:?}");
+                        endings += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(endings, 30);
+    }
 
     #[test]
     fn numbers_are_written_as_go_writes_them() {

@@ -393,7 +393,7 @@ impl<W: Writer> Writing<'_, W> {
             self.stage.pending.name.extend_from_slice(name);
         }
         if let Fact::Type(kind) = fact {
-            if self.families.declared(name).is_some() || self.families.sampled_by_target(name) {
+            if self.families.is_settled(name) {
                 return Ok(());
             }
             // What the filter drops takes room only where samples by other names are known by it.

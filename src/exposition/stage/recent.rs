@@ -1,15 +1,22 @@
 //! What was settled for the names that came last.
 
 use super::Settled;
+use crate::exposition::families::USUAL_NAME;
 
 /// What becomes of the samples of the names that came last.
 ///
 /// Most samples have the name of the one before; in a histogram with many series, the name of one a few lines before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RecentNames {
     entries: [(Vec<u8>, Option<Settled>); Self::KEPT],
     /// The entry of the sample before.
     current: usize,
+}
+
+impl Default for RecentNames {
+    fn default() -> Self {
+        Self { entries: std::array::from_fn(|_| (Vec::with_capacity(USUAL_NAME), None)), current: 0 }
+    }
 }
 
 impl RecentNames {
