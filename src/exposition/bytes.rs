@@ -35,8 +35,10 @@ pub(super) fn is_blank(byte: u8) -> bool {
 #[inline(always)]
 pub(super) fn skip_blanks(line: &[u8], start: usize) -> usize {
     // Both blanks are among the lowest bytes, and most often there is none: one comparison settles that.
-    match line.get(start) {
-        Some(0..=b' ') => skip_some_blanks(line, start),
+    match line.get(start..).unwrap_or_default() {
+        // Or there is one space.
+        [b' ', b'!'..=u8::MAX, ..] => start + 1,
+        [0..=b' ', ..] => skip_some_blanks(line, start),
         _ => start,
     }
 }
@@ -52,18 +54,28 @@ pub(super) fn metric_name_end(line: &[u8], start: usize) -> Option<usize> {
     name_end(line, start, NAME_START, NAME)
 }
 
+/// As [`metric_name_end`] of a line that may begin as a name does that is known.
+pub(super) fn known_metric_name_end(line: &[u8], known: &[u8]) -> Option<usize> {
+    if known.is_empty() || !line.starts_with(known) {
+        return metric_name_end(line, 0);
+    }
+    Some(run_end(line, known.len(), NAME))
+}
+
 /// The end of the label name that starts at `start`, or `None` if none does.
 pub(super) fn label_name_end(line: &[u8], start: usize) -> Option<usize> {
     name_end(line, start, LABEL_START, LABEL)
 }
 
 fn name_end(line: &[u8], start: usize, first: u8, rest: u8) -> Option<usize> {
-    let name = line.get(start..)?;
-    if CLASSES[*name.first()? as usize] & first == 0 {
-        return None;
-    }
-    let length = name.iter().position(|byte| CLASSES[*byte as usize] & rest == 0).unwrap_or(name.len());
-    Some(start + length)
+    let is_name = CLASSES[*line.get(start)? as usize] & first != 0;
+    is_name.then(|| run_end(line, start + 1, rest))
+}
+
+/// Where the bytes of a class end that begin at `start`.
+fn run_end(line: &[u8], start: usize, class: u8) -> usize {
+    let rest = &line[start..];
+    start + rest.iter().position(|byte| CLASSES[*byte as usize] & class == 0).unwrap_or(rest.len())
 }
 
 /// Whether a metric's name is in the old character set.
@@ -123,15 +135,16 @@ impl Span {
 
 /// Eight bytes from `at` on, the first of them lowest.
 #[inline(always)]
-fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
     let word = bytes.get(at..)?.first_chunk()?;
     Some(u64::from_le_bytes(*word))
 }
 
-/// How many bytes two lines have in common from their beginning. Eight bytes a step.
+/// How many bytes two lines have in common from their beginning. Thirty-two bytes a step, then eight.
 #[inline(always)]
 pub(super) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
-    let mut at = 0;
+    let blocks = one.as_chunks::<32>().0.iter().zip(other.as_chunks::<32>().0);
+    let mut at = 32 * blocks.take_while(|(one, other)| one == other).count();
     while let (Some(one), Some(other)) = (word_at(one, at), word_at(other, at)) {
         let difference = one ^ other;
         if difference != 0 {

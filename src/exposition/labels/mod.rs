@@ -154,8 +154,10 @@ const ANY_QUOTED: u8 = 1 << 2;
 const ANY_ODD: u8 = 1 << 3;
 /// This label, or one before it, does not stand there as it would be written.
 const ANY_MISSPELT: u8 = 1 << 4;
+/// The name of this label, or of one before it, is not among those known.
+const ANY_UNKNOWN: u8 = 1 << 5;
 /// What goes on to hold.
-const ANY: u8 = ANY_QUOTED | ANY_ODD | ANY_MISSPELT;
+const ANY: u8 = ANY_QUOTED | ANY_ODD | ANY_MISSPELT | ANY_UNKNOWN;
 
 impl<'a> Labels<'a> {
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! The labels that are being read, and the label names of the lines or metrics before.
 
 use super::{
-    ANY, ANY_MISSPELT, ANY_ODD, ANY_QUOTED, IS_ODD, IS_QUOTED, KEPT_LABELS, Labels, METRIC_NAME, Pair, are_different,
-    fingerprint,
+    ANY, ANY_MISSPELT, ANY_ODD, ANY_QUOTED, ANY_UNKNOWN, IS_ODD, IS_QUOTED, KEPT_LABELS, Labels, METRIC_NAME, Pair,
+    are_different, fingerprint,
 };
 use crate::exposition::bytes::{Span, is_old_label_name};
 
@@ -30,14 +30,22 @@ pub(in crate::exposition) struct KnownNames {
 #[derive(Debug, Clone, Copy)]
 struct KnownName {
     span: Span,
+    /// The length of the name and of what stands behind it.
+    length: usize,
     fingerprint: u64,
-    /// The name and what stands behind it, in the low bytes, and which these are; all of them are 0 if it is longer.
-    word: u128,
+    /// The first sixteen bytes of the name and of what stands behind it, and which these are, if there are fewer; and the last
+    /// sixteen, if there are more.
+    first: u128,
     mask: u128,
+    last: u128,
 }
 
 /// What stands behind a label's name in a line.
 const BEHIND_NAME: &[u8] = b"=\"";
+
+/// Room for the names of most families: so many labels, whose names and what stands behind them have so many bytes.
+const USUAL: usize = 12;
+const USUAL_NAME: usize = 16;
 
 /// Longer names are not kept: they are rare, and the room is.
 const LONGEST_KNOWN: usize = 128;
@@ -104,28 +112,27 @@ impl Pairs {
     #[inline(always)]
     pub(in crate::exposition) fn known_in_line(&self, line: &[u8], at: usize) -> Option<Name> {
         let known = self.known.names.get(self.pairs.len())?;
-        let length = known.span.end() - known.span.range().start;
         self.known.is_at(known, line, at).then(|| Name {
-            span: Span::new(at, at + length),
+            span: Span::new(at, at + known.length - BEHIND_NAME.len()),
             fingerprint: known.fingerprint,
             facts: 0,
         })
     }
 
-    /// Copies the names of all labels, which stand in these bytes, if there are some and all are known.
-    pub(in crate::exposition) fn copy_known(&self, bytes: &[u8], to: &mut KnownNames) -> bool {
-        let known = &self.known;
-        let are_known = self.pairs.len() <= known.names.len()
-            && !self.pairs.is_empty()
-            && (self.pairs.iter().zip(&known.names)).all(|(pair, known)| {
-                pair.fingerprint == known.fingerprint && pair.name.of(bytes) == known.span.of(&self.known.bytes)
-            });
+    /// Copies the names of all labels, if there are some and all are known. Overwrites what was copied before.
+    pub(in crate::exposition) fn copy_known(&self, to: &mut KnownNames) -> bool {
+        let are_known = self.pairs.last().is_some_and(|pair| pair.facts & ANY_UNKNOWN == 0);
         if are_known {
-            to.bytes.clone_from(&known.bytes);
+            to.bytes.clone_from(&self.known.bytes);
             to.names.clear();
-            to.names.extend_from_slice(&known.names[..self.pairs.len()]);
+            to.names.extend_from_slice(&self.known.names[..self.pairs.len()]);
         }
         are_known
+    }
+
+    /// Where the labels' values end.
+    pub(in crate::exposition) fn value_ends(&self) -> impl Iterator<Item = usize> {
+        self.pairs.iter().map(|pair| pair.value.end())
     }
 
     /// The name that stands at this place in these bytes, read or known.
@@ -142,13 +149,10 @@ impl Pairs {
         let is_quoted = kind == NameKind::Quoted;
         let is_odd = kind != NameKind::Old && !is_old_label_name(name);
         let fingerprint = fingerprint(name);
-        if name == METRIC_NAME {
-            // Prometheus keeps the metric's own name under this label, so that it is there twice.
-            self.is_bad = true;
-        } else if !is_quoted && !is_odd {
-            self.known.note(place, name, fingerprint);
-        }
-        let facts = [(is_quoted, IS_QUOTED | ANY_QUOTED), (is_odd, IS_ODD | ANY_ODD)];
+        // Prometheus keeps the metric's own name under this label, so that it is there twice.
+        self.is_bad |= name == METRIC_NAME;
+        let is_known = name != METRIC_NAME && !is_quoted && !is_odd && self.known.note(place, name, fingerprint);
+        let facts = [(is_quoted, IS_QUOTED | ANY_QUOTED), (is_odd, IS_ODD | ANY_ODD), (!is_known, ANY_UNKNOWN)];
         Name { span, fingerprint, facts: facts.into_iter().map(|(holds, fact)| if holds { fact } else { 0 }).sum() }
     }
 
@@ -224,22 +228,26 @@ impl KnownNames {
         self.names.len()
     }
 
+    /// The length of the name at this place and of `="` behind it.
+    #[inline(always)]
+    pub(in crate::exposition) fn length_of(&self, place: usize) -> usize {
+        self.names[place].length
+    }
+
     /// The length of the name at `at` in a line and of `="` behind it, if it is the one at this place.
     #[inline(always)]
     pub(in crate::exposition) fn length_at(&self, place: usize, line: &[u8], at: usize) -> Option<usize> {
         let known = &self.names[place];
-        self.is_at(known, line, at).then(|| known.span.end() - known.span.range().start + BEHIND_NAME.len())
+        self.is_at(known, line, at).then_some(known.length)
     }
 
     #[inline(always)]
     fn is_at(&self, known: &KnownName, line: &[u8], at: usize) -> bool {
-        match line.get(at..at + 16) {
-            // Sixteen bytes at once.
-            Some(word) if known.mask != 0 => {
-                u128::from_le_bytes(word.try_into().expect("there are sixteen bytes")) & known.mask == known.word
-            }
-            _ => self.is_long_at(known, line, at),
-        }
+        let Some(first) = sixteen(line, at) else { return self.is_long_at(known, line, at) };
+        first & known.mask == known.first
+            && (known.length <= 16
+                || (known.length <= 32 && sixteen(line, at + known.length - 16) == Some(known.last))
+                || self.is_long_at(known, line, at))
     }
 
     #[inline(never)]
@@ -248,27 +256,40 @@ impl KnownNames {
         line[at..].starts_with(&self.bytes[start..end + BEHIND_NAME.len()])
     }
 
-    fn note(&mut self, place: usize, name: &[u8], fingerprint: u64) {
+    /// Notes the name at a place, and forgets those at later ones. Says whether it is kept.
+    fn note(&mut self, place: usize, name: &[u8], fingerprint: u64) -> bool {
         if place > self.names.len() || place >= FEW || name.len() > LONGEST_KNOWN {
-            return;
+            return false;
         }
         self.names.truncate(place);
         let end = self.names.last().map_or(0, |known| known.span.end() + BEHIND_NAME.len());
         self.bytes.truncate(end);
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(USUAL * USUAL_NAME);
+            self.names.reserve(USUAL);
+        }
         self.bytes.extend_from_slice(name);
         let span = Span::before(self.bytes.len(), name.len());
         self.bytes.extend_from_slice(BEHIND_NAME);
-        let (mut word, mut mask) = ([0; 16], [0; 16]);
         let known = &self.bytes[end..];
-        if let (Some(word), Some(mask)) = (word.get_mut(..known.len()), mask.get_mut(..known.len())) {
-            word.copy_from_slice(known);
-            mask.fill(0xff);
-        }
+        let (mut first, mut mask) = ([0; 16], [0; 16]);
+        let length = known.len().min(16);
+        first[..length].copy_from_slice(&known[..length]);
+        mask[..length].fill(0xff);
         self.names.push(KnownName {
             span,
+            length: known.len(),
             fingerprint,
-            word: u128::from_le_bytes(word),
+            first: u128::from_le_bytes(first),
             mask: u128::from_le_bytes(mask),
+            last: sixteen(known, known.len() - length).unwrap_or_default(),
         });
+        true
     }
+}
+
+/// Sixteen bytes from `at` on, the first of them lowest.
+#[inline(always)]
+fn sixteen(bytes: &[u8], at: usize) -> Option<u128> {
+    Some(u128::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

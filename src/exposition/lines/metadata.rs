@@ -5,7 +5,7 @@
 use super::dialect::Dialect;
 use super::label::is_quoted_name;
 use super::quotes::Quoted;
-use crate::exposition::bytes::{is_blank, is_utf8, metric_name_end, skip_blanks};
+use crate::exposition::bytes::{is_blank, is_utf8, known_metric_name_end, skip_blanks};
 use crate::exposition::model::{Convention, Fact, Metadata, MetricType, Text, is_unit_of};
 
 /// What a line is.
@@ -28,18 +28,18 @@ pub(super) enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Tells what a line is. Samples are left unchecked.
+    /// Tells what a line is. Samples are left unchecked. A metadata line may be one of the family whose name is known.
     #[inline(always)]
-    pub(super) fn of<D: Dialect>(line: &'a [u8]) -> Self {
+    pub(super) fn of<D: Dialect>(line: &'a [u8], known: &[u8]) -> Self {
         match line.first() {
             None => Self::Comment,
-            Some(b'#') if D::IS_LENIENT => Self::of_text_comment(line),
-            Some(b'#') => Self::of_open_metrics_comment(line),
+            Some(b'#') if D::IS_LENIENT => Self::of_text_comment(line, known),
+            Some(b'#') => Self::of_open_metrics_comment(line, known),
             Some(_) => Self::Sample,
         }
     }
 
-    fn of_text_comment(line: &'a [u8]) -> Self {
+    fn of_text_comment(line: &'a [u8], known: &[u8]) -> Self {
         let keyword = skip_blanks(line, 1);
         // `#HELP` is a comment, and so are `# HELPFUL` and a bare `# HELP`: Prometheus wants blanks around the word.
         let Some((word, rest)) = line[keyword..].split_at_checked(4).filter(|_| keyword > 1) else {
@@ -49,7 +49,7 @@ impl<'a> Line<'a> {
         if start == 0 || !matches!(word, b"HELP" | b"TYPE") {
             return Self::Comment;
         }
-        let (name, text) = match name_and_text(&rest[start..]) {
+        let (name, text) = match name_and_text(&rest[start..], known) {
             Ok(found) => found,
             Err(line) => return line,
         };
@@ -60,14 +60,14 @@ impl<'a> Line<'a> {
         Self::metadata(name, kind.map(Fact::Type))
     }
 
-    fn of_open_metrics_comment(line: &'a [u8]) -> Self {
+    fn of_open_metrics_comment(line: &'a [u8], known: &[u8]) -> Self {
         if line == b"# EOF" {
             return Self::Eof;
         }
         let Some((word @ (b"# HELP " | b"# TYPE " | b"# UNIT "), rest)) = line.split_at_checked(7) else {
             return Self::Comment;
         };
-        let (name, text) = match name_and_text(rest) {
+        let (name, text) = match name_and_text(rest, known) {
             Ok(found) => found,
             Err(line) => return line,
         };
@@ -90,12 +90,12 @@ impl<'a> Line<'a> {
 
 /// Reads the name at the beginning, and the text behind it and a blank. Prometheus would end a name at any byte that it cannot
 /// hold and lose that byte; strict readers reject such a line, and so does this.
-fn name_and_text<'a>(rest: &'a [u8]) -> Result<(Text<'a>, &'a [u8]), Line<'a>> {
+fn name_and_text<'a>(rest: &'a [u8], known: &[u8]) -> Result<(Text<'a>, &'a [u8]), Line<'a>> {
     let (name, behind) = if rest.first() == Some(&b'"') {
         let end = 1 + Quoted::default().end_in(&rest[1..]).ok_or(Line::Open)?;
         (Text::Quoted(&rest[1..end - 1]), &rest[end..])
     } else {
-        let end = metric_name_end(rest, 0).ok_or(Line::Malformed)?;
+        let end = known_metric_name_end(rest, known).ok_or(Line::Malformed)?;
         (Text::Plain(&rest[..end]), &rest[end..])
     };
     match (name, behind.first()) {

@@ -143,30 +143,31 @@ impl<D: Dialect> LineReader<D> {
     /// Reads the lines that are whole with this chunk, and holds the rest; up to one that goes on behind its newline. Returns what
     /// is left.
     fn lines<'a>(&mut self, mut chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
-        let mut before: &[u8] = &[];
+        // The sample line that was scanned last, and the last one of all.
+        let (mut scanned, mut before): (&[u8], &[u8]) = (&[], &[]);
         self.scanner.expect_ascii(chunk.is_ascii());
         loop {
             // Most lines are like the one before.
             while to.can_repeat()
                 && !self.has_ended
-                && let Some((length, head_end)) = self.scanner.repeated(chunk)
-                && length <= MAX_LINE
+                && let Some((length, head_end)) = self.scanner.repeated(&chunk[..chunk.len().min(MAX_LINE + 1)], before)
             {
-                to.repeat(&chunk[..length], head_end);
-                chunk = &chunk[length..];
+                (before, chunk) = chunk.split_at(length);
+                to.repeat(before, head_end);
             }
             let Some(newline) = memchr(b'\n', chunk) else { break };
             let (line, rest) = chunk.split_at(newline + 1);
             to.advance(1);
-            match self.line(line, before, to) {
-                Ok(sample) => before = sample.unwrap_or(before),
+            match self.line(line, scanned, to) {
+                Ok(None) => {}
+                Ok(Some(sample)) => (scanned, before) = (sample, sample),
                 Err(Fault::Open) => {
                     if line.len() <= MAX_LINE + 1 {
                         self.hold_quoted(line, to);
                     }
                     return rest;
                 }
-                Err(_) => before = &[],
+                Err(_) => scanned = &[],
             }
             chunk = rest;
         }
@@ -188,7 +189,7 @@ impl<D: Dialect> LineReader<D> {
         let whole = line;
         let line = &line[D::part_start(line, 0)..];
         let text = &line[..line.len() - 1];
-        match Line::of::<D>(text) {
+        match Line::of::<D>(text, self.scanner.family()) {
             Line::Sample => {
                 let common = common_prefix(before, line);
                 match self.scanner.scan(line, common, Extent::Line) {
@@ -220,7 +221,7 @@ impl<D: Dialect> LineReader<D> {
             }
             Line::Comment => to.comment(whole),
             Line::Metadata(metadata) => {
-                self.scanner.forget_shapes();
+                self.scanner.turn_to(metadata.name);
                 to.metadata(&metadata, text);
             }
             Line::Open => {
@@ -249,7 +250,7 @@ impl<D: Dialect> LineReader<D> {
     fn goes_on(&mut self, line: &[u8]) -> bool {
         let line = &line[D::part_start(line, 0)..];
         let ended = [line, b"\n"].concat();
-        let goes_on = match Line::of::<D>(line) {
+        let goes_on = match Line::of::<D>(line, b"") {
             Line::Sample => matches!(self.scanner.scan(&ended, 0, Extent::Line), Err(Fault::Open)),
             line => matches!(line, Line::Open),
         };
@@ -347,10 +348,10 @@ impl<D: Dialect> LineReader<D> {
         let read = if quoted.is_malformed {
             Err(Fault::Malformed)
         } else if line[0] == b'#' {
-            match Line::of::<D>(text) {
+            match Line::of::<D>(text, self.scanner.family()) {
                 // OpenMetrics has no newline in a name.
                 Line::Metadata(metadata) if D::IS_LENIENT => {
-                    self.scanner.forget_shapes();
+                    self.scanner.turn_to(metadata.name);
                     to.metadata(&metadata, text);
                     Ok(())
                 }

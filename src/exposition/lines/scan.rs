@@ -14,7 +14,9 @@ use std::marker::PhantomData;
 use super::dialect::{Dialect, EXEMPLAR, exemplar_numbers};
 use super::label::{behind_label, is_alone, is_quoted_name, label_name, quoted_end, value_start};
 use super::number::{is_canonical_value, plain_value_length};
-use crate::exposition::bytes::{Span, is_old_metric_name, metric_name_end, plain_run_end};
+use crate::exposition::bytes::{
+    Span, common_prefix, is_old_metric_name, known_metric_name_end, plain_run_end, word_at,
+};
 use crate::exposition::labels::{KnownNames, NameKind, Pairs};
 use crate::exposition::model::{Exemplar, Number, Sample, Text};
 
@@ -48,6 +50,8 @@ pub(in super::super) enum Extent {
 pub(in super::super) struct Scanner<D> {
     labels: Set,
     exemplar: Set,
+    /// The name of the family at hand, if it has no quotes: mostly the metric's name begins with it.
+    family: Vec<u8>,
     /// Where the exemplar begins; 0 if there is none.
     exemplar_start: usize,
     /// Where the metric's name ends that stands before the labels; 0 if there is none.
@@ -56,9 +60,12 @@ pub(in super::super) struct Scanner<D> {
     is_ascii: bool,
     /// The name and the labels of the line last scanned stand there as they would be written.
     is_canonical: bool,
-    /// What lines are like that differ in values alone, and which of them the last one was.
-    shapes: Vec<Shape>,
-    shape: usize,
+    /// What lines are like that differ in values alone, the first so many of them.
+    shapes: [Shape; SHAPES],
+    noted: usize,
+    /// Which of them is noted next, and which one the last line was like, if it was like one.
+    next_shape: usize,
+    shape: Option<usize>,
     dialect: PhantomData<D>,
 }
 
@@ -68,7 +75,12 @@ struct Shape {
     /// The metric's name and the brace behind it.
     head: Vec<u8>,
     names: KnownNames,
+    /// Where the values of the labels end in the last line that was like it.
+    ends: Vec<usize>,
 }
+
+/// The closing quote behind a label's value, and the comma or brace behind that.
+const BEHIND_VALUE: usize = 2;
 
 /// The lines that are noted: a histogram's `_bucket`, `_sum` and `_count`, and another.
 const SHAPES: usize = 4;
@@ -109,6 +121,7 @@ impl<D: Dialect> Scanner<D> {
         common: usize,
         extent: Extent,
     ) -> Result<Sample<'a>, Fault> {
+        self.shape = None;
         if common == 0 {
             self.forget();
         } else {
@@ -127,7 +140,7 @@ impl<D: Dialect> Scanner<D> {
             self.name_end = if known_name_end > 0 && common > known_name_end {
                 known_name_end
             } else {
-                metric_name_end(text, 0).ok_or(Fault::Malformed)?
+                known_metric_name_end(text, &self.family).ok_or(Fault::Malformed)?
             };
             at = D::part_start(text, self.name_end);
             is_canonical = at == self.name_end;
@@ -193,33 +206,45 @@ impl<D: Dialect> Scanner<D> {
 
     /// The length of the line at the beginning of `chunk`, its newline included, and where its labels end, if it differs from
     /// one of those noted by [`Self::note`] in values alone, and stands there as it would be written, without a timestamp or an
-    /// exemplar.
+    /// exemplar. `before` is the line that stands before it.
     #[inline(always)]
-    pub(in super::super) fn repeated(&mut self, chunk: &[u8]) -> Option<(usize, usize)> {
+    pub(in super::super) fn repeated(&mut self, chunk: &[u8], before: &[u8]) -> Option<(usize, usize)> {
         if !self.is_ascii {
             return None;
         }
-        let shape = match self.shapes.get(self.shape) {
-            Some(shape) if chunk.starts_with(&shape.head) => shape,
-            _ => {
-                self.shape = self.shapes.iter().position(|shape| chunk.starts_with(&shape.head))?;
-                &self.shapes[self.shape]
-            }
+        let (shape, before) = match self.shape.take() {
+            Some(shape) if chunk.starts_with(&self.shapes[shape].head) => (shape, before),
+            _ => (self.shapes[..self.noted].iter().position(|shape| chunk.starts_with(&shape.head))?, &b""[..]),
         };
-        let mut at = shape.head.len();
-        let mut left = shape.names.len();
-        for place in 0..shape.names.len() {
-            let value = at + shape.names.length_at(place, chunk, at)?;
-            at = plain_run_end(chunk, value) + 2;
-            left -= 1;
-            let end = if left == 0 { *b"\"}" } else { *b"\"," };
-            if chunk.get(at - 2..at)? != end {
+        let Shape { head, names, ends } = &mut self.shapes[shape];
+        // What a line has in common with one like it need not be looked at again. Mostly it is no label, or many.
+        let first_value = head.len() + names.length_of(0);
+        let common = match word_at(chunk, first_value) {
+            Some(word) if word_at(before, first_value) == Some(word) => common_prefix(before, chunk),
+            _ => 0,
+        };
+        let (mut place, mut at) = (0, head.len());
+        while let Some(end) = ends.get(place).filter(|end| **end + BEHIND_VALUE <= common) {
+            at = end + BEHIND_VALUE;
+            place += 1;
+        }
+        while let Some(value_end) = ends.get_mut(place) {
+            let value = at + names.length_at(place, chunk, at)?;
+            *value_end = plain_run_end(chunk, value);
+            at = *value_end + BEHIND_VALUE;
+            place += 1;
+            let end = if place == names.len() { *b"\"}" } else { *b"\"," };
+            if chunk.get(at - BEHIND_VALUE..at)? != end {
                 return None;
             }
         }
         let value = at + 1;
         let end = value + plain_value_length(chunk.get(value..)?)?;
-        (chunk[at] == b' ' && chunk.get(end) == Some(&b'\n')).then_some((end + 1, at - 1))
+        if chunk[at] != b' ' || chunk.get(end) != Some(&b'\n') {
+            return None;
+        }
+        self.shape = Some(shape);
+        Some((end + 1, at - 1))
     }
 
     /// Notes the line last scanned, if another one may be told to differ from it in values alone.
@@ -227,21 +252,31 @@ impl<D: Dialect> Scanner<D> {
         if !self.is_canonical || self.name_end == 0 {
             return;
         }
-        let mut shape = match self.shapes.len() {
-            SHAPES => self.shapes.pop().unwrap_or_default(),
-            _ => Shape::default(),
-        };
-        if self.labels.pairs.copy_known(line, &mut shape.names) {
+        let shape = &mut self.shapes[self.next_shape];
+        if self.labels.pairs.copy_known(&mut shape.names) {
             shape.head.clear();
             shape.head.extend_from_slice(&line[..=self.name_end]);
-            self.shapes.insert(0, shape);
-            self.shape = 0;
+            shape.ends.clear();
+            shape.ends.extend(self.labels.pairs.value_ends());
+            self.shape = Some(self.next_shape);
+            self.noted = SHAPES.min(self.noted.max(self.next_shape + 1));
+            self.next_shape = (self.next_shape + 1) % SHAPES;
         }
     }
 
-    /// Forgets what was noted: what is written of a line may be another by now.
-    pub(in super::super) fn forget_shapes(&mut self) {
-        self.shapes.clear();
+    /// The name of the family whose metadata came last, if it has no quotes.
+    pub(in super::super) fn family(&self) -> &[u8] {
+        &self.family
+    }
+
+    /// Turns to the family of whose metadata there is a line. Forgets what was noted: what is written of a sample may be
+    /// another by now.
+    pub(in super::super) fn turn_to(&mut self, family: Text<'_>) {
+        self.family.clear();
+        if let Text::Plain(name) = family {
+            self.family.extend_from_slice(name);
+        }
+        (self.noted, self.next_shape, self.shape) = (0, 0, None);
     }
 
     /// Gives back at once what unusually many labels took: the next line is scanned from its beginning then.

@@ -112,8 +112,58 @@ fn body() -> impl Strategy<Value = (Form, Vec<u8>)> {
     prop_oneof![of(Form::Text, Lines::Text), of(Form::OpenMetrics, Lines::OpenMetrics)]
 }
 
+/// Lines of one family, each like the one before but for a label's value or two, and now and then for how it is spelt.
+fn lines_alike() -> impl Strategy<Value = Vec<u8>> {
+    let long = "a_name_that_is_longer_than_thirty_two_bytes";
+    let names = Just(vec!["a", "le", "model_name", "a_name_of_16_byt", "http_request_method", long]).prop_shuffle();
+    let value =
+        select(vec!["", "x", "x\",", "xyz", "12345678", "12345679", "a\\\"b", "a\\nb", "a\\b", "ü", "},", long]);
+    let head = prop_oneof![9 => Just("m_bucket{"), 1 => select(vec!["m_sum{", "m_bucket {", "m_bucket{ ", "m{"])];
+    let between = select(vec![" ", "", ", ", " ,", ",,", "}"]);
+    let behind = select(vec!["} NaN", "}1", "}  1", ",} 1", "} 1 5", "} 1 # {} 1", "}", " } 1", "} x", "} 1e3"]);
+    let behind = prop_oneof![9 => select(vec!["} 1", "} 12.5", "} 2.0"]), 1 => behind];
+    let oddly = prop_oneof![9 => Just(None), 1 => (1_usize..6, between).prop_map(Some)];
+    let renamed = prop_oneof![9 => Just(None), 1 => (0_usize..6).prop_map(Some)];
+    let line = (head, vec((0_usize..6, value.clone()), 0..3), oddly, renamed, behind);
+    (names, vec(value, 1..6), vec(line, 3..20)).prop_map(|(names, mut values, lines)| {
+        let mut body = String::from("# TYPE m histogram\n");
+        for (head, changes, oddly, renamed, behind) in lines {
+            for (place, value) in changes {
+                if let Some(old) = values.get_mut(place) {
+                    *old = value;
+                }
+            }
+            let label = |(place, value): (usize, &&str)| {
+                let between = match oddly {
+                    _ if place == 0 => "",
+                    Some((odd, between)) if odd == place => between,
+                    _ => ",",
+                };
+                let other = if renamed == Some(place) { "-" } else { "" };
+                let name = &names[place][..names[place].len() - other.len()];
+                format!("{between}{name}{other}=\"{value}\"")
+            };
+            let labels: String = values.iter().enumerate().map(label).collect();
+            body.push_str(&format!("{head}{labels}{behind}\n"));
+        }
+        body.into_bytes()
+    })
+}
+
 proptest! {
     #![proptest_config(tries())]
+
+    #[test]
+    fn short_cuts_change_nothing_where_lines_are_alike(
+        body in lines_alike(),
+        from in select(vec![Form::Text, Form::OpenMetrics]),
+        labels in label_set(),
+        places in vec(any::<usize>(), 0..3),
+    ) {
+        let rules = Rules::new(labels, Untyped::Convert);
+        let cuts = [Cut::Whole, Cut::EveryByte, Cut::At(&places)];
+        is_the_same(from, &rules, Escaping::Underscores, &body, &cuts).map_err(TestCaseError::fail)?;
+    }
 
     #[test]
     fn short_cuts_change_nothing(
