@@ -152,6 +152,8 @@ impl Part {
 pub(super) struct Family<'a> {
     /// Its name in the body, decoded.
     pub stem: &'a [u8],
+    /// That is known to be in the old character set.
+    pub is_old: bool,
     /// What is added to that where it is written.
     pub suffix: &'static str,
     /// Its type, if it has one.
@@ -209,12 +211,29 @@ impl<'a> Family<'a> {
             }
             _ => "",
         };
-        Self { stem, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
+        Self { stem, is_old: false, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
+    }
+
+    /// The name under which it is written: its own, or what is put into the buffer.
+    pub(super) fn key<'k>(&self, escaping: Escaping, buffer: &'k mut Vec<u8>) -> &'k [u8]
+    where
+        'a: 'k,
+    {
+        if self.suffix.is_empty() && (self.is_old || escaping == Escaping::AllowUtf8) {
+            return self.stem;
+        }
+        buffer.clear();
+        self.put_key(escaping, buffer);
+        buffer
     }
 
     /// Appends the name under which it is written.
     pub(super) fn put_key(&self, escaping: Escaping, key: &mut Vec<u8>) {
-        escaping.put_metric_name(self.stem, key);
+        if self.is_old {
+            key.extend_from_slice(self.stem);
+        } else {
+            escaping.put_metric_name(self.stem, key);
+        }
         key.extend_from_slice(self.suffix.as_bytes());
     }
 
@@ -281,29 +300,30 @@ impl<'a> Text<'a> {
 
     /// Appends it as every reader has it between quotes, without those.
     pub(super) fn put_quoted(self, out: &mut Vec<u8>) {
-        put_escaped(&self.plain(), true, out);
+        self.put_escaped(|bytes| memchr::memchr3(b'\\', b'\n', b'"', bytes), out);
     }
 
     /// Appends it as it stands in text behind `# HELP`.
     pub(super) fn put_help(self, out: &mut Vec<u8>) {
-        put_escaped(&self.plain(), false, out);
+        self.put_escaped(|bytes| memchr::memchr2(b'\\', b'\n', bytes), out);
     }
-}
 
-/// Appends a text with its backslashes and newlines escaped, and its quotes if they have to be.
-fn put_escaped(plain: &[u8], has_escaped_quotes: bool, out: &mut Vec<u8>) {
-    let mut rest = plain;
-    let next = |bytes: &[u8]| match has_escaped_quotes {
-        true => memchr::memchr3(b'\\', b'\n', b'"', bytes),
-        false => memchr::memchr2(b'\\', b'\n', bytes),
-    };
-    while let Some(special) = next(rest) {
-        out.extend_from_slice(&rest[..special]);
-        let escaped = if rest[special] == b'\n' { b'n' } else { rest[special] };
-        out.extend([b'\\', escaped]);
-        rest = &rest[special + 1..];
+    /// Appends it with an escape for each byte that `special` finds, a backslash among them.
+    #[inline(always)]
+    fn put_escaped(self, special: impl Fn(&[u8]) -> Option<usize>, out: &mut Vec<u8>) {
+        if special(self.bytes()).is_none() {
+            return out.extend_from_slice(self.bytes());
+        }
+        let plain = self.plain();
+        let mut rest = &*plain;
+        while let Some(at) = special(rest) {
+            out.extend_from_slice(&rest[..at]);
+            let escaped = if rest[at] == b'\n' { b'n' } else { rest[at] };
+            out.extend([b'\\', escaped]);
+            rest = &rest[at + 1..];
+        }
+        out.extend_from_slice(rest);
     }
-    out.extend_from_slice(rest);
 }
 
 /// A number, as it was read.
@@ -372,7 +392,7 @@ impl Time<'_> {
 /// A sample of a line.
 #[derive(Debug)]
 pub(super) struct Sample<'a> {
-    /// The metric's name.
+    /// The metric's name: plain, it is in the old character set.
     pub name: Text<'a>,
     /// It is that of the sample before.
     pub has_same_name: bool,
@@ -416,7 +436,7 @@ pub(super) enum Exemplar<'a> {
 /// A metadata line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Metadata<'a> {
-    /// The family's name.
+    /// The family's name: plain, it is in the old character set.
     pub name: Text<'a>,
     pub fact: Fact<'a>,
 }

@@ -7,7 +7,7 @@
 mod pairs;
 mod resolver;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 pub(super) use self::pairs::{KnownNames, NameKind, Pairs};
 pub(super) use self::resolver::{Names, Resolver};
@@ -32,6 +32,8 @@ const KEPT_LABELS: usize = 1 << 10;
 #[derive(Debug, Clone, Default)]
 pub struct LabelSet {
     pairs: Vec<(Box<str>, Box<str>)>,
+    /// They, as they stand between the braces of a sample.
+    text: String,
     /// A name that no sample's own label may have either.
     reserved: Option<Box<str>>,
     fingerprints: u64,
@@ -70,6 +72,10 @@ impl LabelSet {
             }
             set.fingerprints |= fingerprint(name.as_bytes());
             set.pairs.push((name.into(), value.into()));
+            let mut quoted = Vec::new();
+            Text::Plain(value.as_bytes()).put_quoted(&mut quoted);
+            let comma = if set.text.is_empty() { "" } else { "," };
+            let _ = write!(set.text, "{comma}{name}=\"{}\"", String::from_utf8_lossy(&quoted));
         }
         Ok(set)
     }
@@ -89,6 +95,11 @@ impl LabelSet {
         self.pairs.is_empty()
     }
 
+    /// They, as they stand between the braces of a sample.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The names and the values.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(name, value)| (&**name, &**value))
@@ -103,13 +114,7 @@ impl LabelSet {
 /// Writes the labels as they stand between the braces of a sample.
 impl fmt::Display for LabelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.iter().enumerate() {
-            let mut quoted = Vec::new();
-            Text::Plain(value.as_bytes()).put_quoted(&mut quoted);
-            let comma = if index > 0 { "," } else { "" };
-            write!(f, "{comma}{name}=\"{}\"", String::from_utf8_lossy(&quoted))?;
-        }
-        Ok(())
+        f.write_str(&self.text)
     }
 }
 

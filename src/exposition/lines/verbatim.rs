@@ -52,7 +52,7 @@ impl Writer for Verbatim {
         // This body is trusted: what there is no room for passes without a note.
         let mut unknown = Default::default();
         let known = families.entry(told.key).unwrap_or(&mut unknown);
-        for fact in told.facts.into_iter().flatten() {
+        for fact in told.facts.iter().flatten().copied() {
             self.lines.put_fact(told, fact, out);
             match fact {
                 Fact::Help(_) => known.has_help = true,
@@ -73,8 +73,8 @@ impl Writer for Verbatim {
     }
 
     #[inline(always)]
-    fn repeat(&mut self, line: &[u8], head_end: usize, out: &mut Vec<u8>) {
-        self.lines.repeat(line, head_end, out);
+    fn repeat(&mut self, line: &[u8], _head_end: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(line);
     }
 
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {

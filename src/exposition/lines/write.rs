@@ -30,7 +30,7 @@ pub(in super::super) struct LineWriter<F> {
     /// The labels that are added, with the brace behind them: behind others, and alone.
     added_behind: Vec<u8>,
     added_alone: Vec<u8>,
-    /// The family at hand: its name in the body, and here.
+    /// The name in the body of the family at hand, and the one by which its metrics are written.
     stem: Vec<u8>,
     name: Vec<u8>,
     is_name_quoted: bool,
@@ -54,11 +54,9 @@ impl<F: Dialect> Writer for LineWriter<F> {
     type Late = Self;
 
     fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self {
-        let added = rules.labels.to_string();
-        let with = |open: &str, close: &str| format!("{open}{added}{close}").into_bytes();
-        let (added_behind, added_alone) = match added.as_str() {
-            "" => (b"}".to_vec(), Vec::new()),
-            _ => (with(",", "}"), with("{", "}")),
+        let (added_behind, added_alone) = match rules.labels.text().as_bytes() {
+            b"" => (b"}".to_vec(), Vec::new()),
+            added => ([b",", added, b"}"].concat(), [b"{", added, b"}"].concat()),
         };
         Self {
             resolver: Resolver::new(rules.labels.clone(), escaping),
@@ -84,17 +82,21 @@ impl<F: Dialect> Writer for LineWriter<F> {
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
         let Told { family, key, .. } = *told;
-        check_name(key)?;
+        if !family.is_old {
+            check_name(key)?;
+        }
         if self.stem != family.stem {
             self.flush(out);
             self.stem.clear();
             self.stem.extend_from_slice(family.stem);
         }
-        self.name.clear();
-        self.name.extend_from_slice(key);
-        // Escaped, it needs none.
-        self.is_name_quoted = self.resolver.escaping() == Escaping::AllowUtf8 && !is_old_metric_name(key);
-        self.room = MAX_FAMILY;
+        if told.from == Convention::Protobuf {
+            self.name.clear();
+            self.name.extend_from_slice(key);
+            // Escaped, it needs none.
+            self.is_name_quoted = self.resolver.escaping() == Escaping::AllowUtf8 && !is_old_metric_name(key);
+            self.room = MAX_FAMILY;
+        }
         let slot = Slot {
             part: family.part,
             waits_in: family.is_apart.then_some(match family.part {
@@ -113,7 +115,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
         let mut sink = slot.waits_in.map_or(Vec::new(), |at| std::mem::take(&mut self.waiting[usize::from(at)]));
         let to = if slot.waits_in.is_some() { &mut sink } else { out };
         let mut takes_type = || !known.has_samples && !std::mem::replace(&mut known.has_type, true);
-        for fact in told.facts.into_iter().flatten() {
+        for fact in told.facts.iter().flatten().copied() {
             let is_new = match fact {
                 Fact::Help(_) => !std::mem::replace(&mut known.has_help, true),
                 // Escaped, the name may no longer end in the unit.
@@ -198,7 +200,7 @@ impl<F: Dialect> LineWriter<F> {
             Fact::Type(_) => b"# TYPE ",
             Fact::Unit(_) => b"# UNIT ",
         });
-        if self.resolver.escaping() == Escaping::Underscores {
+        if told.family.is_old || self.resolver.escaping() == Escaping::Underscores {
             // Escaped, it needs no quotes.
             out.extend_from_slice(told.key);
         } else {

@@ -12,7 +12,7 @@ mod recent;
 
 use std::sync::Arc;
 
-use self::pending::{PendingMetadata, told};
+use self::pending::PendingMetadata;
 use self::recent::RecentNames;
 use super::engine::{Events, Facts, Lost, Slot, Told, Writer};
 use super::families::{Families, Full, Known};
@@ -154,12 +154,13 @@ impl<W: Writer> Events for Writing<'_, W> {
             return;
         }
         let name = metadata.name.plain();
+        let is_old = matches!(metadata.name, Text::Plain(_));
         let told = match name.len() {
             ..=MAX_NAME if W::IS_VERBATIM => {
-                self.metadata_in_place(&name, metadata.fact);
+                self.metadata_in_place(&name, is_old, metadata.fact);
                 Ok(())
             }
-            ..=MAX_NAME => self.hold(&name, metadata.fact).map_err(DropReason::from),
+            ..=MAX_NAME => self.hold(&name, is_old, metadata.fact).map_err(DropReason::from),
             _ => Err(DropReason::TooLong),
         };
         if let Err(reason) = told {
@@ -302,6 +303,8 @@ impl<W: Writer> Writing<'_, W> {
             return Some(Err(DropReason::TooLong));
         }
         let family = self.family_of(&name);
+        let is_old = matches!(sample.name, Text::Plain(_));
+        let family = family.map(|family| Family { is_old, ..family });
         if let Ok(family) = &family
             && !self.stage.progress.has_room_for(1)
         {
@@ -357,9 +360,14 @@ impl<W: Writer> Writing<'_, W> {
             // What was settled for another family holds for its own message only.
             self.stage.recent.forget();
         }
-        let held = std::mem::take(&mut self.stage.pending.facts);
-        let slot = self.write_family(family, if is_pending { told(&held) } else { Facts::default() }, true);
-        self.stage.pending.facts = held;
+        let slot = if is_pending {
+            let held = std::mem::take(&mut self.stage.pending.family);
+            let slot = self.write_family(family, held.told(), true);
+            self.stage.pending.family = held;
+            slot
+        } else {
+            self.write_family(family, Facts::default(), true)
+        };
         if slot.is_ok() && !family.is_apart {
             self.families.note_samples(family.stem);
         }
@@ -368,19 +376,18 @@ impl<W: Writer> Writing<'_, W> {
 
     fn write_family(&mut self, family: &Family<'_>, facts: Facts<'_>, has_samples: bool) -> Settled {
         let stage = &mut *self.stage;
-        stage.key.clear();
-        family.put_key(stage.writer.escaping(), &mut stage.key);
-        let told = Told { family: *family, key: &stage.key, facts, has_samples, from: stage.from };
+        let key = family.key(stage.writer.escaping(), &mut stage.key);
+        let told = Told { family: *family, key, facts, has_samples, from: stage.from };
         let slot = stage.writer.family(&told, self.families, self.out)?;
         // A message without metrics says nothing to anybody, so that one is not written.
         if let Some(kind) = family.kind.filter(|_| has_samples || !W::WRITES_WHOLE_FAMILIES) {
-            self.families.settle_type(&stage.key, kind, family.is_declared, W::CONVENTION);
+            self.families.settle_type(key, kind, family.is_declared, W::CONVENTION);
         }
         Ok(slot)
     }
 
     /// Holds a line of metadata until there is a sample of its family, or of another one.
-    fn hold(&mut self, name: &[u8], fact: Fact<'_>) -> Result<(), Full> {
+    fn hold(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), Full> {
         if !self.stage.pending.is_of(name) {
             if self.families.is_declared_part(name, self.stage.from) {
                 // Its samples belong to another family already.
@@ -390,14 +397,16 @@ impl<W: Writer> Writing<'_, W> {
             if self.stage.filter.is_none() {
                 self.families.entry(name)?;
             }
-            self.stage.pending.name.extend_from_slice(name);
+            self.stage.pending.family.name.extend_from_slice(name);
+            self.stage.pending.family.is_old_name = is_old;
         }
         if let Fact::Type(kind) = fact {
             if self.families.is_settled(name) {
                 return Ok(());
             }
             // What the filter drops takes room only where samples by other names are known by it.
-            if kind.has_parts(self.stage.from) || self.stage.keeps_bare(name, Some(kind)) {
+            if self.stage.filter.is_none() || kind.has_parts(self.stage.from) || self.stage.keeps_bare(name, Some(kind))
+            {
                 self.families.declare(name, kind)?;
             }
             // It may tell anew which samples belong to which family.
@@ -407,34 +416,35 @@ impl<W: Writer> Writing<'_, W> {
     }
 
     /// Writes a line of metadata where it stands. One that there is no room for to be known passes all the same.
-    fn metadata_in_place(&mut self, name: &[u8], fact: Fact<'_>) {
+    fn metadata_in_place(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) {
         let mut kind = None;
         if let Fact::Type(declared) = fact {
             kind = Some(declared);
             self.stage.recent.forget();
             let _ = self.families.declare(name, declared);
         }
-        let family = Family::without_samples(self.stage.way(), name, kind);
+        let family = Family { is_old, ..Family::without_samples(self.stage.way(), name, kind) };
         let _ = self.write_family(&family, [Some(fact), None, None], false);
     }
 
     /// Writes the metadata that no sample asked for.
     fn flush_pending(&mut self) {
-        if self.stage.pending.name.is_empty() {
+        if self.stage.pending.family.name.is_empty() {
             return;
         }
-        let PendingMetadata { name, facts, .. } = &mut self.stage.pending;
-        let (name, facts) = (std::mem::take(name), std::mem::take(facts));
-        let declared = self.families.declared(&name);
-        let mut family = Family::without_samples(self.stage.way(), &name, declared);
-        let is_kept = (declared != Some(MetricType::Untyped) || self.stage.sanitize(&mut family, &name).is_ok())
+        let held = std::mem::take(&mut self.stage.pending.family);
+        let name = &held.name;
+        let declared = self.families.declared(name);
+        let mut family = Family::without_samples(self.stage.way(), name, declared);
+        family.is_old = held.is_old_name;
+        let is_kept = (declared != Some(MetricType::Untyped) || self.stage.sanitize(&mut family, name).is_ok())
             && (self.stage.filter.is_none()
-                || (!self.families.is_filtered(&name) && self.stage.keeps_bare(&name, declared)));
+                || (!self.families.is_filtered(name) && self.stage.keeps_bare(name, declared)));
         if is_kept {
             // Without room for its name there is nothing to write it with.
-            let _ = self.write_family(&family, told(&facts), false);
+            let _ = self.write_family(&family, held.told(), false);
         }
-        (self.stage.pending.name, self.stage.pending.facts) = (name, facts);
+        self.stage.pending.family = held;
         self.stage.pending.clear();
     }
 

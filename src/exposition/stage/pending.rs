@@ -1,31 +1,42 @@
 //! The metadata of a family whose turn it is not yet.
 
+use crate::exposition::bytes::Span;
 use crate::exposition::engine::Facts;
 use crate::exposition::families::Full;
 use crate::exposition::model::{Fact, MetricType, Text};
 use crate::exposition::room::{Held, Room};
 
+/// Room that is kept for the texts of the next family, in bytes.
+const KEPT_CAPACITY: usize = 1 << 10;
+
 /// The metadata of one family, held until its first sample tells under which name it is to be written, or until it is
 /// another family's turn.
 #[derive(Debug, Default)]
 pub(super) struct PendingMetadata {
-    /// The family's name, decoded.
-    pub(super) name: Vec<u8>,
-    pub(super) facts: Vec<PendingFact>,
-    /// The bytes of their texts.
-    length: usize,
+    pub(super) family: PendingFamily,
     held: Held,
 }
 
+/// What the metadata of a family says.
+#[derive(Debug, Default)]
+pub(super) struct PendingFamily {
+    /// The family's name, decoded.
+    pub(super) name: Vec<u8>,
+    pub(super) is_old_name: bool,
+    facts: Vec<PendingFact>,
+    /// Their texts.
+    texts: Vec<u8>,
+}
+
 #[derive(Debug)]
-pub(super) enum PendingFact {
+enum PendingFact {
     /// `is_quoted` says that a quote has an escape in it.
     Help {
-        text: Vec<u8>,
+        text: Span,
         is_quoted: bool,
     },
     Type(MetricType),
-    Unit(Vec<u8>),
+    Unit(Span),
 }
 
 impl PendingMetadata {
@@ -34,7 +45,7 @@ impl PendingMetadata {
     }
 
     pub(super) fn is_of(&self, name: &[u8]) -> bool {
-        self.name == name
+        self.family.name == name
     }
 
     /// Holds a fact, unless there is one of its kind.
@@ -43,40 +54,45 @@ impl PendingMetadata {
         let is_there = |held: &PendingFact| {
             matches!((held, fact), (Help { .. }, Fact::Help(_)) | (Type(_), Fact::Type(_)) | (Unit(_), Fact::Unit(_)))
         };
-        if self.facts.iter().any(is_there) {
+        if self.family.facts.iter().any(is_there) {
             return Ok(());
         }
-        let (fact, length) = match fact {
-            Fact::Help(text) => {
-                let is_quoted = matches!(text, Text::Quoted(_));
-                (Help { text: text.bytes().to_vec(), is_quoted }, text.bytes().len())
-            }
-            Fact::Type(kind) => (Type(kind), 0),
-            Fact::Unit(unit) => (Unit(unit.to_vec()), unit.len()),
+        let text = match fact {
+            Fact::Help(text) => text.bytes(),
+            Fact::Type(_) => b"",
+            Fact::Unit(unit) => unit,
         };
-        if !self.held.resize(self.length + length) {
+        let Self { family: PendingFamily { facts, texts, .. }, held } = self;
+        if !held.resize(texts.len() + text.len()) {
             return Err(Full);
         }
-        self.length += length;
-        self.facts.push(fact);
+        texts.extend_from_slice(text);
+        let text = Span::before(texts.len(), text.len());
+        facts.push(match fact {
+            Fact::Help(help) => Help { text, is_quoted: matches!(help, Text::Quoted(_)) },
+            Fact::Type(kind) => Type(kind),
+            Fact::Unit(_) => Unit(text),
+        });
         Ok(())
     }
 
     pub(super) fn clear(&mut self) {
-        self.name.clear();
-        self.facts.clear();
-        self.length = 0;
+        self.family.name.clear();
+        self.family.facts.clear();
+        self.held.clear(&mut self.family.texts, KEPT_CAPACITY);
         self.held.force(0);
     }
 }
 
-/// What is held of a family, told.
-pub(super) fn told(held: &[PendingFact]) -> Facts<'_> {
-    let mut facts = held.iter().map(|fact| match fact {
-        PendingFact::Help { text, is_quoted: true } => Fact::Help(Text::Quoted(text)),
-        PendingFact::Help { text, .. } => Fact::Help(Text::Help(text)),
-        PendingFact::Type(kind) => Fact::Type(*kind),
-        PendingFact::Unit(unit) => Fact::Unit(unit),
-    });
-    [facts.next(), facts.next(), facts.next()]
+impl PendingFamily {
+    /// What is held, told.
+    pub(super) fn told(&self) -> Facts<'_> {
+        let mut facts = self.facts.iter().map(|fact| match fact {
+            PendingFact::Help { text, is_quoted: true } => Fact::Help(Text::Quoted(text.of(&self.texts))),
+            PendingFact::Help { text, .. } => Fact::Help(Text::Help(text.of(&self.texts))),
+            PendingFact::Type(kind) => Fact::Type(*kind),
+            PendingFact::Unit(unit) => Fact::Unit(unit.of(&self.texts)),
+        });
+        [facts.next(), facts.next(), facts.next()]
+    }
 }
