@@ -124,7 +124,6 @@ impl<D: Dialect> Reader for LineReader<D> {
                 }
                 State::Line if may_lack_newline(&self.partial) => {
                     self.partial.push(b'\n');
-                    to.advance(1);
                     self.partial_line(to);
                 }
                 _ => break,
@@ -251,7 +250,7 @@ impl<D: Dialect> LineReader<D> {
         let line = &line[D::part_start(line, 0)..];
         let ended = [line, b"\n"].concat();
         let goes_on = match Line::of::<D>(line, b"") {
-            Line::Sample => matches!(self.scanner.scan(&ended, 0, Extent::Line), Err(Fault::Open)),
+            Line::Sample => matches!(self.scanner.scan_held(&ended, 0, Extent::Line), Err(Fault::Open)),
             line => matches!(line, Line::Open),
         };
         self.scanner.release();
@@ -293,10 +292,7 @@ impl<D: Dialect> LineReader<D> {
         match (newline, state) {
             (None, _) => {}
             (Some(_), State::Unquoted(quoted)) => self.joined(quoted, to),
-            (Some(_), _) => {
-                to.advance(1);
-                self.partial_line(to);
-            }
+            (Some(_), _) => self.partial_line(to),
         }
         rest
     }
@@ -304,14 +300,9 @@ impl<D: Dialect> LineReader<D> {
     /// Reads the line that is held and whole.
     fn partial_line(&mut self, to: &mut impl Events) {
         let line = std::mem::take(&mut self.partial);
-        self.scanner.expect_ascii(false);
-        let is_open = self.line(&line, &[], to) == Err(Fault::Open);
-        self.partial = line;
-        if is_open {
-            let blanks = D::part_start(&self.partial, 0);
-            self.partial.drain(..blanks);
-            self.go_on_quoted(self.partial.len() - 1);
-        } else {
+        self.lines(&line, to);
+        if self.partial.is_empty() {
+            self.partial = line;
             self.held.clear(&mut self.partial, KEPT_CAPACITY);
         }
     }
@@ -342,7 +333,6 @@ impl<D: Dialect> LineReader<D> {
     #[cold]
     fn joined(&mut self, quoted: Quoted, to: &mut impl Events) {
         let line = std::mem::take(&mut self.partial);
-        self.scanner.expect_ascii(false);
         self.is_malformed = quoted.is_malformed;
         let text = &line[..line.len() - 1];
         let read = if quoted.is_malformed {
@@ -360,7 +350,7 @@ impl<D: Dialect> LineReader<D> {
                 _ => Err(Fault::Malformed),
             }
         } else {
-            let sample = self.scanner.scan(&line, quoted.scanned, Extent::Joined);
+            let sample = self.scanner.scan_held(&line, quoted.scanned, Extent::Joined);
             sample.map(|sample| {
                 to.sample(&sample);
             })
@@ -404,9 +394,8 @@ impl<D: Dialect> LineReader<D> {
     #[cold]
     fn drop_first_line(&mut self, to: &mut impl Events) {
         let held = std::mem::take(&mut self.partial);
-        self.scanner.expect_ascii(false);
         let newline = memchr(b'\n', &held).expect("it is held because it goes on behind its newline");
-        match self.scanner.scan(&held[..=newline], 0, Extent::Alone) {
+        match self.scanner.scan_held(&held[..=newline], 0, Extent::Alone) {
             // What went on was its exemplar.
             Ok(sample) => {
                 to.sample(&sample);

@@ -157,6 +157,18 @@ impl<D: Dialect> Scanner<D> {
         self.finish(line, known_name_end, common, (head_end, at), is_canonical, extent)
     }
 
+    /// As [`Self::scan`], for a line that was put together, which need not be fast.
+    #[inline(never)]
+    pub(in super::super) fn scan_held<'a>(
+        &'a mut self,
+        line: &'a [u8],
+        common: usize,
+        extent: Extent,
+    ) -> Result<Sample<'a>, Fault> {
+        self.is_ascii = false;
+        self.scan(line, common, extent)
+    }
+
     /// Reads what follows the labels.
     #[inline(always)]
     fn finish<'a>(
