@@ -1,10 +1,11 @@
-//! Rules of the two protobuf engines, one idea each, run on a body whole and cut at every byte.
+//! Rules of the two protobuf engines that a row of the table of [`messages`](super::messages) cannot say: bytes that stay, metrics
+//! and messages that are malformed, and bounds.
 
 use prost::Message as _;
 use qpext::exposition::{Counts, DropReason, End, Engine, Escaping, Families, Format, MAX_FAMILY, Rules, Untyped};
 
 use crate::support::protobuf::*;
-use crate::support::{Cut, PLAIN, SERVING, SERVING_LABELS, engine_of, reader, serving_rules};
+use crate::support::{Cut, PLAIN, SERVING_LABELS, engine_of, serving_rules};
 
 /// How an engine is set.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,8 @@ impl Setting {
 }
 
 pub const USUAL: Setting = Setting { untyped: Untyped::Convert, names: Escaping::Underscores };
+
+const BOTH_CUTS: [Cut<'static>; 2] = [Cut::Whole, Cut::EveryByte];
 
 /// What messages are written as.
 const OUTPUTS: [Format; 2] = [Format::Protobuf, PLAIN];
@@ -60,16 +63,6 @@ fn splice(body: &[u8]) -> (Vec<u8>, Counts) {
     splice_with(body, USUAL, End::Whole)
 }
 
-/// `@` stands for the serving labels in what is expected.
-#[track_caller]
-fn text_becomes(body: &[u8], setting: Setting, expected: &str) {
-    let whole = to_text_cut(body, setting, Cut::Whole, End::Whole);
-    assert_eq!(to_text_cut(body, setting, Cut::EveryByte, End::Whole), whole);
-    let read = reader::read_with(&whole.0, setting.names).expect("the answer is valid");
-    assert_eq!(whole.1.samples, read.samples.len() as u64);
-    assert_eq!(String::from_utf8(whole.0).unwrap(), expected.replace('@', SERVING));
-}
-
 /// Checks that the metric is dropped by both engines, and its neighbours kept.
 #[track_caller]
 fn is_malformed(kind: MetricType, metric: &[u8], why: &str) {
@@ -79,8 +72,8 @@ fn is_malformed(kind: MetricType, metric: &[u8], why: &str) {
         let setting = Setting { names, ..USUAL };
         let with = body(&[&good, metric, &good]);
         let without = body(&[&good, &good]);
-        for run in [splice_cut, to_text_cut] {
-            let (out, counts) = run(&with, setting, Cut::Whole, End::Whole);
+        for (run, cut) in [splice_cut, to_text_cut].into_iter().flat_map(|run| BOTH_CUTS.map(|cut| (run, cut))) {
+            let (out, counts) = run(&with, setting, cut, End::Whole);
             assert_eq!(counts.dropped(DropReason::Malformed), 1, "{why}");
             assert_eq!(counts.dropped_in_all(), 1, "{why}");
             assert_eq!(out, run(&without, setting, Cut::Whole, End::Whole).0, "{why}");
@@ -98,7 +91,7 @@ fn is_kept(kind: MetricType, metric: &[u8], why: &str) {
 }
 
 /// A metric that nothing is wrong with.
-fn good(kind: MetricType) -> Vec<u8> {
+pub fn good(kind: MetricType) -> Vec<u8> {
     let metric = match kind {
         MetricType::Counter => counter(1.0),
         MetricType::Gauge => gauge(1.0),
@@ -122,7 +115,7 @@ pub fn untyped(value: f64) -> Metric {
     Metric { untyped: Some(crate::support::protobuf::Untyped { value: Some(value) }), ..Metric::default() }
 }
 
-fn summary(summary: Summary) -> Metric {
+pub fn summary(summary: Summary) -> Metric {
     Metric { summary: Some(summary), ..Metric::default() }
 }
 
@@ -130,7 +123,7 @@ pub fn histogram(histogram: Histogram) -> Metric {
     Metric { histogram: Some(histogram), ..Metric::default() }
 }
 
-fn with_labels<'a>(own: impl IntoIterator<Item = (&'a str, &'a str)>, metric: Metric) -> Metric {
+pub fn with_labels<'a>(own: impl IntoIterator<Item = (&'a str, &'a str)>, metric: Metric) -> Metric {
     Metric { label: labels(own), ..metric }
 }
 
@@ -170,28 +163,6 @@ pub fn added() -> Vec<u8> {
 }
 
 #[test]
-fn labels_are_appended_inside_each_metric() {
-    let body = encode(&[
-        family("a_total", MetricType::Counter, vec![counter(1.0), with_labels([("x", "y")], counter(2.0))]),
-        family("b", MetricType::Gauge, vec![gauge(3.0)]),
-    ]);
-    let (out, counts) = splice(&body);
-    let serving = SERVING_LABELS;
-    let x = std::iter::once(("x", "y"));
-    let expected = [
-        family(
-            "a_total",
-            MetricType::Counter,
-            vec![with_labels(serving, counter(1.0)), with_labels(x.chain(serving), counter(2.0))],
-        ),
-        family("b", MetricType::Gauge, vec![with_labels(serving, gauge(3.0))]),
-    ];
-    assert_eq!(decode(&out).unwrap(), expected);
-    assert_eq!(counts.samples, 3);
-    assert_eq!(counts.dropped_in_all(), 0);
-}
-
-#[test]
 fn what_is_unknown_stays_byte_for_byte() {
     // Of every wire type, with a number that no version knows: before what is known, and behind.
     let unknown = [b"\xf8\x3f\x96\x01".as_slice(), b"\xf9\x3f12345678", b"\xfa\x3f\x03abc", b"\xfd\x3f1234"].concat();
@@ -225,34 +196,6 @@ fn fields_may_stand_in_any_order() {
     let labelled = [good(MetricType::Gauge), added()].concat();
     let expected = [field(4, &labelled), vec![3 << 3, 1], field(1, b"a")].concat();
     assert_eq!(splice(&delimited(&message)).0, delimited(&expected));
-}
-
-#[test]
-fn a_family_without_type_has_counters() {
-    let body = raw_family(&field(1, b"a"), &[&good(MetricType::Counter)]);
-    assert_eq!(splice(&body).1.samples, 1);
-    let body = raw_family(&field(1, b"a"), &[&good(MetricType::Gauge)]);
-    assert_eq!(splice(&body).1.dropped(DropReason::Malformed), 1);
-}
-
-#[test]
-fn labels_that_collide_are_renamed_until_free() {
-    let own = [("service_name", "1"), ("exported_service_name", "2"), ("revision_name", "3"), ("x", "4")];
-    let renamed = [
-        ("exported_exported_service_name", "1"),
-        ("exported_service_name", "2"),
-        ("exported_revision_name", "3"),
-        ("x", "4"),
-    ];
-    let body = encode(&[family("a", MetricType::Gauge, vec![with_labels(own, gauge(1.0))])]);
-    let expected = with_labels(renamed.into_iter().chain(SERVING_LABELS), gauge(1.0));
-    assert_eq!(decode(&splice(&body).0).unwrap(), [family("a", MetricType::Gauge, vec![expected])]);
-    text_becomes(
-        &body,
-        USUAL,
-        "# TYPE a gauge\na{exported_exported_service_name=\"1\",exported_service_name=\"2\",\
-         exported_revision_name=\"3\",x=\"4\",@} 1\n",
-    );
 }
 
 #[test]
@@ -338,212 +281,6 @@ fn malformed_metrics_are_dropped_alone() {
 }
 
 #[test]
-fn names_that_are_the_same_once_escaped_are_malformed() {
-    let body = |labels: &[(&str, &str)]| {
-        let metric = with_labels(labels.iter().copied(), gauge(1.0));
-        encode(&[family("a", MetricType::Gauge, vec![metric, gauge(2.0)])])
-    };
-    for labels in [[("a.b", "1"), ("a_b", "2")], [("a.b", "1"), ("a-b", "2")], [(".", "1"), ("._name__", "2")]] {
-        assert_eq!(splice(&body(&labels)).1.dropped(DropReason::Malformed), 1);
-        let utf8 = Setting { names: Escaping::AllowUtf8, ..USUAL };
-        assert_eq!(splice_with(&body(&labels), utf8, End::Whole).1.dropped_in_all(), 0);
-    }
-}
-
-#[test]
-fn names_outside_the_old_set_are_kept_for_those_who_read_them_and_escaped_for_others() {
-    let metric = || with_labels([("k8s.pod", "p"), ("service.name", "s"), ("größe", "g")], gauge(1.0));
-    let body = encode(&[family("http.server.größe", MetricType::Gauge, vec![metric()])]);
-    let utf8 = Setting { names: Escaping::AllowUtf8, ..USUAL };
-    let mut kept = decode(&body).unwrap();
-    kept[0].metric[0].label.extend(labels(SERVING_LABELS));
-    assert_eq!(decode(&splice_with(&body, utf8, End::Whole).0).unwrap(), kept);
-    let escaped = [("k8s_pod", "p"), ("exported_service_name", "s"), ("gr__e", "g")];
-    let escaped = with_labels(escaped.into_iter().chain(SERVING_LABELS), gauge(1.0));
-    assert_eq!(decode(&splice(&body).0).unwrap(), [family("http_server_gr__e", MetricType::Gauge, vec![escaped])]);
-    text_becomes(
-        &body,
-        utf8,
-        "# TYPE \"http.server.größe\" gauge\n\
-         {\"http.server.größe\",\"k8s.pod\"=\"p\",\"service.name\"=\"s\",\"größe\"=\"g\",@} 1\n",
-    );
-    text_becomes(
-        &body,
-        USUAL,
-        "# TYPE http_server_gr__e gauge\nhttp_server_gr__e{k8s_pod=\"p\",exported_service_name=\"s\",gr__e=\"g\",@} 1\n",
-    );
-}
-
-/// Prometheus's lexer stops at one between quotes, and would lose the whole scrape. Who takes no quoted names gets them
-/// escaped.
-#[test]
-fn a_name_with_a_nul_is_no_name_in_text() {
-    let two = |kind| vec![Metric::decode(&*good(kind)).unwrap(); 2];
-    let with_name = |own: &[(&'static str, &'static str)]| with_labels(own.iter().copied(), gauge(1.0));
-    let behind =
-        |name: &str, kind| encode(&[family(name, kind, two(kind)), family("b", MetricType::Gauge, vec![gauge(3.0)])]);
-    let b = "# TYPE b gauge\nb{@} 3\n";
-    let cases = [
-        ("a counter's", behind("a\0b", MetricType::Counter), 2, b, "# TYPE a_b counter\na_b{@} 1\na_b{@} 1\n", b),
-        (
-            "a histogram's",
-            behind("a\0", MetricType::Histogram),
-            2,
-            b,
-            "# TYPE a_ histogram\na__bucket{le=\"+Inf\",@} 0\na__sum{@} 0\na__count{@} 0\n\
-             a__bucket{le=\"+Inf\",@} 0\na__sum{@} 0\na__count{@} 0\n",
-            b,
-        ),
-        (
-            "a family's without metrics",
-            encode(&[family("\0", MetricType::Gauge, vec![])]),
-            0,
-            "",
-            "# TYPE _ gauge\n",
-            "",
-        ),
-        (
-            "a label's",
-            encode(&[family("m", MetricType::Gauge, vec![with_name(&[("a\0b", "c")]), gauge(2.0)])]),
-            1,
-            "# TYPE m gauge\nm{@} 2\n",
-            "# TYPE m gauge\nm{a_b=\"c\",@} 1\nm{@} 2\n",
-            "",
-        ),
-        (
-            "a label's beside one that is renamed",
-            encode(&[family(
-                "m",
-                MetricType::Gauge,
-                vec![with_name(&[("service_name", "s"), ("\0", "c")]), gauge(2.0)],
-            )]),
-            1,
-            "# TYPE m gauge\nm{@} 2\n",
-            "# TYPE m gauge\nm{exported_service_name=\"s\",_=\"c\",@} 1\nm{@} 2\n",
-            "",
-        ),
-    ];
-    for (whose, body, malformed, with_utf8, escaped, behind_escaped) in cases {
-        let utf8 = Setting { names: Escaping::AllowUtf8, ..USUAL };
-        for (setting, expected, malformed) in
-            [(utf8, with_utf8.to_owned(), malformed), (USUAL, format!("{escaped}{behind_escaped}"), 0)]
-        {
-            text_becomes(&body, setting, &expected);
-            let (out, counts) = to_text_cut(&body, setting, Cut::Whole, End::Whole);
-            reader::read_with(&out, setting.names).unwrap_or_else(|error| panic!("{whose}: {error}"));
-            assert_eq!(counts.dropped(DropReason::Malformed), malformed, "{whose}");
-            assert_eq!(counts.dropped_in_all(), malformed, "{whose}");
-        }
-        // Messages have a place for any name.
-        assert_eq!(splice_with(&body, utf8, End::Whole).1.dropped_in_all(), 0, "{whose}");
-    }
-    // In a value and in a help text it is a byte like any other.
-    let metric = with_labels([("a", "b\0")], gauge(1.0));
-    let body = encode(&[MetricFamily { help: Some("\0".to_owned()), ..family("m", MetricType::Gauge, vec![metric]) }]);
-    text_becomes(&body, USUAL, "# HELP m \0\n# TYPE m gauge\nm{a=\"b\0\",@} 1\n");
-}
-
-#[test]
-fn a_malformed_family_is_dropped_whole_and_its_neighbours_are_not() {
-    let good_family = || raw_family(&head("good", MetricType::Gauge), &[&good(MetricType::Gauge)]);
-    for (own, why) in [
-        (vec![3 << 3, 1], "no name"),
-        (head("", MetricType::Gauge), "an empty name"),
-        ([field(1, b"\xff"), vec![3 << 3, 1]].concat(), "a name that is no UTF-8"),
-        ([head("a", MetricType::Gauge), field(2, b"\xff")].concat(), "a help that is no UTF-8"),
-        ([field(1, b"a"), vec![3 << 3, 6]].concat(), "a type that is none"),
-        ([field(1, b"a"), field(3, b"")].concat(), "a type that is no number"),
-        ([head("a", MetricType::Gauge), field(5, b"\xff")].concat(), "a unit that is no UTF-8"),
-        ([head("a", MetricType::Gauge), vec![4 << 3, 1]].concat(), "a metric that is no message"),
-        ([head("a", MetricType::Gauge), b"\x0a\x7f".to_vec()].concat(), "a length that lies"),
-        ([head("a", MetricType::Gauge), b"\x00".to_vec()].concat(), "a field of number 0"),
-    ] {
-        let body = [good_family(), raw_family(&own, &[&good(MetricType::Gauge)]), good_family()].concat();
-        let (out, counts) = splice(&body);
-        assert_eq!(decode(&out).unwrap().len(), 2, "{why}");
-        assert_eq!((counts.samples, counts.dropped(DropReason::Malformed)), (2, 1), "{why}");
-        text_becomes(&body, USUAL, "# TYPE good gauge\ngood{@} 1\ngood{@} 1\n");
-    }
-}
-
-#[test]
-fn a_family_of_which_no_metric_is_left_is_not_written() {
-    let body = raw_family(&head("a", MetricType::Gauge), &[b"", b""]);
-    let (out, counts) = splice(&body);
-    assert_eq!((out.len(), counts.dropped(DropReason::Malformed)), (0, 2));
-    text_becomes(&body, USUAL, "");
-}
-
-#[test]
-fn a_unit_that_prometheus_refuses_is_left_out() {
-    let with_unit = |name: &str, kind, unit: Option<&str>, metric: Metric| MetricFamily {
-        unit: unit.map(str::to_owned),
-        ..family(name, kind, vec![metric])
-    };
-    for (name, kind, unit, is_kept) in [
-        ("a_seconds", MetricType::Gauge, "seconds", true),
-        ("a_seconds_total", MetricType::Counter, "seconds", true),
-        ("a_seconds_total", MetricType::Gauge, "seconds", false),
-        ("a.seconds", MetricType::Gauge, "seconds", true),
-        ("aseconds", MetricType::Gauge, "seconds", false),
-        ("seconds", MetricType::Gauge, "seconds", false),
-        ("a_bytes", MetricType::Gauge, "seconds", false),
-    ] {
-        let metric = if kind == MetricType::Gauge { gauge(1.0) } else { counter(1.0) };
-        let (out, counts) = splice(&encode(&[with_unit(name, kind, Some(unit), metric)]));
-        let out = decode(&out).unwrap();
-        assert_eq!(out[0].unit.is_some(), is_kept, "{name} {unit}");
-        assert_eq!(counts.dropped_in_all(), u64::from(!is_kept), "{name} {unit}");
-        assert_eq!(counts.samples, 1);
-    }
-}
-
-#[test]
-fn untyped_families_are_sanitized() {
-    let body = encode(&[
-        family("a_total", MetricType::Untyped, vec![with_labels([("service_name", "x")], untyped(1.0))]),
-        family("b_created", MetricType::Untyped, vec![untyped(2.0), untyped(3.0)]),
-        family("c", MetricType::Untyped, vec![untyped(4.0)]),
-        family("d_total", MetricType::Counter, vec![counter(5.0)]),
-    ]);
-    let with = |metric: Metric| with_labels(SERVING_LABELS, metric);
-    let renamed = std::iter::once(("exported_service_name", "x")).chain(SERVING_LABELS);
-    let a = family("a_total", MetricType::Gauge, vec![with_labels(renamed, gauge(1.0))]);
-    let b = family("b_created", MetricType::Counter, vec![with(counter(2.0)), with(counter(3.0))]);
-    let c = family("c", MetricType::Untyped, vec![with(untyped(4.0))]);
-    let d = family("d_total", MetricType::Counter, vec![with(counter(5.0))]);
-    let run = |untyped| splice_with(&body, Setting { untyped, ..USUAL }, End::Whole);
-    let (out, counts) = run(Untyped::Convert);
-    assert_eq!(decode(&out).unwrap(), [a.clone(), b.clone(), c, d.clone()]);
-    assert_eq!(counts.samples, 5);
-    let (out, counts) = run(Untyped::Drop);
-    assert_eq!(decode(&out).unwrap(), [a, b, d]);
-    assert_eq!((counts.samples, counts.dropped(DropReason::Untyped)), (4, 1));
-    let (out, _) = run(Untyped::Keep);
-    let kept: Vec<_> = decode(&out).unwrap().iter().map(|family| family.r#type).collect();
-    assert_eq!(kept, [Some(3), Some(3), Some(3), Some(0)]);
-    text_becomes(
-        &body,
-        Setting { untyped: Untyped::Drop, ..USUAL },
-        "# TYPE a_total gauge\na_total{exported_service_name=\"x\",@} 1\n\
-         # TYPE b_created counter\nb_created{@} 2\nb_created{@} 3\n# TYPE d_total counter\nd_total{@} 5\n",
-    );
-}
-
-#[test]
-fn an_untyped_value_becomes_no_value_that_readers_refuse() {
-    // Unknown in an untyped value, but an exemplar in a counter; and a counter that was none.
-    let odd = [field(5, b"\x10\x01"), field(3, b"")].concat();
-    let fine = [field(5, b"\x18\x01"), field(3, b"")].concat();
-    let body = raw_family(&head("a_created", MetricType::Untyped), &[&odd, &good(MetricType::Untyped)]);
-    let (out, counts) = splice(&body);
-    assert_eq!(counts.dropped(DropReason::Malformed), 1);
-    assert_eq!(decode(&out).unwrap()[0].metric, [with_labels(SERVING_LABELS, counter(1.0))]);
-    let body = raw_family(&head("a_total", MetricType::Untyped), &[&fine]);
-    assert_eq!(splice(&body).1.samples, 1);
-}
-
-#[test]
 fn a_family_that_lies_about_its_length_costs_only_what_it_hides() {
     let good_family = encode(&[family("a", MetricType::Gauge, vec![gauge(1.0)])]);
     // It claims a gigabyte: what follows is taken for it.
@@ -611,7 +348,7 @@ fn span(offset: i32, length: u32) -> BucketSpan {
 }
 
 /// A native histogram with three observations in two buckets, one at zero.
-fn native_histogram() -> Histogram {
+pub fn native_histogram() -> Histogram {
     Histogram {
         sample_count: Some(4),
         sample_sum: Some(1.5),
@@ -740,87 +477,6 @@ fn a_value_that_comes_in_two_pieces_is_judged_as_one() {
     let rest = Histogram { positive_span: Vec::new(), ..whole };
     let metric = [field(7, &spans.encode_to_vec()), field(7, &rest.encode_to_vec())].concat();
     is_kept(MetricType::Histogram, &metric, "protobuf merges the two");
-}
-
-#[test]
-fn text_has_help_and_type_once() {
-    let with_help = |name: &str, help: &str| MetricFamily {
-        help: Some(help.to_owned()),
-        ..family(name, MetricType::Counter, vec![counter(1.0)])
-    };
-    text_becomes(
-        &encode(&[with_help("a", "One\\two\n\"three\""), with_help("a", "Four."), with_help("b", "")]),
-        USUAL,
-        "# HELP a One\\\\two\\n\"three\"\n# TYPE a counter\na{@} 1\na{@} 1\n# HELP b \n# TYPE b counter\nb{@} 1\n",
-    );
-}
-
-#[test]
-fn text_has_the_parts_of_summaries_and_histograms() {
-    let quantile = |quantile, value| Quantile { quantile: Some(quantile), value: Some(value) };
-    let a = Summary {
-        sample_count: Some(9_007_199_254_740_993),
-        sample_sum: Some(0.1),
-        quantile: vec![quantile(0.5, 1.0), quantile(0.999, f64::NAN), quantile(1.0, 2e7)],
-        created_timestamp: Some(Timestamp { seconds: 1, nanos: 2 }),
-    };
-    let bucket = |bound, count| Bucket { upper_bound: Some(bound), cumulative_count: Some(count), ..Bucket::default() };
-    let b = Histogram {
-        sample_count: Some(7),
-        sample_sum: Some(-1.5),
-        bucket: vec![bucket(0.25, 2), bucket(1.0, 5)],
-        ..Histogram::default()
-    };
-    let c = Histogram {
-        sample_count: Some(7),
-        sample_count_float: Some(7.5),
-        bucket: vec![Bucket { cumulative_count_float: Some(1.5), ..bucket(2e6, 1) }, bucket(f64::INFINITY, 7)],
-        ..Histogram::default()
-    };
-    text_becomes(
-        &encode(&[
-            family("a", MetricType::Summary, vec![with_labels([("x", "\"\\\n")], summary(a))]),
-            family("b", MetricType::Histogram, vec![histogram(b)]),
-            family("c", MetricType::GaugeHistogram, vec![histogram(c)]),
-        ]),
-        USUAL,
-        "# TYPE a summary\na{x=\"\\\"\\\\\\n\",quantile=\"0.5\",@} 1\na{x=\"\\\"\\\\\\n\",quantile=\"0.999\",@} NaN\n\
-         a{x=\"\\\"\\\\\\n\",quantile=\"1\",@} 2e+07\na_sum{x=\"\\\"\\\\\\n\",@} 0.1\n\
-         a_count{x=\"\\\"\\\\\\n\",@} 9007199254740993\n\
-         # TYPE b histogram\nb_bucket{le=\"0.25\",@} 2\nb_bucket{le=\"1\",@} 5\nb_bucket{le=\"+Inf\",@} 7\n\
-         b_sum{@} -1.5\nb_count{@} 7\n\
-         # TYPE c histogram\nc_bucket{le=\"2e+06\",@} 1.5\nc_bucket{le=\"+Inf\",@} 7\nc_sum{@} 0\nc_count{@} 7.5\n",
-    );
-}
-
-#[test]
-fn text_has_count_and_sum_of_a_native_histogram_and_the_buckets_it_has() {
-    let both = Histogram {
-        bucket: vec![Bucket { cumulative_count: Some(2), upper_bound: Some(1.0), ..Bucket::default() }],
-        ..native_histogram()
-    };
-    text_becomes(
-        &encode(&[
-            family("a", MetricType::Histogram, vec![histogram(native_histogram())]),
-            family("b", MetricType::Histogram, vec![histogram(both)]),
-            family("c", MetricType::Histogram, vec![histogram(Histogram::default())]),
-        ]),
-        USUAL,
-        "# TYPE a histogram\na_sum{@} 1.5\na_count{@} 4\n\
-         # TYPE b histogram\nb_bucket{le=\"1\",@} 2\nb_bucket{le=\"+Inf\",@} 4\nb_sum{@} 1.5\nb_count{@} 4\n\
-         # TYPE c histogram\nc_bucket{le=\"+Inf\",@} 0\nc_sum{@} 0\nc_count{@} 0\n",
-    );
-}
-
-#[test]
-fn text_keeps_timestamps_that_it_can_write() {
-    let at = |timestamp_ms| Metric { timestamp_ms, ..gauge(1.0) };
-    let metrics = vec![at(Some(1_700_000_000_000)), at(None), at(Some(0)), at(Some(-1)), at(Some(i64::MAX))];
-    let body = encode(&[family("a", MetricType::Gauge, metrics)]);
-    text_becomes(&body, USUAL, "# TYPE a gauge\na{@} 1 1700000000000\na{@} 1\na{@} 1\na{@} 1 9223372036854775807\n");
-    let (_, counts) = to_text_cut(&body, USUAL, Cut::Whole, End::Whole);
-    assert_eq!((counts.samples, counts.dropped(DropReason::Malformed)), (4, 1));
-    assert_eq!(splice(&body).1.samples, 5);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use qpext::exposition::{End, Escaping, Untyped};
 
 use crate::engine::families;
 use crate::engine::lines::{CASES, Fate, written};
+use crate::engine::messages;
 use crate::engine::openmetrics;
 use crate::engine::properties::almost_an_exposition;
 use crate::engine::protobuf::{USUAL, splice_cut, to_text_cut};
@@ -274,6 +275,13 @@ async fn prometheus_takes_what_the_tables_of_bodies_write() {
     for case in tables.concat().iter().filter(|case| case.setting.names == Escaping::Underscores) {
         let content_type = case.to.lines().map_or(PROTOBUF, Lines::content_type);
         bodies.extend(case.written().into_iter().map(|out| Scraped::taken(content_type, out, format!("{case:?}"))));
+    }
+    for row in messages::rows().iter().filter(|row| row.setting.names == Escaping::Underscores) {
+        for to in messages::OUTPUTS {
+            let content_type = to.lines().map_or(PROTOBUF, Lines::content_type);
+            let (out, _) = row.written(to, Cut::Whole);
+            bodies.push(Scraped::taken(content_type, out, format!("{to:?} of {row:?}")));
+        }
     }
     assert_scraped(bodies).await;
 }
