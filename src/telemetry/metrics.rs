@@ -88,7 +88,8 @@ pub(super) struct Counters {
     pub(super) dropped_lines: Family<OfTargetAndReason, Counter>,
     pub(super) family_conflicts: Counter,
     of_scrape: OfScrape,
-    registry: Registry,
+    /// Locked while the gauges of a scrape are rendered: they are handed to the registry by the way.
+    registry: Mutex<Registry>,
 }
 
 impl Default for Counters {
@@ -105,17 +106,19 @@ impl Default for Counters {
         registry.register("qpext_dropped_lines", help, dropped_lines.clone());
         let help = "Metric families to which two targets gave two types in one scrape";
         registry.register("qpext_family_conflicts", help, family_conflicts.clone());
-        Self { scrapes, failures, dropped_lines, family_conflicts, of_scrape, registry }
+        Self { scrapes, failures, dropped_lines, family_conflicts, of_scrape, registry: registry.into() }
     }
 }
 
 impl Counters {
     /// Renders everything, the gauges from what came of one scrape.
     pub(super) fn exposition(&self, labels: Vec<OfTarget>, outcomes: Vec<Option<Outcome>>) -> String {
+        let registry = lock(&self.registry);
         let outcomes = labels.into_iter().zip(outcomes);
         *lock(&self.of_scrape.0) = outcomes.filter_map(|(label, outcome)| Some((label, outcome?))).collect();
         let mut text = String::with_capacity(USUAL_SIZE);
-        encode(&mut text, &self.registry).expect("a String takes any text");
+        encode(&mut text, &registry).expect("a String takes any text");
+        lock(&self.of_scrape.0).clear();
         text
     }
 }
