@@ -89,8 +89,8 @@ impl Held {
         buffer.clear();
         if buffer.capacity() > kept {
             buffer.shrink_to(kept);
-            self.force(buffer.capacity());
         }
+        self.force(buffer.capacity());
     }
 }
 
@@ -126,5 +126,9 @@ mod tests {
         assert!(buffer.capacity() <= OWN + IN_ALL && buffer.len() + 100_000 > OWN + IN_ALL);
         held.clear(&mut buffer, 1000);
         assert!(held.extend(&mut buffer, &[0; 100_000]));
+        while held.extend(&mut buffer, &[0; 100_000]) {}
+        drop(std::mem::take(&mut buffer));
+        held.clear(&mut buffer, 1000);
+        assert!(room.hold().resize(OWN + IN_ALL), "a buffer that is gone takes nothing");
     }
 }

@@ -63,10 +63,9 @@ impl PendingMetadata {
             Fact::Unit(unit) => unit,
         };
         let Self { family: PendingFamily { facts, texts, .. }, held } = self;
-        if !held.resize(texts.len() + text.len()) {
+        if !held.extend(texts, text) {
             return Err(Full);
         }
-        texts.extend_from_slice(text);
         let text = Span::before(texts.len(), text.len());
         facts.push(match fact {
             Fact::Help(help) => Help { text, is_quoted: matches!(help, Text::Quoted(_)) },
@@ -80,7 +79,6 @@ impl PendingMetadata {
         self.family.name.clear();
         self.family.facts.clear();
         self.held.clear(&mut self.family.texts, KEPT_CAPACITY);
-        self.held.force(0);
     }
 }
 
