@@ -113,8 +113,8 @@ pub(super) trait Events {
     /// A line of metadata, and its text.
     fn metadata(&mut self, metadata: &Metadata<'_>, line: &[u8]);
 
-    /// A sample of a line. Says whether, up to the next metadata, lines may be told by [`Self::repeat`] that are like this one.
-    fn sample(&mut self, sample: &Sample<'_>) -> bool;
+    /// A sample of a line.
+    fn sample(&mut self, sample: &Sample<'_>) -> Noting;
 
     /// Whether there is room for one.
     fn can_repeat(&self) -> bool {
@@ -136,6 +136,17 @@ pub(super) trait Events {
 
     /// A line, a message or a metric that cannot be used, and what is shown of it.
     fn unreadable(&mut self, reason: DropReason, text: &[u8]);
+}
+
+/// Which lines may be told by [`Events::repeat`], up to the next metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noting {
+    /// Those like the one of this sample, too.
+    Note,
+    /// Those that might be told so before.
+    Keep,
+    /// None: what was settled for one of them is forgotten.
+    Forget,
 }
 
 /// Spells what it is told in a format.

@@ -8,7 +8,7 @@ use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash as _, Hasher as _};
 
 use super::bytes::shown;
-use super::engine::{End, Events, Reader};
+use super::engine::{End, Events, Noting, Reader};
 use super::families::family_of;
 use super::lines::{LineReader, OpenMetrics, PlainText};
 use super::model::{Convention, Fact, FamilyMessage, Metadata, Metric, MetricType, Number, Part, Sample, Time};
@@ -231,13 +231,13 @@ impl Events for Reading {
         }
     }
 
-    fn sample(&mut self, sample: &Sample<'_>) -> bool {
+    fn sample(&mut self, sample: &Sample<'_>) -> Noting {
         if self.has_room() {
             self.remember(sample);
         } else {
             self.not_remembered += 1;
         }
-        false
+        Noting::Keep
     }
 
     fn family(&mut self, _: &FamilyMessage<'_>) -> bool {

@@ -14,7 +14,7 @@ use super::metadata::Line;
 use super::quotes::{Quoted, ends_escaped, ends_quoted};
 use super::scan::{Extent, Fault, Scanner};
 use crate::exposition::bytes::{common_prefix, skip_blanks};
-use crate::exposition::engine::{End, Events, Reader};
+use crate::exposition::engine::{End, Events, Noting, Reader};
 use crate::exposition::model::Convention;
 use crate::exposition::progress::DropReason;
 use crate::exposition::room::{Held, Room};
@@ -79,7 +79,13 @@ impl<D: Dialect> Reader for LineReader<D> {
     fn push(&mut self, mut chunk: &[u8], to: &mut impl Events) {
         while !chunk.is_empty() {
             chunk = match self.state {
-                State::Line if self.partial.is_empty() => self.lines(chunk, to),
+                State::Line if self.partial.is_empty() => match self.lines(chunk, to) {
+                    None => return,
+                    Some((line, rest)) => {
+                        self.hold_quoted(line, to);
+                        rest
+                    }
+                },
                 State::Line | State::Unquoted(_) => self.rest_of_line(chunk, to),
                 State::Quoted(quoted) => self.quoted(quoted, chunk, to),
                 State::Skipped => match memchr(b'\n', chunk) {
@@ -139,9 +145,9 @@ impl<D: Dialect> Reader for LineReader<D> {
 }
 
 impl<D: Dialect> LineReader<D> {
-    /// Reads the lines that are whole with this chunk, and holds the rest; up to one that goes on behind its newline. Returns what
-    /// is left.
-    fn lines<'a>(&mut self, mut chunk: &'a [u8], to: &mut impl Events) -> &'a [u8] {
+    /// Reads the lines that are whole with this chunk, and holds the rest; up to one that goes on behind its newline, which is
+    /// returned with what follows it.
+    fn lines<'a>(&mut self, mut chunk: &'a [u8], to: &mut impl Events) -> Option<(&'a [u8], &'a [u8])> {
         // The sample line that was scanned last, and the last one of all.
         let (mut scanned, mut before): (&[u8], &[u8]) = (&[], &[]);
         self.scanner.expect_ascii(chunk.is_ascii());
@@ -160,12 +166,7 @@ impl<D: Dialect> LineReader<D> {
             match self.line(line, scanned, to) {
                 Ok(None) => {}
                 Ok(Some(sample)) => (scanned, before) = (sample, sample),
-                Err(Fault::Open) => {
-                    if line.len() <= MAX_LINE + 1 {
-                        self.hold_quoted(line, to);
-                    }
-                    return rest;
-                }
+                Err(Fault::Open) => return Some((line, rest)),
                 Err(_) => scanned = &[],
             }
             chunk = rest;
@@ -173,7 +174,7 @@ impl<D: Dialect> LineReader<D> {
         if !chunk.is_empty() {
             self.hold(chunk, to);
         }
-        &[]
+        None
     }
 
     /// Reads a line, unless it goes on behind its newline. Returns it if the next one may be compared with it.
@@ -194,8 +195,10 @@ impl<D: Dialect> LineReader<D> {
                 match self.scanner.scan(line, common, Extent::Line) {
                     Ok(sample) => {
                         let has_many_labels = sample.labels.are_many();
-                        if to.sample(&sample) {
-                            self.scanner.note(text);
+                        match to.sample(&sample) {
+                            Noting::Note => self.scanner.note(text),
+                            Noting::Keep => {}
+                            Noting::Forget => self.scanner.forget_shapes(),
                         }
                         if has_many_labels {
                             self.scanner.release();
@@ -265,12 +268,14 @@ impl<D: Dialect> LineReader<D> {
         None
     }
 
-    /// Holds a line that goes on behind its newline.
+    /// Holds a line that goes on behind its newline, unless it is skipped.
     #[cold]
     fn hold_quoted(&mut self, line: &[u8], to: &mut impl Events) {
-        let line = &line[D::part_start(line, 0)..];
-        self.go_on_quoted(line.len() - 1);
-        self.hold(line, to);
+        if line.len() <= MAX_LINE + 1 {
+            let line = &line[D::part_start(line, 0)..];
+            self.go_on_quoted(line.len() - 1);
+            self.hold(line, to);
+        }
     }
 
     /// Reads the rest of the line that is held; returns what is left of the chunk.
@@ -300,9 +305,13 @@ impl<D: Dialect> LineReader<D> {
     /// Reads the line that is held and whole.
     fn partial_line(&mut self, to: &mut impl Events) {
         let line = std::mem::take(&mut self.partial);
-        self.lines(&line, to);
-        if self.partial.is_empty() {
-            self.partial = line;
+        let is_open = self.lines(&line, to).is_some();
+        self.partial = line;
+        if is_open {
+            let blanks = D::part_start(&self.partial, 0);
+            self.partial.drain(..blanks);
+            self.go_on_quoted(self.partial.len() - 1);
+        } else {
             self.held.clear(&mut self.partial, KEPT_CAPACITY);
         }
     }
@@ -350,10 +359,13 @@ impl<D: Dialect> LineReader<D> {
                 _ => Err(Fault::Malformed),
             }
         } else {
-            let sample = self.scanner.scan_held(&line, quoted.scanned, Extent::Joined);
-            sample.map(|sample| {
-                to.sample(&sample);
-            })
+            self.scanner.scan_held(&line, quoted.scanned, Extent::Joined).map(|sample| to.sample(&sample)).map(
+                |noting| {
+                    if noting == Noting::Forget {
+                        self.scanner.forget_shapes();
+                    }
+                },
+            )
         };
         // A label or the closing brace may follow a label, even one that is malformed for another reason.
         let behind = &text[quoted.end.min(text.len())..];
@@ -398,7 +410,9 @@ impl<D: Dialect> LineReader<D> {
         match self.scanner.scan_held(&held[..=newline], 0, Extent::Alone) {
             // What went on was its exemplar.
             Ok(sample) => {
-                to.sample(&sample);
+                if to.sample(&sample) == Noting::Forget {
+                    self.scanner.forget_shapes();
+                }
             }
             Err(_) => to.unreadable(DropReason::Malformed, &held[..newline]),
         }

@@ -75,9 +75,13 @@ struct Shape {
     /// The metric's name and the brace behind it.
     head: Vec<u8>,
     names: KnownNames,
-    /// Where the values of the labels end in the last line that was like it.
+    /// Where the values of its labels, of which there are some, end in the last line that was like it: it holds as long as
+    /// the scanner's `shape` is this one.
     ends: Vec<usize>,
 }
+
+/// The longest name of a family that is kept to be looked for, in bytes.
+const LONGEST_FAMILY: usize = 256;
 
 /// The closing quote behind a label's value, and the comma or brace behind that.
 const BEHIND_VALUE: usize = 2;
@@ -285,9 +289,16 @@ impl<D: Dialect> Scanner<D> {
     /// another by now.
     pub(in super::super) fn turn_to(&mut self, family: Text<'_>) {
         self.family.clear();
-        if let Text::Plain(name) = family {
+        if let Text::Plain(name @ [_, ..]) = family
+            && name.len() <= LONGEST_FAMILY
+        {
             self.family.extend_from_slice(name);
         }
+        self.forget_shapes();
+    }
+
+    /// Forgets what was noted.
+    pub(in super::super) fn forget_shapes(&mut self) {
         (self.noted, self.next_shape, self.shape) = (0, 0, None);
     }
 

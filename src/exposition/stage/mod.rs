@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use self::pending::PendingMetadata;
 use self::recent::RecentNames;
-use super::engine::{Events, Facts, Lost, Slot, Told, Writer};
+use super::engine::{Events, Facts, Lost, Noting, Slot, Told, Writer};
 use super::families::{Families, Full, Known};
 use super::filter::Filter;
 use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
@@ -169,23 +169,24 @@ impl<W: Writer> Events for Writing<'_, W> {
     }
 
     #[inline(always)]
-    fn sample(&mut self, sample: &Sample<'_>) -> bool {
+    fn sample(&mut self, sample: &Sample<'_>) -> Noting {
         if self.stage.progress.is_over_limit() {
-            return false;
+            return Noting::Keep;
         }
         let known = self.stage.recent.of(sample.name.bytes(), sample.has_same_name);
+        let mut noting = Noting::Keep;
         let settled = match known {
             Some(settled) => Some(settled),
-            None => self.first_sample(sample),
+            None => self.first_sample(sample, &mut noting),
         };
         let written = match settled {
             Some(Ok(slot)) if self.stage.progress.has_room_for(1) => self.stage.writer.sample(sample, slot, self.out),
             Some(Ok(_)) => {
                 self.cut(None);
-                return false;
+                return Noting::Keep;
             }
             Some(Err(reason)) => Err(reason),
-            None => return false,
+            None => return Noting::Keep,
         };
         match written {
             Ok(written) => {
@@ -200,7 +201,7 @@ impl<W: Writer> Events for Writing<'_, W> {
             Err(reason) => self.drop_sample(reason, sample),
         }
         // Of most names there is but one sample: not for them is anything noted.
-        known.is_some() && written.is_ok() && self.stage.writer.can_repeat()
+        if known.is_some() && written.is_ok() && self.stage.writer.can_repeat() { Noting::Note } else { noting }
     }
 
     #[inline(always)]
@@ -295,11 +296,12 @@ impl<W: Writer> Writing<'_, W> {
 
     /// Settles what becomes of the samples of this name and tells of their family, unless they have no room.
     #[inline(never)]
-    fn first_sample(&mut self, sample: &Sample<'_>) -> Option<Settled> {
+    fn first_sample(&mut self, sample: &Sample<'_>, noting: &mut Noting) -> Option<Settled> {
         let name = sample.name.plain();
         if name.len() > MAX_NAME {
             // It is not kept, and so nothing is that the next one could be the same as.
             self.stage.recent.forget();
+            *noting = Noting::Forget;
             return Some(Err(DropReason::TooLong));
         }
         let family = self.family_of(&name);
@@ -312,7 +314,9 @@ impl<W: Writer> Writing<'_, W> {
             return None;
         }
         let settled = family.and_then(|family| self.tell(&family));
-        self.stage.recent.add(sample.name.bytes(), settled);
+        if self.stage.recent.add(sample.name.bytes(), settled) {
+            *noting = Noting::Forget;
+        }
         Some(settled)
     }
 

@@ -32,14 +32,14 @@ impl RecentNames {
         self.entries[self.current].1
     }
 
-    /// Keeps what is settled for a name in the place of the one that was added first.
-    pub(super) fn add(&mut self, name: &[u8], settled: Settled) {
+    /// Keeps what is settled for a name in the place of the one that was added first. Says whether that is forgotten for it.
+    pub(super) fn add(&mut self, name: &[u8], settled: Settled) -> bool {
         self.entries.rotate_right(1);
         self.current = 0;
         let (kept, kept_settled) = &mut self.entries[0];
         kept.clear();
         kept.extend_from_slice(name);
-        *kept_settled = Some(settled);
+        kept_settled.replace(settled).is_some()
     }
 
     /// Forgets all of it: metadata came, and may tell anew what becomes of a name.

@@ -243,3 +243,20 @@ fn a_quoted_name_is_the_metrics_by_what_follows_it_in_its_own_line() {
         outcome.unwrap_or_else(|error| panic!("{body:?}: {error}"));
     }
 }
+
+/// A line may be told by a short cut only as long as what becomes of its name is known.
+#[test]
+fn a_name_that_was_forgotten_is_settled_anew() {
+    let lines = "x{a=\"1\"} 1\nx{a=\"1\"} 1\nb 1\nc 1\nd 1\ne 1\nx{a=\"2\"} 1\n# HELP z z\n";
+    let long = "n".repeat(20_000);
+    for body in [
+        format!("{lines}x 2\n"),
+        format!("{lines}x{{b=\"2\"}} 2\n# c \u{e9}\n"),
+        format!("x{{a=\"1\"}} 1\nx{{a=\"1\"}} 1\n{long} 1\nx{{a=\"2\"}} 1\n# HELP z z\nx 2\n"),
+        "x{a=\"1\"} 1\nx{a=\"1\"} 1\nb 1\nc 1\nd 1\n{\"e\",f=\"\n\"} 1\nx{a=\"2\"} 1\n# HELP z z\nx 2\n".to_owned(),
+    ] {
+        let cuts = [Cut::Whole, Cut::EveryByte];
+        let outcome = is_the_same(Form::Text, &Rules::default(), Escaping::Underscores, body.as_bytes(), &cuts);
+        outcome.unwrap_or_else(|error| panic!("{body:?}: {error}"));
+    }
+}
