@@ -61,7 +61,7 @@ const INDENT: &str = "     ";
 /// Every variable and what it does, and every option of a target.
 fn variables() -> String {
     let mut text = String::from("Environment variables:\n");
-    for Variable { name, default, example, about, .. } in &VARIABLES {
+    for Variable { name, default, example, about, .. } in VARIABLES {
         explain(&format!("{name} [default: {default}]"), about, example, &mut text);
     }
     text.push_str("\nOptions of targets, where QPEXT_TARGETS is JSON:\n");

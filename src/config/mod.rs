@@ -189,7 +189,7 @@ impl Config {
         // envy writes names in small letters, of every script: to it the Kelvin sign is a k. It is given none but ours.
         let given: BTreeMap<String, String> = envy::from_iter(ours).expect("texts are read as texts");
         let mut config = Self::blank(unknown_variables);
-        for variable in &VARIABLES {
+        for variable in VARIABLES {
             let given = given.get(&variable.name.to_ascii_lowercase());
             variable.read(given.map(String::as_str), &mut config)?;
         }

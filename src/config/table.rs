@@ -35,7 +35,7 @@ pub struct Variable {
     pub about: &'static str,
     read: fn(&mut Config, &str) -> Result<(), Refused>,
     /// Nothing for the serving variables, which the labels show.
-    show: Option<fn(&Config) -> String>,
+    pub(super) show: Option<fn(&Config) -> String>,
 }
 
 /// What is wrong with a text: that it is not what its row expects, or something that the row does not say.
@@ -167,7 +167,7 @@ pub(super) const PATTERN: &str = "a regular expression of names of metric famili
 
 /// Every variable, in the order in which they are read and told.
 #[rustfmt::skip] // What is short of a row stands in one line.
-pub static VARIABLES: [Variable; 32] = [
+pub static VARIABLES: &[Variable] = &[
     Variable {
         name: OWN_PORT, default: Is("9088"), expected: "a port from 0 to 65535, where 0 picks a free one",
         example: "9090",
