@@ -184,6 +184,11 @@ impl<'a> Labels<'a> {
         self.pairs.len() > KEPT_LABELS
     }
 
+    /// Whether a name stands between quotes, or must.
+    pub(super) fn has_odd_name(&self) -> bool {
+        self.any(ANY_QUOTED | ANY_ODD)
+    }
+
     /// Whether a name stands between quotes.
     pub(super) fn has_quoted_name(&self) -> bool {
         self.any(ANY_QUOTED)

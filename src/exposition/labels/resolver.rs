@@ -1,8 +1,9 @@
 //! The names by which labels are written: escaped where the scraper needs it, and renamed where they are among those added.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::{ANY_ODD, IS_ODD, KEPT_LABELS, LabelSet, Labels, METRIC_NAME, Pair, are_different};
+use super::{ANY_ODD, IS_ODD, IS_QUOTED, KEPT_LABELS, LabelSet, Labels, METRIC_NAME, Pair, are_different};
 use crate::exposition::bytes::{Span, escape_name, is_old_label_name};
 use crate::exposition::format::Escaping;
 use crate::exposition::model::Text;
@@ -26,6 +27,11 @@ pub(in crate::exposition) struct Resolver {
     /// The names of the labels last resolved, where one of them is not written as it came.
     given: Vec<u8>,
     names: Vec<Span>,
+    /// The names with which those labels came, what holds of each, and whether others are added: mostly the next ones have the
+    /// same names.
+    own: Vec<u8>,
+    own_names: Vec<(Span, u8)>,
+    renames: bool,
 }
 
 /// By which names labels are written.
@@ -39,7 +45,15 @@ pub(in crate::exposition) enum Names {
 
 impl Resolver {
     pub(in crate::exposition) fn new(added: Arc<LabelSet>, escaping: Escaping) -> Self {
-        Self { added, escaping, given: Vec::new(), names: Vec::new() }
+        Self {
+            added,
+            escaping,
+            given: Vec::new(),
+            names: Vec::new(),
+            own: Vec::new(),
+            own_names: Vec::new(),
+            renames: false,
+        }
     }
 
     pub(in crate::exposition) fn escaping(&self) -> Escaping {
@@ -65,6 +79,9 @@ impl Resolver {
 
     #[inline(never)]
     fn give(&mut self, labels: &Labels<'_>, renames: bool) -> Result<Names, Ambiguous> {
+        if self.have_last_names(labels) && self.renames == renames {
+            return Ok(Names::Given);
+        }
         let is_escaped = labels.any(ANY_ODD) && self.escaping == Escaping::Underscores;
         let collides = |pair: &Pair| {
             pair.fingerprint & self.added.fingerprints != 0 && self.added.contains(pair.name.of(labels.bytes))
@@ -74,7 +91,13 @@ impl Resolver {
         }
         self.given.clear();
         self.names.clear();
+        self.own.clear();
+        self.own_names.clear();
+        self.renames = renames;
         for pair in labels.pairs {
+            let name = pair.name.of(labels.bytes);
+            self.own.extend_from_slice(name);
+            self.own_names.push((Span::before(self.own.len(), name.len()), pair.facts & (IS_ODD | IS_QUOTED)));
             let start = self.given.len();
             match (pair.facts & IS_ODD != 0 && is_escaped, pair.name_in(labels.bytes)) {
                 (true, name) => escape_name(&name.plain(), is_old_label_name, &mut self.given),
@@ -83,12 +106,21 @@ impl Resolver {
             self.names.push(Span::new(start, self.given.len()));
         }
         if is_escaped && !self.are_unambiguous() {
+            self.own_names.clear();
             return Err(Ambiguous);
         }
         if renames {
             self.rename();
         }
         Ok(Names::Given)
+    }
+
+    /// Whether these have the names of those that were last given others.
+    fn have_last_names(&self, labels: &Labels<'_>) -> bool {
+        self.own_names.len() == labels.pairs.len()
+            && (labels.pairs.iter().zip(&self.own_names)).all(|(pair, (own, facts))| {
+                pair.facts & (IS_ODD | IS_QUOTED) == *facts && pair.name.of(labels.bytes) == own.of(&self.own)
+            })
     }
 
     fn are_unambiguous(&self) -> bool {
@@ -120,8 +152,20 @@ impl Resolver {
     /// Gives back what unusually many labels took.
     pub(in crate::exposition) fn release(&mut self) {
         if self.given.capacity() > KEPT_GIVEN || self.names.capacity() > KEPT_LABELS {
-            (self.given, self.names) = Default::default();
+            (self.given, self.names, self.own, self.own_names) = Default::default();
         }
+    }
+
+    /// Where those of the labels last resolved have their names that are given others, none of which is quoted; and those.
+    pub(in crate::exposition) fn renamed<'a>(
+        &'a self,
+        labels: &Labels<'a>,
+    ) -> impl Iterator<Item = (Range<usize>, &'a [u8])> {
+        let bytes = labels.bytes;
+        labels.pairs.iter().zip(&self.names).filter_map(move |(pair, given)| {
+            let given = given.of(&self.given);
+            (pair.name.of(bytes) != given).then(|| (pair.name.range(), given))
+        })
     }
 
     /// The names and the values of labels, as they are to be written.

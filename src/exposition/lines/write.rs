@@ -10,7 +10,7 @@ use crate::exposition::bytes::{is_old_label_name, is_old_metric_name};
 use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
 use crate::exposition::format::Escaping;
-use crate::exposition::labels::{Names, Resolver};
+use crate::exposition::labels::{Labels, Names, Resolver};
 use crate::exposition::model::{
     Convention, Exemplar, Fact, Metric, Number, Part, Sample, Text, Time, is_unit_of, put_float, put_integer,
 };
@@ -268,6 +268,10 @@ impl<F: Dialect> LineWriter<F> {
                 let has_braces = sample.labels.len() > 0 || !matches!(sample.name, Text::Plain(_));
                 out.extend_from_slice(if has_braces { &self.added_behind } else { &self.added_alone });
             }
+            Some(head) if self.copies && is_own_name && !sample.labels.has_odd_name() => {
+                self.put_renamed(head, &sample.labels, out);
+                self.resolver.release();
+            }
             _ => {
                 self.spell_head(sample, names, out);
                 self.resolver.release();
@@ -307,6 +311,18 @@ impl<F: Dialect> LineWriter<F> {
             ..0 if F::CONVENTION == Convention::Text => Err(DropReason::Malformed),
             milliseconds => Ok(milliseconds),
         }
+    }
+
+    /// Copies a sample's name and labels but for the names of those that are renamed, and adds the others.
+    fn put_renamed(&self, head: &[u8], labels: &Labels<'_>, out: &mut Vec<u8>) {
+        let mut copied = 0;
+        for (name, given) in self.resolver.renamed(labels) {
+            out.extend_from_slice(&head[copied..name.start]);
+            out.extend_from_slice(given);
+            copied = name.end;
+        }
+        out.extend_from_slice(&head[copied..]);
+        out.extend_from_slice(&self.added_behind);
     }
 
     /// Spells a sample's name and labels, and the added ones.
