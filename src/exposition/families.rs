@@ -9,6 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::bytes::{Span, shown};
 use super::model::{Convention, MetricType, Part};
+use super::progress::DropReason;
 use super::room::{Held, Room};
 
 /// Room for the family names of one target, in bytes, each counted with [`ENTRY_COST`]. It holds 20,000 families with
@@ -37,6 +38,12 @@ const SHOWN: usize = 200;
 /// There is no room for the name of another family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
+
+impl From<Full> for DropReason {
+    fn from(_: Full) -> Self {
+        Self::NoRoom
+    }
+}
 
 /// What is known of one metric family.
 #[derive(Debug, Clone, Copy, Default)]

@@ -387,6 +387,8 @@ impl Set {
 
     /// Scans the labels that are not known, from `start` behind the opening brace on. The metric's name may stand among them
     /// if `has_metric`, quoted and without a value.
+    ///
+    /// It is longer than others because it is one loop over one grammar, in which each part goes on from where the last ended.
     #[inline(always)]
     fn scan<D: Dialect>(
         &mut self,

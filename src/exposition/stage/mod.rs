@@ -492,9 +492,3 @@ impl<W: Writer> Writing<'_, W> {
         dropped.is_none()
     }
 }
-
-impl From<Full> for DropReason {
-    fn from(_: Full) -> Self {
-        Self::NoRoom
-    }
-}
