@@ -298,7 +298,7 @@ fn units() -> Vec<Row> {
         ("a_seconds", GaugeType, true),
         ("a_seconds_total", CounterType, true),
         ("a_seconds_total", GaugeType, false),
-        ("a_seconds", GaugeType, true),
+        ("a.seconds", GaugeType, true),
         ("aseconds", GaugeType, false),
         ("seconds", GaugeType, false),
         ("a_bytes", GaugeType, false),
@@ -308,11 +308,12 @@ fn units() -> Vec<Row> {
         let with_unit = MetricFamily { unit: Some("seconds".to_owned()), ..family(name, kind, vec![metric]) };
         let word = if kind == GaugeType { "gauge" } else { "counter" };
         let unit = if is_kept { " unit seconds" } else { "" };
+        let written = name.replace('.', "_");
         Row::new(
             format!("a unit that Prometheus refuses is left out: {name} {word}"),
             &[with_unit],
-            &format!("# TYPE {name} {word}\n{name}{{@}} 1\n"),
-            &format!("{name} {word}{unit}\n  {{@}} 1\n"),
+            &format!("# TYPE {written} {word}\n{written}{{@}} 1\n"),
+            &format!("{written} {word}{unit}\n  {{@}} 1\n"),
         )
         .losing([0, u64::from(!is_kept)])
     };
