@@ -44,8 +44,8 @@ struct KnownName {
 const BEHIND_NAME: &[u8] = b"=\"";
 
 /// Room for the names of most families: so many labels, whose names and what stands behind them have so many bytes.
-const USUAL: usize = 12;
-const USUAL_NAME: usize = 16;
+const USUAL_LABELS: usize = 12;
+const USUAL_LABEL_NAME: usize = 16;
 
 /// Longer names are not kept: they are rare, and the room is.
 const LONGEST_KNOWN: usize = 128;
@@ -265,8 +265,8 @@ impl KnownNames {
         let end = self.names.last().map_or(0, |known| known.span.end() + BEHIND_NAME.len());
         self.bytes.truncate(end);
         if self.bytes.capacity() == 0 {
-            self.bytes.reserve(USUAL * USUAL_NAME);
-            self.names.reserve(USUAL);
+            self.bytes.reserve(USUAL_LABELS * USUAL_LABEL_NAME);
+            self.names.reserve(USUAL_LABELS);
         }
         self.bytes.extend_from_slice(name);
         let span = Span::before(self.bytes.len(), name.len());

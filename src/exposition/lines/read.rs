@@ -14,7 +14,7 @@ use super::metadata::Line;
 use super::quotes::{Quoted, ends_escaped, ends_quoted};
 use super::scan::{Extent, Fault, Scanner};
 use crate::exposition::bytes::{common_prefix, skip_blanks};
-use crate::exposition::engine::{End, Events, Noting, Reader};
+use crate::exposition::engine::{End, Events, Reader};
 use crate::exposition::model::Convention;
 use crate::exposition::progress::DropReason;
 use crate::exposition::room::{Held, Room};
@@ -195,11 +195,8 @@ impl<D: Dialect> LineReader<D> {
                 match self.scanner.scan(line, common, Extent::Line) {
                     Ok(sample) => {
                         let has_many_labels = sample.labels.are_many();
-                        match to.sample(&sample) {
-                            Noting::Note => self.scanner.note(text),
-                            Noting::Keep => {}
-                            Noting::Forget => self.scanner.forget_shapes(),
-                        }
+                        let noting = to.sample(&sample);
+                        self.scanner.heed(noting, text);
                         if has_many_labels {
                             self.scanner.release();
                             return Ok(Some(&[]));
@@ -359,13 +356,8 @@ impl<D: Dialect> LineReader<D> {
                 _ => Err(Fault::Malformed),
             }
         } else {
-            self.scanner.scan_held(&line, quoted.scanned, Extent::Joined).map(|sample| to.sample(&sample)).map(
-                |noting| {
-                    if noting == Noting::Forget {
-                        self.scanner.forget_shapes();
-                    }
-                },
-            )
+            let told = self.scanner.scan_held(&line, quoted.scanned, Extent::Joined).map(|sample| to.sample(&sample));
+            told.map(|noting| self.scanner.heed(noting, text))
         };
         // A label or the closing brace may follow a label, even one that is malformed for another reason.
         let behind = &text[quoted.end.min(text.len())..];
@@ -410,9 +402,8 @@ impl<D: Dialect> LineReader<D> {
         match self.scanner.scan_held(&held[..=newline], 0, Extent::Alone) {
             // What went on was its exemplar.
             Ok(sample) => {
-                if to.sample(&sample) == Noting::Forget {
-                    self.scanner.forget_shapes();
-                }
+                let noting = to.sample(&sample);
+                self.scanner.heed(noting, &held[..newline]);
             }
             Err(_) => to.unreadable(DropReason::Malformed, &held[..newline]),
         }

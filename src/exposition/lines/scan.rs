@@ -17,6 +17,7 @@ use super::number::{is_canonical_value, plain_value_length};
 use crate::exposition::bytes::{
     Span, common_prefix, is_old_metric_name, known_metric_name_end, plain_run_end, word_at,
 };
+use crate::exposition::engine::Noting;
 use crate::exposition::labels::{KnownNames, NameKind, Pairs};
 use crate::exposition::model::{Exemplar, Number, Sample, Text};
 
@@ -263,8 +264,18 @@ impl<D: Dialect> Scanner<D> {
         Some((end + 1, at - 1))
     }
 
+    /// Does with the line last scanned what those want who were told of it.
+    #[inline(always)]
+    pub(in super::super) fn heed(&mut self, noting: Noting, line: &[u8]) {
+        match noting {
+            Noting::Note => self.note(line),
+            Noting::Keep => {}
+            Noting::Forget => self.forget_shapes(),
+        }
+    }
+
     /// Notes the line last scanned, if another one may be told to differ from it in values alone.
-    pub(in super::super) fn note(&mut self, line: &[u8]) {
+    fn note(&mut self, line: &[u8]) {
         if !self.is_canonical || self.name_end == 0 {
             return;
         }
@@ -298,7 +309,7 @@ impl<D: Dialect> Scanner<D> {
     }
 
     /// Forgets what was noted.
-    pub(in super::super) fn forget_shapes(&mut self) {
+    fn forget_shapes(&mut self) {
         (self.noted, self.next_shape, self.shape) = (0, 0, None);
     }
 

@@ -133,7 +133,7 @@ impl<W: Writer> Stage<W> {
 
     /// Whether the filter lets a family through of which nothing but the metadata is known.
     fn keeps_bare(&self, name: &[u8], kind: Option<MetricType>) -> bool {
-        self.keeps(&Family::without_samples((self.from, Convention::Text), name, kind))
+        self.filter.is_none() || self.keeps(&Family::without_samples((self.from, Convention::Text), name, kind))
     }
 }
 
@@ -409,8 +409,7 @@ impl<W: Writer> Writing<'_, W> {
                 return Ok(());
             }
             // What the filter drops takes room only where samples by other names are known by it.
-            if self.stage.filter.is_none() || kind.has_parts(self.stage.from) || self.stage.keeps_bare(name, Some(kind))
-            {
+            if kind.has_parts(self.stage.from) || self.stage.keeps_bare(name, Some(kind)) {
                 self.families.declare(name, kind)?;
             }
             // It may tell anew which samples belong to which family.

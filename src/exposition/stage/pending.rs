@@ -41,7 +41,7 @@ enum PendingFact {
 
 impl PendingMetadata {
     pub(super) fn new(room: &Room) -> Self {
-        Self { held: room.hold(), ..Self::default() }
+        Self { family: PendingFamily::default(), held: room.hold() }
     }
 
     pub(super) fn is_of(&self, name: &[u8]) -> bool {
