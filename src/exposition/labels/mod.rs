@@ -189,11 +189,6 @@ impl<'a> Labels<'a> {
         self.any(ANY_QUOTED | ANY_ODD)
     }
 
-    /// Whether a name stands between quotes.
-    pub(super) fn has_quoted_name(&self) -> bool {
-        self.any(ANY_QUOTED)
-    }
-
     /// Each label's name and value, as they came.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
         let Self { bytes, pairs, has_escapes } = *self;

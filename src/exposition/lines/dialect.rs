@@ -8,7 +8,7 @@ use crate::exposition::model::{Convention, Time};
 pub(in super::super) trait Dialect: std::fmt::Debug + Default + Send + 'static {
     /// What its types and samples are called.
     const CONVENTION: Convention;
-    /// Blanks may stand between the parts of a line, and the comma between two labels may be missing.
+    /// Blanks may stand between the parts of a line, and not only between braces; the comma between two labels may be missing.
     const IS_LENIENT: bool;
 
     /// The index of the part of a line that follows at `at`: behind the blanks, where those may stand.
@@ -16,6 +16,17 @@ pub(in super::super) trait Dialect: std::fmt::Debug + Default + Send + 'static {
     fn part_start(line: &[u8], at: usize) -> usize {
         if Self::IS_LENIENT { skip_blanks(line, at) } else { at }
     }
+
+    /// The index of the first part of a line: behind a byte order mark, and the blanks where those may stand.
+    #[inline(always)]
+    fn line_start(line: &[u8]) -> usize {
+        let start =
+            if line[0] == BYTE_ORDER_MARK[0] && line.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        Self::part_start(line, start)
+    }
+
+    /// Where the labels of an exemplar start that begins at `start`, if it has some between braces.
+    fn exemplar_labels(line: &[u8], start: usize) -> Option<usize>;
 
     /// What follows the labels: a value, perhaps a timestamp, and in OpenMetrics perhaps an exemplar.
     /// `None` if Prometheus would not read it.
@@ -30,7 +41,7 @@ pub(in super::super) trait Dialect: std::fmt::Debug + Default + Send + 'static {
 pub(in super::super) struct Numbers {
     pub value: Span,
     pub time: Option<Span>,
-    /// Where an exemplar begins, with the blank before it.
+    /// Where an exemplar begins: in OpenMetrics with the blank before it. In text it is none that belongs there.
     pub exemplar: Option<usize>,
     /// They stand there as they would be written.
     pub are_canonical: bool,
@@ -65,21 +76,42 @@ impl Dialect for PlainText {
         }
         numbers.are_canonical &= is_canonical_value(token);
         let start = skip_blanks(line, end);
-        let time_end = token_end(line, start);
-        if start == time_end {
+        if is_line_end(&line[start..]) {
             numbers.are_canonical &= end == line.len();
             return Some(numbers);
         }
-        if !is_milliseconds(&line[start..time_end]) || skip_blanks(line, time_end) != line.len() {
-            return None;
+        if line[start] == b'#' {
+            numbers.exemplar = Some(start);
+            return Some(numbers);
+        }
+        let time_end = token_end(line, start);
+        let time = &line[start..time_end];
+        if !is_milliseconds(time) {
+            // The official Python client reads numbers that are not whole, or have a sign.
+            numbers.are_canonical = false;
+            Some(Time::Milliseconds(time)).filter(|_| is_value(time))?.milliseconds()?;
         }
         numbers.time = Some(Span::new(start, time_end));
+        let behind = skip_blanks(line, time_end);
+        if line.get(behind) == Some(&b'#') {
+            numbers.exemplar = Some(behind);
+        } else if !is_line_end(&line[behind..]) {
+            return None;
+        }
         numbers.are_canonical &= start == end + 1 && line[end] == b' ' && time_end == line.len();
         Some(numbers)
     }
 
+    fn exemplar_labels(line: &[u8], start: usize) -> Option<usize> {
+        let brace = skip_blanks(line, start + 1);
+        (line.get(brace) == Some(&b'{')).then_some(brace + 1)
+    }
+
     fn time(token: &[u8]) -> Time<'_> {
-        Time::Milliseconds(token)
+        match is_milliseconds(token) {
+            true => Time::Milliseconds(token),
+            false => Time::Number(Time::Milliseconds(token).milliseconds().unwrap_or_default()),
+        }
     }
 }
 
@@ -106,10 +138,17 @@ impl Dialect for OpenMetrics {
         Some(numbers)
     }
 
+    fn exemplar_labels(_: &[u8], start: usize) -> Option<usize> {
+        Some(start + EXEMPLAR.len())
+    }
+
     fn time(token: &[u8]) -> Time<'_> {
         Time::Seconds(token)
     }
 }
+
+/// What some programs write before all else, and is nothing.
+pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What begins an exemplar.
 pub(super) const EXEMPLAR: &[u8] = b" # {";
@@ -137,8 +176,20 @@ fn number(line: &[u8], at: usize) -> Option<Span> {
     (is_plain_value(token) || is_value(token)).then_some(Span::new(start, end))
 }
 
-/// The end of the bytes from `start` on that are no blanks.
+/// The end of the bytes from `start` on that are neither blanks nor a line's end.
 fn token_end(line: &[u8], start: usize) -> usize {
     let rest = &line[start..];
-    start + rest.iter().position(|byte| is_blank(*byte)).unwrap_or(rest.len())
+    start + rest.iter().position(|byte| is_blank(*byte) || is_line_end(&[*byte])).unwrap_or(rest.len())
+}
+
+/// Whether nothing but the end of a line of text is left: a carriage return is part of it, and so is a NUL, which C leaves
+/// behind a text.
+pub(super) fn is_line_end(rest: &[u8]) -> bool {
+    rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | 0))
+}
+
+/// A line of text without what is part of its end.
+pub(super) fn trim_line_end(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|byte| !is_line_end(&[*byte]));
+    &line[..end.map_or(0, |end| end + 1)]
 }

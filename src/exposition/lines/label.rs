@@ -2,7 +2,7 @@
 
 use super::dialect::Dialect;
 use super::scan::Fault;
-use crate::exposition::bytes::{Span, is_utf8, label_name_end, plain_run_end, skip_blanks};
+use crate::exposition::bytes::{Span, is_utf8, label_name_end, metric_name_end, plain_run_end, skip_blanks};
 use crate::exposition::labels::NameKind;
 
 /// The label's name that starts at `at`, quoted or not.
@@ -12,8 +12,14 @@ pub(super) fn label_name(line: &[u8], at: usize) -> Result<(Span, NameKind), Fau
         let end = quoted_end(line, at + 1)?.end;
         return Ok((Span::new(at + 1, end), NameKind::Quoted));
     }
-    let end = label_name_end(line, at).ok_or(Fault::Malformed)?;
-    Ok((Span::new(at, end), NameKind::Old))
+    match label_name_end(line, at) {
+        Some(end) if line.get(end) != Some(&b':') => Ok((Span::new(at, end), NameKind::Old)),
+        _ => {
+            // The official Python client reads colons, too.
+            let end = metric_name_end(line, at).ok_or(Fault::Malformed)?;
+            Ok((Span::new(at, end), NameKind::Any))
+        }
+    }
 }
 
 /// Whether this may stand between quotes as a name. It must not be empty, and only the escapes that Prometheus knows may stand
@@ -34,19 +40,16 @@ pub(super) fn is_quoted_name(name: &[u8]) -> bool {
 }
 
 /// Whether what ends here, a quoted name between braces, has no value, and so is the metric's.
-pub(super) fn is_alone<D: Dialect>(line: &[u8], end: usize) -> bool {
-    let next = D::part_start(line, end);
+pub(super) fn is_alone(line: &[u8], end: usize) -> bool {
+    let next = skip_blanks(line, end);
     matches!(line.get(next), Some(b',' | b'}'))
 }
 
 /// Behind a label's name: the index behind the quote that opens its value.
 #[inline(always)]
-pub(super) fn value_start<D: Dialect>(line: &[u8], name_end: usize) -> Result<usize, Fault> {
+pub(super) fn value_start(line: &[u8], name_end: usize) -> Result<usize, Fault> {
     if line[name_end..].starts_with(b"=\"") {
         return Ok(name_end + 2);
-    }
-    if !D::IS_LENIENT {
-        return Err(Fault::Malformed);
     }
     let equals = skip_blanks(line, name_end);
     if line.get(equals) != Some(&b'=') {
@@ -67,12 +70,15 @@ pub(super) fn behind_label<D: Dialect>(line: &[u8], label_end: usize) -> Result<
         Some(b',') if !line.get(label_end + 1).is_some_and(|byte| matches!(byte, b' ' | b'\t')) => {
             return Ok((label_end + 1, true));
         }
-        _ if !D::IS_LENIENT => return Err(Fault::Malformed),
         _ => {}
     }
     let at = skip_blanks(line, label_end);
-    let at = if line.get(at) == Some(&b',') { skip_blanks(line, at + 1) } else { at };
-    Ok((at, false))
+    match line.get(at) {
+        Some(b',') => Ok((skip_blanks(line, at + 1), false)),
+        Some(b'}') => Ok((at, false)),
+        _ if D::IS_LENIENT => Ok((at, false)),
+        _ => Err(Fault::Malformed),
+    }
 }
 
 /// What stands between quotes.

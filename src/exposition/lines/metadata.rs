@@ -2,17 +2,19 @@
 //!
 //! In: a line without its newline and, in text, without leading blanks. Out: a [`Line`].
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, is_line_end, trim_line_end};
 use super::label::is_quoted_name;
 use super::quotes::Quoted;
 use crate::exposition::bytes::{is_blank, is_utf8, known_metric_name_end, skip_blanks};
-use crate::exposition::model::{Convention, Fact, Metadata, MetricType, Text, is_unit_of};
+use crate::exposition::model::{Fact, Metadata, MetricType, Text, is_unit_of};
 
 /// What a line is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Line<'a> {
     /// Nothing, or a comment that is no metadata.
     Comment,
+    /// Nothing that is to go on: Prometheus takes no carriage return for nothing, and a NUL for the end of the body.
+    Nothing,
     /// `# HELP name text`, `# TYPE name type` or `# UNIT name unit`
     Metadata(Metadata<'a>),
     /// A metadata line that Prometheus, or a strict reader, rejects.
@@ -34,12 +36,22 @@ impl<'a> Line<'a> {
         match line.first() {
             None => Self::Comment,
             Some(b'#') if D::IS_LENIENT => Self::of_text_comment(line, known),
+            Some(b'\r' | 0) if D::IS_LENIENT && is_line_end(line) => Self::Nothing,
             Some(b'#') => Self::of_open_metrics_comment(line, known),
             Some(_) => Self::Sample,
         }
     }
 
     fn of_text_comment(line: &'a [u8], known: &[u8]) -> Self {
+        let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | 0)).map_or(0, |last| last + 1);
+        let line = &line[..end];
+        match Self::of_text_metadata(line, known) {
+            Self::Comment if memchr::memchr(0, line).is_some() => Self::Nothing,
+            line => line,
+        }
+    }
+
+    fn of_text_metadata(line: &'a [u8], known: &[u8]) -> Self {
         let keyword = skip_blanks(line, 1);
         // `#HELP` is a comment, and so are `# HELPFUL` and a bare `# HELP`: Prometheus wants blanks around the word.
         let Some((word, rest)) = line[keyword..].split_at_checked(4).filter(|_| keyword > 1) else {
@@ -56,7 +68,7 @@ impl<'a> Line<'a> {
         if word == b"HELP" {
             return Self::metadata(name, is_utf8(text).then_some(Fact::Help(Text::Help(text))));
         }
-        let kind = MetricType::from_word(text, Convention::Text);
+        let kind = MetricType::from_word(trim_line_end(&text[skip_blanks(text, 0)..]));
         Self::metadata(name, kind.map(Fact::Type))
     }
 
@@ -77,7 +89,7 @@ impl<'a> Line<'a> {
         }
         let fact = match word {
             b"# HELP " => is_utf8(text).then_some(Fact::Help(Text::Quoted(text))),
-            b"# TYPE " => MetricType::from_word(text, Convention::OpenMetrics).map(Fact::Type),
+            b"# TYPE " => MetricType::from_word(text).map(Fact::Type),
             _ => is_unit_of(name.bytes(), text).then_some(Fact::Unit(text)),
         };
         Self::metadata(name, fact)

@@ -17,7 +17,7 @@ mod write;
 pub use read::MAX_LINE;
 
 pub(super) use dialect::{OpenMetrics, PlainText};
-pub(super) use number::{is_value, put_token};
+pub(super) use number::{is_bound, put_token};
 pub(super) use read::LineReader;
 pub(super) use verbatim::Verbatim;
 pub(super) use write::LineWriter;

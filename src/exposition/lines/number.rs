@@ -6,20 +6,34 @@
 /// Digits that are below the largest `f64` whatever they are: no need to convert such a number to know its range.
 const DIGITS_IN_RANGE: usize = 300;
 
-/// An exponent of at most two digits cannot carry [`DIGITS_IN_RANGE`] minus a hundred digits out of range.
+/// An exponent of at most so many digits cannot carry [`DIGITS_IN_RANGE`] minus a hundred digits out of range.
+const DIGITS_OF_EXPONENT: usize = 2;
 const DIGITS_IN_RANGE_WITH_EXPONENT: usize = 200;
 
-/// Whether `token` is a value that Prometheus reads: what Go's `strconv.ParseFloat` takes, without hexadecimal
-/// numbers, underscores and numbers too large for an `f64`
-/// (`parseFloat` in Prometheus's `model/textparse/promparse.go`).
-pub(in super::super) fn is_value(token: &[u8]) -> bool {
-    let signed = matches!(token.first(), Some(b'+' | b'-'));
-    let number = if signed { &token[1..] } else { token };
+/// Whether `token` is a value that some reader takes. Prometheus takes what Go's `strconv.ParseFloat` does, without hexadecimal
+/// numbers, underscores and numbers too large for an `f64` (`parseFloat` in Prometheus's `model/textparse/promparse.go`).
+/// The official Python client takes those that are too large, as infinite, and a NaN with a sign, as C prints it.
+pub(super) fn is_value(token: &[u8]) -> bool {
+    let number = unsigned(token);
     match number.first() {
         Some(b'0'..=b'9' | b'.') => is_decimal(number),
         Some(b'i' | b'I') => number.eq_ignore_ascii_case(b"inf") || number.eq_ignore_ascii_case(b"infinity"),
-        Some(b'n' | b'N') => !signed && number.eq_ignore_ascii_case(b"nan"),
+        Some(b'n' | b'N') => number.eq_ignore_ascii_case(b"nan"),
         _ => false,
+    }
+}
+
+/// Whether `token` is a number to every reader, as that of a bucket or a quantile must be.
+pub(in super::super) fn is_bound(token: &[u8]) -> bool {
+    is_plain_value(token)
+        || is_value(token) && is_in_range(token) && (token.len() == 3 || !unsigned(token).eq_ignore_ascii_case(b"nan"))
+}
+
+/// A token without its sign.
+fn unsigned(token: &[u8]) -> &[u8] {
+    match token {
+        [b'+' | b'-', number @ ..] => number,
+        number => number,
     }
 }
 
@@ -40,18 +54,20 @@ pub(super) fn plain_value_length(token: &[u8]) -> Option<usize> {
     (1..DIGITS_IN_RANGE).contains(&whole).then_some(end)
 }
 
-/// Whether a value that Prometheus reads is spelt as [`put_token`] would.
+/// Whether a value is spelt as [`put_token`] would.
 pub(super) fn is_canonical_value(token: &[u8]) -> bool {
     let number = token.strip_prefix(b"-").unwrap_or(token);
     let point = memchr::memchr(b'.', number);
     match number.first() {
-        Some(b'0'..=b'9') => point.is_none_or(|point| number.get(point + 1).is_some_and(u8::is_ascii_digit)),
+        Some(b'0'..=b'9') => {
+            point.is_none_or(|point| number.get(point + 1).is_some_and(u8::is_ascii_digit)) && is_in_range(number)
+        }
         _ => matches!(token, b"NaN" | b"+Inf" | b"-Inf"),
     }
 }
 
-/// Appends a value that Prometheus reads as everybody does: without a plus sign, with a digit on either side of the point,
-/// and what is no number in the one spelling that strict readers take.
+/// Appends a value as everybody reads it: without a plus sign, with a digit on either side of the point, as infinite what is
+/// too large, and what is no number in the one spelling that strict readers take.
 pub(in super::super) fn put_token(token: &[u8], out: &mut Vec<u8>) {
     let (sign, number) = match token {
         [b'+', number @ ..] => (&b""[..], number),
@@ -62,6 +78,9 @@ pub(in super::super) fn put_token(token: &[u8], out: &mut Vec<u8>) {
         Some(b'i' | b'I') if sign.is_empty() => return out.extend_from_slice(b"+Inf"),
         Some(b'i' | b'I') => return out.extend_from_slice(b"-Inf"),
         Some(b'n' | b'N') => return out.extend_from_slice(b"NaN"),
+        _ if !is_in_range(number) => {
+            return out.extend_from_slice(if sign.is_empty() { b"+Inf" } else { b"-Inf" });
+        }
         _ => {}
     }
     out.extend_from_slice(sign);
@@ -91,28 +110,31 @@ fn is_decimal(number: &[u8]) -> bool {
         return false;
     }
     if end == number.len() {
-        return whole < DIGITS_IN_RANGE || in_range(number);
+        return true;
     }
     if !matches!(number[end], b'e' | b'E') {
         return false;
     }
-    let mut exponent = end + 1;
-    if matches!(number.get(exponent), Some(b'+' | b'-')) {
-        exponent += 1;
-    }
-    let exponent_digits = number.len() - exponent;
-    if exponent_digits == 0 || digits_from(number, exponent) != number.len() {
-        return false;
-    }
-    (whole < DIGITS_IN_RANGE_WITH_EXPONENT && exponent_digits <= 2) || in_range(number)
+    let exponent = unsigned(&number[end + 1..]);
+    !exponent.is_empty() && exponent.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether a well-formed decimal is small enough for an `f64`. Numbers too close to zero are read as zero, as Go does.
-fn in_range(number: &[u8]) -> bool {
-    std::str::from_utf8(number).ok().and_then(|text| text.parse::<f64>().ok()).is_some_and(f64::is_finite)
+/// Whether a value is no number too large for an `f64`. Numbers too close to zero are read as zero, as Go does.
+fn is_in_range(token: &[u8]) -> bool {
+    let exponent = memchr::memchr2(b'e', b'E', token);
+    match exponent {
+        None if token.len() < DIGITS_IN_RANGE => return true,
+        Some(at) if at < DIGITS_IN_RANGE_WITH_EXPONENT && unsigned(&token[at + 1..]).len() <= DIGITS_OF_EXPONENT => {
+            return true;
+        }
+        _ => {}
+    }
+    let number = std::str::from_utf8(unsigned(token)).ok().and_then(|text| text.parse::<f64>().ok());
+    // Infinite is what begins with a letter, and that is as it was meant.
+    number.is_some_and(|number| number.is_finite() || !matches!(unsigned(token).first(), Some(b'0'..=b'9' | b'.')))
 }
 
-/// Whether `token` is a timestamp that Prometheus reads in text: a whole number of milliseconds, no sign, in an `i64`.
+/// Whether `token` is a timestamp that every reader takes in text: a whole number of milliseconds, no sign, in an `i64`.
 pub(super) fn is_milliseconds(token: &[u8]) -> bool {
     const LARGEST: &[u8] = b"9223372036854775807";
     if token.is_empty() || digits_from(token, 0) != token.len() {
@@ -123,7 +145,7 @@ pub(super) fn is_milliseconds(token: &[u8]) -> bool {
     significant.len() < LARGEST.len() || (significant.len() == LARGEST.len() && significant <= LARGEST)
 }
 
-/// Whether `token`, a value that Prometheus reads, is a timestamp of OpenMetrics, in seconds.
+/// Whether `token`, a value, is a timestamp of OpenMetrics, in seconds.
 pub(super) fn is_seconds(token: &[u8]) -> bool {
     let seconds = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
     seconds.is_some_and(f64::is_finite)
@@ -173,6 +195,10 @@ mod tests {
             (".5e3", "0.5e3"),
             ("1.", "1"),
             ("+1.e5", "1e5"),
+            ("-nan", "NaN"),
+            ("+NaN", "NaN"),
+            ("1e400", "+Inf"),
+            ("-1E+999", "-Inf"),
         ] {
             let mut out = Vec::new();
             put_token(token.as_bytes(), &mut out);
@@ -184,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_what_go_reads_less_hex_underscores_and_overflow() {
+    fn values_are_what_some_reader_takes() {
         for good in [
             "0",
             "1",
@@ -213,15 +239,18 @@ mod tests {
             assert!(is_value(good.as_bytes()), "{good:?} must be read");
         }
         for bad in [
-            "", "+", "-", ".", "e5", "1e", "1e+", "1.2.3", "0x10", "0x1p3", "1_000", "1e400", "-1e400", "+nan", "-NaN",
-            "infin", "in", "1 ", "1\r", "--1", "1-", "\"1\"", "1e5.0", "nano", "é",
+            "", "+", "-", ".", "e5", "1e", "1e+", "1.2.3", "0x10", "0x1p3", "1_000", "infin", "in", "1 ", "1\r", "--1",
+            "1-", "\"1\"", "1e5.0", "nano", "é",
         ] {
-            assert!(!is_value(bad.as_bytes()), "{bad:?} must not be read");
+            assert!(!is_value(bad.as_bytes()) && !is_bound(bad.as_bytes()), "{bad:?} must not be read");
         }
-        assert!(is_value("9".repeat(308).as_bytes()));
-        assert!(!is_value("9".repeat(310).as_bytes()));
-        assert!(is_value(format!("0.{}e99", "9".repeat(250)).as_bytes()));
-        assert!(!is_value(format!("{}e99", "9".repeat(250)).as_bytes()));
+        for python in ["1e400", "-1e400", "+nan", "-NaN", "1e999999999999999999999"] {
+            assert!(is_value(python.as_bytes()) && !is_bound(python.as_bytes()), "{python:?} is read by Python alone");
+        }
+        assert!(is_bound("9".repeat(308).as_bytes()) && !is_bound("9".repeat(310).as_bytes()));
+        assert!(is_bound(format!("0.{}e99", "9".repeat(250)).as_bytes()));
+        assert!(!is_bound(format!("{}e99", "9".repeat(250)).as_bytes()));
+        assert!(["NaN", "+Inf", "-infinity", "2.5e-300", "+.5"].iter().all(|bound| is_bound(bound.as_bytes())));
     }
 
     #[test]

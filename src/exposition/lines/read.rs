@@ -9,7 +9,7 @@
 
 use memchr::memchr;
 
-use super::dialect::Dialect;
+use super::dialect::{BYTE_ORDER_MARK, Dialect};
 use super::metadata::Line;
 use super::quotes::{Quoted, ends_escaped, ends_quoted};
 use super::scan::{Extent, Fault, Scanner};
@@ -187,7 +187,7 @@ impl<D: Dialect> LineReader<D> {
             return Ok(self.line_behind_the_end(line, to));
         }
         let whole = line;
-        let line = &line[D::part_start(line, 0)..];
+        let line = &line[D::line_start(line)..];
         let text = &line[..line.len() - 1];
         match Line::of::<D>(text, self.scanner.family()) {
             Line::Sample => {
@@ -218,7 +218,8 @@ impl<D: Dialect> LineReader<D> {
                 }
                 return Ok(Some(line));
             }
-            Line::Comment => to.comment(whole),
+            Line::Comment => to.comment(whole.strip_prefix(BYTE_ORDER_MARK).unwrap_or(whole)),
+            Line::Nothing => {}
             Line::Metadata(metadata) => {
                 self.scanner.turn_to(metadata.name);
                 to.metadata(&metadata, text);
@@ -247,7 +248,7 @@ impl<D: Dialect> LineReader<D> {
 
     /// Whether the beginning of a line, or a line without its newline, ends between quotes.
     fn goes_on(&mut self, line: &[u8]) -> bool {
-        let line = &line[D::part_start(line, 0)..];
+        let line = &line[D::line_start(line)..];
         let ended = [line, b"\n"].concat();
         let goes_on = match Line::of::<D>(line, b"") {
             Line::Sample => matches!(self.scanner.scan_held(&ended, 0, Extent::Line), Err(Fault::Open)),
@@ -269,7 +270,7 @@ impl<D: Dialect> LineReader<D> {
     #[cold]
     fn hold_quoted(&mut self, line: &[u8], to: &mut impl Events) {
         if line.len() <= MAX_LINE + 1 {
-            let line = &line[D::part_start(line, 0)..];
+            let line = &line[D::line_start(line)..];
             self.go_on_quoted(line.len() - 1);
             self.hold(line, to);
         }
@@ -305,7 +306,7 @@ impl<D: Dialect> LineReader<D> {
         let is_open = self.lines(&line, to).is_some();
         self.partial = line;
         if is_open {
-            let blanks = D::part_start(&self.partial, 0);
+            let blanks = D::line_start(&self.partial);
             self.partial.drain(..blanks);
             self.go_on_quoted(self.partial.len() - 1);
         } else {

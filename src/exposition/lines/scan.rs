@@ -7,19 +7,20 @@
 //! The grammar is Prometheus's own, as its lexers and parsers have it (`model/textparse/promlex.l`, `promparse.go`,
 //! `openmetricslex.l` and `openmetricsparse.go` of release 2.42, the oldest in wide use, with the quoted names of 3.x),
 //! not that of the formats' descriptions: for example the comma between two labels may be missing in text, and no blank
-//! is needed between the labels and the value. What the two formats differ in is in [`Dialect`].
+//! is needed between the labels and the value. What the official Python client reads besides is read, too, and written as all
+//! do. What the two formats differ in is in [`Dialect`].
 
 use std::marker::PhantomData;
 
-use super::dialect::{Dialect, EXEMPLAR, exemplar_numbers};
+use super::dialect::{Dialect, exemplar_numbers};
 use super::label::{behind_label, is_alone, is_quoted_name, label_name, quoted_end, value_start};
 use super::number::{is_canonical_value, plain_value_length};
 use crate::exposition::bytes::{
-    Span, common_prefix, is_old_metric_name, known_metric_name_end, plain_run_end, word_at,
+    Span, common_prefix, is_old_metric_name, known_metric_name_end, plain_run_end, skip_blanks, word_at,
 };
 use crate::exposition::engine::Noting;
 use crate::exposition::labels::{KnownNames, NameKind, Pairs};
-use crate::exposition::model::{Exemplar, Number, Sample, Text};
+use crate::exposition::model::{Convention, Exemplar, Number, Sample, Text};
 
 /// Why a line is no sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,17 +344,21 @@ impl Set {
         start: usize,
         extent: Extent,
     ) -> Result<(Exemplar<'a>, bool), Fault> {
-        let labels_start = start + EXEMPLAR.len();
+        let Some(labels_start) = D::exemplar_labels(text, start) else {
+            return Ok((Exemplar::Malformed, false));
+        };
         let end = match self.scan::<D>(text, labels_start, false, false) {
             Ok(end) => end,
             Err(Fault::Open) if extent != Extent::Alone => return Err(Fault::Open),
             Err(Fault::Malformed) if extent == Extent::Joined => return Err(Fault::Malformed),
             Err(_) => return Ok((Exemplar::Malformed, false)),
         };
-        // Prometheus reads a comma before the brace from 3.0 on only. At a NUL, which its lexer passes over in a sample's label
+        // In text there is no place for one. Prometheus reads a comma before the brace from 3.0 on only. At a NUL, which its lexer passes over in a sample's label
         // value, it stops here.
         let within = &text[start..end.close];
-        let is_odd = within.ends_with(b",") || within.iter().any(|byte| matches!(byte, 0 | b'\n'));
+        let is_odd = D::CONVENTION == Convention::Text
+            || within.ends_with(b",")
+            || within.iter().any(|byte| matches!(byte, 0 | b'\n'));
         let Some((value, time)) =
             exemplar_numbers(text, end.close + 1).filter(|_| !is_odd && self.pairs.are_sound(text))
         else {
@@ -411,7 +416,7 @@ impl Set {
         // Behind a name that was kept, another byte may stand now, with which it is a label's.
         if let Some(metric) = self.metric
             && self.pairs.last_end() < Some(metric.end())
-            && !is_alone::<D>(line, metric.end() + 1)
+            && !is_alone(line, metric.end() + 1)
         {
             (self.metric, self.is_metric_misspelt) = (None, false);
         }
@@ -422,7 +427,10 @@ impl Set {
                 behind_label::<D>(line, last)?
             }
             None => {
-                let at = D::part_start(line, start);
+                let mut at = skip_blanks(line, start);
+                if D::IS_LENIENT && line.get(at) == Some(&b',') {
+                    at = skip_blanks(line, at + 1);
+                }
                 (at, at == start)
             }
         };
@@ -439,7 +447,7 @@ impl Set {
                 None => {
                     let (span, kind) = label_name(line, at)?;
                     let outer_end = span.end() + usize::from(kind == NameKind::Quoted);
-                    if kind == NameKind::Quoted && is_alone::<D>(line, outer_end) {
+                    if kind == NameKind::Quoted && is_alone(line, outer_end) {
                         if !has_metric || self.metric.is_some() {
                             return Err(Fault::Malformed);
                         }
@@ -452,9 +460,9 @@ impl Set {
                         continue;
                     }
                     let name = self.pairs.name(line, span, kind);
-                    self.pairs.mark_unless(kind == NameKind::Old || is_quoted_name(span.of(line)));
-                    is_plain &= kind == NameKind::Old || name.is_odd();
-                    let value_start = value_start::<D>(line, outer_end)?;
+                    self.pairs.mark_unless(kind != NameKind::Quoted || is_quoted_name(span.of(line)));
+                    is_plain &= name.is_odd() == (kind == NameKind::Quoted);
+                    let value_start = value_start(line, outer_end)?;
                     is_plain &= value_start == outer_end + 2;
                     (name, value_start)
                 }

@@ -298,7 +298,7 @@ impl<F: Dialect> LineWriter<F> {
         match &sample.exemplar {
             Exemplar::Found { labels, .. } if F::CONVENTION == Convention::OpenMetrics => {
                 self.resolver.escaping() == Escaping::AllowUtf8
-                    || (!labels.has_quoted_name() && may_have_exemplar(&sample.name.plain()))
+                    || (!labels.has_odd_name() && may_have_exemplar(&sample.name.plain()))
             }
             _ => false,
         }

@@ -62,19 +62,17 @@ use Convention::{OpenMetrics, Protobuf, Text as PlainText};
 use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Untyped};
 
 impl MetricType {
-    /// The type that a `# TYPE` line names.
-    pub(super) fn from_word(word: &[u8], convention: Convention) -> Option<Self> {
-        let is_open_metrics = convention == OpenMetrics;
-        Some(match word {
+    /// The type that a `# TYPE` line names: in the words of either format, in any case.
+    pub(super) fn from_word(word: &[u8]) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_slice() {
             b"counter" => Counter,
             b"gauge" => Gauge,
             b"histogram" => Histogram,
             b"summary" => Summary,
-            b"untyped" if !is_open_metrics => Untyped,
-            b"unknown" if is_open_metrics => Untyped,
-            b"gaugehistogram" if is_open_metrics => GaugeHistogram,
-            b"info" if is_open_metrics => Info,
-            b"stateset" if is_open_metrics => StateSet,
+            b"untyped" | b"unknown" => Untyped,
+            b"gaugehistogram" => GaugeHistogram,
+            b"info" => Info,
+            b"stateset" => StateSet,
             _ => return None,
         })
     }

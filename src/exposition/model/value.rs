@@ -120,7 +120,7 @@ impl Number<'_> {
 /// A timestamp, as it was read.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::exposition) enum Time<'a> {
-    /// A token of text: milliseconds since 1970.
+    /// A token of text, where it stands as it would be written: milliseconds since 1970.
     Milliseconds(&'a [u8]),
     /// A token of OpenMetrics: seconds since 1970.
     Seconds(&'a [u8]),
@@ -133,14 +133,18 @@ impl Time<'_> {
     /// do.
     pub(in crate::exposition) fn milliseconds(self) -> Option<i64> {
         match self {
-            Self::Milliseconds(token) => std::str::from_utf8(token).ok()?.parse().ok(),
-            Self::Seconds(token) => {
-                let milliseconds = Number::Token(token).float()? * 1000.0;
-                // Up to 2^63 exclusively, the largest that an `i64` holds.
-                (milliseconds.abs() < i64::MAX as f64).then_some(milliseconds as i64)
+            Self::Milliseconds(token) => {
+                let whole = std::str::from_utf8(token).ok()?.parse().ok();
+                whole.or_else(|| Self::whole(Number::Token(token).float()?))
             }
+            Self::Seconds(token) => Self::whole(Number::Token(token).float()? * 1000.0),
             Self::Number(milliseconds) => Some(milliseconds),
         }
+    }
+
+    fn whole(milliseconds: f64) -> Option<i64> {
+        // Up to 2^63 exclusively, the largest that an `i64` holds.
+        (milliseconds.abs() < i64::MAX as f64).then_some(milliseconds as i64)
     }
 }
 

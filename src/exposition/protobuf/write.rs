@@ -33,7 +33,7 @@ use crate::exposition::engine::{Facts, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
 use crate::exposition::format::Escaping;
 use crate::exposition::labels::{Labels, Names, Resolver};
-use crate::exposition::lines::is_value;
+use crate::exposition::lines::is_bound;
 use crate::exposition::model::{
     Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Time,
 };
@@ -328,7 +328,7 @@ impl MessageWriter {
         for (name, value) in self.resolver.iter(labels, names) {
             let name = name.plain();
             if tells_point(kind, part, &name)? {
-                let number = Some(value.bytes()).filter(|value| is_value(value));
+                let number = Some(value.bytes()).filter(|value| is_bound(value));
                 let number = number.and_then(|value| Number::Token(value).float());
                 at = Some(number.ok_or(DropReason::Malformed)?);
                 continue;

@@ -13,10 +13,15 @@ use crate::support::{Cut, SERVING, relabel};
 pub enum Fate {
     /// It is written with the serving labels where `@` stands.
     Becomes(&'static str),
-    /// As `Becomes`, although Prometheus 2.42 rejects the line as it came: 3.x takes it.
+    /// As `Becomes`, although Prometheus 2.42 rejects the line as it came: 3.x takes it, or the official Python client does, or it
+    /// can be meant in one way only.
     Mended(&'static str),
     /// Nothing is written, nothing is lost.
     Comment,
+    /// As `Comment`, although Prometheus rejects the line.
+    Nothing,
+    /// It is written like this, without what stands behind its numbers: text has no exemplars. Counted.
+    WithoutExemplar(&'static str),
     /// It is dropped and counted: Prometheus rejects it.
     Rejected,
     /// It is dropped and counted, although Prometheus takes it, by a quirk: for the end of the body, for metadata of a
@@ -24,7 +29,7 @@ pub enum Fate {
     Refused,
 }
 
-use Fate::{Becomes, Comment, Mended, Refused, Rejected};
+use Fate::{Becomes, Comment, Mended, Nothing, Refused, Rejected, WithoutExemplar};
 
 pub const CASES: &[(&[u8], Fate)] = &[
     // Escaping.
@@ -37,7 +42,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x-y 1", Rejected),
     (b"x.y 1", Rejected),
     (b"\xc3\xa9 1", Rejected),
-    (b"\xef\xbb\xbfx 1", Rejected),
+    (b"\xef\xbb\xbfx 1", Mended("x{@} 1")),
     (b"{a=\"b\"} 1", Rejected),
     // Quoted names (text 1.0.0).
     (b"{\"x\"} 1", Mended("x{@} 1")),
@@ -73,9 +78,22 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"\tx{a=\"b\"} 5", Mended("x{a=\"b\",@} 5")),
     (b"x {a=\"b\"} 1", Becomes("x{a=\"b\",@} 1")),
     (b"x\x0b1", Rejected),
-    (b"x 1\r", Rejected),
+    (b"x 1\r", Mended("x{@} 1")),
+    (b"x 1 5 \r", Mended("x{@} 1 5")),
+    (b"x 1\x00", Mended("x{@} 1")),
+    (b"x{a=\"b\"} 1\t\x00\r\x00", Mended("x{a=\"b\",@} 1")),
+    (b"# HELP x text\r", Becomes("# HELP x text")),
+    (b"# TYPE x\t COUNTER \t\x00", Mended("# TYPE x counter")),
+    (b"\xef\xbb\xbf  # TYPE x gauge", Mended("# TYPE x gauge")),
+    (b"x\r 1", Rejected),
+    (b"x 1\r2", Rejected),
     (b"", Comment),
     (b"  \t", Comment),
+    (b"\r", Nothing),
+    (b" \x00\r", Comment),
+    (b"\x00", Comment),
+    (b"\xef\xbb\xbf", Nothing),
+    (b"# a\x00b", Comment),
     // Labels.
     (b"x{a=\"b\"} 1", Becomes("x{a=\"b\",@} 1")),
     (b"x{} 6", Becomes("x{@} 6")),
@@ -90,8 +108,8 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{a\t=\t\"b\"\t,\tc=\"d\"} 1", Becomes("x{a=\"b\",c=\"d\",@} 1")),
     (b"x{le=\"0.5\"} 1", Becomes("x{le=\"0.5\",@} 1")),
     (b"x{__a=\"b\"} 1", Becomes("x{__a=\"b\",@} 1")),
-    (b"x{,} 1", Rejected),
-    (b"x{,a=\"b\"} 1", Rejected),
+    (b"x{,} 1", Mended("x{@} 1")),
+    (b"x{,a=\"b\"} 1", Mended("x{a=\"b\",@} 1")),
     (b"x{a=\"b\",,} 1", Rejected),
     (b"x{a=\"b\";} 1", Rejected),
     (b"x{a=\"b\"", Rejected),
@@ -105,7 +123,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{a=} 1", Rejected),
     (b"x{=\"b\"} 1", Rejected),
     (b"x{1a=\"b\"} 1", Rejected),
-    (b"x{a:b=\"c\"} 1", Rejected),
+    (b"x{a:b=\"c\"} 1", Mended("x{a_b=\"c\",@} 1")),
     (b"x{a.b=\"c\"} 1", Rejected),
     (b"x{\"a.b\"=\"c\"} 1", Mended("x{a_b=\"c\",@} 1")),
     (b"x{a=\"1\",\"b\"=\"\\\"\"} 1", Mended("x{a=\"1\",b=\"\\\"\",@} 1")),
@@ -175,10 +193,10 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x 1e-400", Becomes("x{@} 1e-400")),
     (b"x 18446744073709551616", Becomes("x{@} 18446744073709551616")),
     (b"x 1.7976931348623157e308", Becomes("x{@} 1.7976931348623157e308")),
-    (b"x 1e400", Rejected),
-    (b"x -1e309", Rejected),
-    (b"x +NaN", Rejected),
-    (b"x -nan", Rejected),
+    (b"x 1e400", Mended("x{@} +Inf")),
+    (b"x -1e309", Mended("x{@} -Inf")),
+    (b"x +NaN", Mended("x{@} NaN")),
+    (b"x -nan", Mended("x{@} NaN")),
     (b"x infi", Rejected),
     (b"x 0x10", Rejected),
     (b"x 0x1p3", Rejected),
@@ -201,14 +219,15 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x  8  1700000000000", Becomes("x{@} 8 1700000000000")),
     (b"x 1 9223372036854775807 ", Becomes("x{@} 1 9223372036854775807")),
     (b"x 1 9223372036854775808", Rejected),
-    (b"x 1 2.5", Rejected),
+    (b"x 1 2.5", Mended("x{@} 1 2")),
     (b"x 1 -5", Rejected),
-    (b"x 1 +5", Rejected),
+    (b"x 1 +5", Mended("x{@} 1 5")),
     (b"x 1 -", Rejected),
-    (b"x 1 1e3", Rejected),
+    (b"x 1 1e3", Mended("x{@} 1 1000")),
     (b"x 1 2 3", Rejected),
-    (b"x 1 # {trace_id=\"a\"} 1", Rejected),
-    (b"x{a=\"b\"} 5 # comment", Rejected),
+    (b"x 1 5 # {trace_id=\"a\"} 1", WithoutExemplar("x{@} 1 5")),
+    (b"x 1 # {trace_id=\"a\"} 1", WithoutExemplar("x{@} 1")),
+    (b"x{a=\"b\"} 5 # comment", WithoutExemplar("x{a=\"b\",@} 5")),
     // Comments.
     (b"#", Comment),
     (b"# x", Comment),
@@ -234,7 +253,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"# HELP \"x.y\"text", Rejected),
     (b"# HELP x \xff", Rejected),
     (b"# HELP x a\x00b", Becomes("# HELP x a\0b")),
-    (b"# HELP x \x00", Becomes("# HELP x \0")),
+    (b"# HELP x \x00", Becomes("# HELP x ")),
     (b"# HELP x-y text", Refused),
     // Type.
     (b"# TYPE x counter", Becomes("# TYPE x counter")),
@@ -248,11 +267,11 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"# TYPE x ", Rejected),
     (b"# TYPE \"x.y\" counter", Mended("# TYPE x_y counter")),
     (b"# TYPE x foo", Rejected),
-    (b"# TYPE x Counter", Rejected),
-    (b"# TYPE x unknown", Rejected),
-    (b"# TYPE x  counter", Rejected),
-    (b"# TYPE x counter ", Rejected),
-    (b"# TYPE x counter\r", Rejected),
+    (b"# TYPE x Counter", Mended("# TYPE x counter")),
+    (b"# TYPE x unknown", Mended("# TYPE x untyped")),
+    (b"# TYPE x  counter", Mended("# TYPE x counter")),
+    (b"# TYPE x counter ", Mended("# TYPE x counter")),
+    (b"# TYPE x counter\r", Mended("# TYPE x counter")),
     (b"# TYPE 1x counter", Rejected),
     (b"# TYPE x-counter", Refused),
     (b"# TYPE x-xcounter", Rejected),
@@ -268,14 +287,14 @@ fn each_line_becomes_what_the_table_says_however_it_is_cut() {
     for (line, fate) in CASES {
         let shown = String::from_utf8_lossy(line);
         let expected = match fate {
-            Becomes(becomes) | Mended(becomes) => format!("{}\n", written(becomes)),
-            Comment | Rejected | Refused => String::new(),
+            Becomes(becomes) | Mended(becomes) | WithoutExemplar(becomes) => format!("{}\n", written(becomes)),
+            Comment | Nothing | Rejected | Refused => String::new(),
         };
         let body = [*line, b"\n"].concat();
         for cut in [Cut::Whole, Cut::EveryByte] {
             let (out, counts) = relabel(&body, Untyped::Keep, cut, End::Whole);
             assert_eq!(String::from_utf8_lossy(&out), expected, "{shown:?} {cut:?}");
-            let dropped = u64::from(matches!(fate, Rejected | Refused));
+            let dropped = u64::from(matches!(fate, Rejected | Refused | WithoutExemplar(_)));
             assert_eq!(counts.dropped(DropReason::Malformed), dropped, "{shown:?} {cut:?}");
             assert_eq!(counts.dropped_in_all(), dropped, "{shown:?} {cut:?}");
         }
@@ -305,11 +324,11 @@ fn the_independent_reader_agrees_with_the_table() {
                 assert!(verdict.is_ok() || is_indented, "{shown:?}: {verdict:?}");
                 read(format!("{}\n", written(becomes)).as_bytes()).unwrap_or_else(|error| panic!("{error}"));
             }
-            Mended(becomes) => {
+            Mended(becomes) | WithoutExemplar(becomes) => {
                 read(format!("{}\n", written(becomes)).as_bytes()).unwrap_or_else(|error| panic!("{error}"));
             }
             Rejected => assert!(verdict.is_err(), "{shown:?} is read"),
-            Comment | Refused => {}
+            Comment | Nothing | Refused => {}
         }
     }
 }

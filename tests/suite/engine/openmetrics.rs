@@ -20,8 +20,10 @@ pub enum Fate {
     Becomes(&'static str),
     /// It is written like this as OpenMetrics, and like this as text.
     Differs(&'static str, &'static str),
-    /// As `Becomes`, although Prometheus 2.42 rejects the line as it came: 3.x takes it.
+    /// As `Becomes`, although Prometheus 2.42 rejects the line as it came: 3.x takes it, or the official Python client does.
     Mended(&'static str),
+    /// As `Mended`, as OpenMetrics and as text.
+    MendedInBoth(&'static str, &'static str),
     /// It is written, as OpenMetrics and as text, without its exemplar, which is malformed and counted.
     WithoutExemplar(&'static str),
     /// It is written like this, without its exemplar: Prometheus 2.42 takes none at this name, 3.x does. In OpenMetrics
@@ -37,14 +39,17 @@ pub enum Fate {
     Refused,
 }
 
-use Fate::{Becomes, Comment, Differs, Mended, OpenMetricsOnly, Refused, Rejected, TooNewExemplar, WithoutExemplar};
+use Fate::{
+    Becomes, Comment, Differs, Mended, MendedInBoth, OpenMetricsOnly, Refused, Rejected, TooNewExemplar,
+    WithoutExemplar,
+};
 
 impl Fate {
     /// What is written in this format.
     pub fn written_as(self, format: Lines) -> Option<String> {
         let becomes = match self {
             Becomes(both) | Mended(both) | WithoutExemplar(both) | TooNewExemplar(both) => both,
-            Differs(open_metrics, text) => match format {
+            Differs(open_metrics, text) | MendedInBoth(open_metrics, text) => match format {
                 Lines::OpenMetrics => open_metrics,
                 Lines::Text => text,
             },
@@ -65,7 +70,7 @@ impl Fate {
             WithoutExemplar(_) | Rejected | Refused => true,
             TooNewExemplar(_) => format == Lines::OpenMetrics,
             OpenMetricsOnly(_) => format == Lines::Text,
-            Becomes(_) | Differs(..) | Mended(_) | Comment => false,
+            Becomes(_) | Differs(..) | Mended(_) | MendedInBoth(..) | Comment => false,
         };
         u64::from(is_loss)
     }
@@ -81,7 +86,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x-y 1", Rejected),
     (b"x.y 1", Rejected),
     (b"\xc3\xa9 1", Rejected),
-    (b"\xef\xbb\xbfx 1", Rejected),
+    (b"\xef\xbb\xbfx 1", Mended("x{@} 1")),
     (b"{a=\"b\"} 1", Rejected),
     (b"{} 1", Rejected),
     (b"\x00x 1", Rejected),
@@ -104,7 +109,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{\"__name__\"=\"y\"} 1", Rejected),
     (b"x{\"\"=\"y\"} 1", Rejected),
     (b"{\"x\",\"y\"} 1", Rejected),
-    (b"{\"x\" ,a=\"b\"} 1", Rejected),
+    (b"{\"x\" ,a=\"b\"} 1", Mended("x{a=\"b\",@} 1")),
     (b"x{\"y\"} 1", Rejected),
     (b"{\"x\"a=\"b\"} 1", Rejected),
     (b"{\"\"} 1", Rejected),
@@ -125,12 +130,14 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x {a=\"b\"} 1", Rejected),
     (b"x{a=\"b\"}1", Rejected),
     (b"x{a=\"b\"}  1", Rejected),
-    (b"x{ } 1", Rejected),
-    (b"x{ a=\"b\"} 1", Rejected),
-    (b"x{a =\"b\"} 1", Rejected),
-    (b"x{a= \"b\"} 1", Rejected),
-    (b"x{a=\"b\" } 1", Rejected),
-    (b"x{a=\"b\", c=\"d\"} 1", Rejected),
+    (b"x{ } 1", Mended("x{@} 1")),
+    (b"x{ a=\"b\"} 1", Mended("x{a=\"b\",@} 1")),
+    (b"x{a =\"b\"} 1", Mended("x{a=\"b\",@} 1")),
+    (b"x{a= \"b\"} 1", Mended("x{a=\"b\",@} 1")),
+    (b"x{a=\"b\" } 1", Mended("x{a=\"b\",@} 1")),
+    (b"x{ a\t=\t\"b\" ,\tc = \"d\" } 1", Mended("x{a=\"b\",c=\"d\",@} 1")),
+    (b"x{a=\"b\" c=\"d\"} 1", Rejected),
+    (b"x{a=\"b\", c=\"d\"} 1", Mended("x{a=\"b\",c=\"d\",@} 1")),
     // Labels.
     (b"x{a=\"b\"} 1", Becomes("x{a=\"b\",@} 1")),
     (b"x{} 6", Becomes("x{@} 6")),
@@ -152,7 +159,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{a} 1", Rejected),
     (b"x{a=} 1", Rejected),
     (b"x{1a=\"b\"} 1", Rejected),
-    (b"x{a:b=\"c\"} 1", Rejected),
+    (b"x{a:b=\"c\"} 1", Mended("x{a_b=\"c\",@} 1")),
     (b"x{a.b=\"c\"} 1", Rejected),
     (b"x{}} 1", Rejected),
     (b"x{}{} 1", Rejected),
@@ -199,8 +206,8 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x nan", Becomes("x{@} NaN")),
     (b"x 1e-400", Becomes("x{@} 1e-400")),
     (b"x 18446744073709551616", Becomes("x{@} 18446744073709551616")),
-    (b"x 1e400", Rejected),
-    (b"x +NaN", Rejected),
+    (b"x 1e400", Mended("x{@} +Inf")),
+    (b"x +NaN", Mended("x{@} NaN")),
     (b"x 0x10", Rejected),
     (b"x 1_000", Rejected),
     (b"x 1e", Rejected),
@@ -281,7 +288,10 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x_total 1 # {,} 1", WithoutExemplar("x_total{@} 1")),
     (b"x_total 1 # {a=b} 1", WithoutExemplar("x_total{@} 1")),
     (b"x_total 1 # {a=\"b\"c=\"d\"} 1", WithoutExemplar("x_total{@} 1")),
-    (b"x_total 1 # {a=\"b\", c=\"d\"} 1", WithoutExemplar("x_total{@} 1")),
+    (
+        b"x_total 1 # {a=\"b\", c=\"d\"} 1",
+        MendedInBoth("x_total{@} 1 # {a=\"b\",c=\"d\"} 1", "x_total{@} 1"),
+    ),
     (b"x_total 1 # {a=\"b} 1", WithoutExemplar("x_total{@} 1")),
     (b"x_total 1 # {a=\"\xff\"} 1", WithoutExemplar("x_total{@} 1")),
     (b"x_total 1 # {a=\"\x00\"} 1", WithoutExemplar("x_total{@} 1")),
@@ -360,11 +370,11 @@ pub const CASES: &[(&[u8], Fate)] = &[
         Differs("# TYPE x gaugehistogram", "# TYPE x histogram"),
     ),
     (b"# TYPE \"x.y\" gauge", Mended("# TYPE x_y gauge")),
-    (b"# TYPE x untyped", Rejected),
+    (b"# TYPE x untyped", MendedInBoth("# TYPE x unknown", "# TYPE x untyped")),
     (b"# TYPE x", Rejected),
     (b"# TYPE x ", Rejected),
     (b"# TYPE x foo", Rejected),
-    (b"# TYPE x Gauge", Rejected),
+    (b"# TYPE x Gauge", Mended("# TYPE x gauge")),
     (b"# TYPE x  gauge", Rejected),
     (b"# TYPE x gauge ", Rejected),
     (b"# TYPE x gauge\r", Rejected),

@@ -336,11 +336,6 @@ pub const CASES: &[Case] = &[
     .losing(1, 1, r#"x{__name__="b\nforged 1\n"} 1"#),
     text("a metric without a name forges nothing", [r#"{a="b⏎forged 1⏎"} 1⏎y 2⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"])
         .losing(1, 1, r#"{a="b\nforged 1\n"} 1"#),
-    text(
-        "a carriage return at the end forges nothing",
-        [r#"x{a="b␍⏎forged 1␍⏎"} 1␍⏎y 2⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"],
-    )
-    .losing(1, 1, r#"x{a="b\r\nforged 1\r\n"} 1\r"#),
     text("behind one that is lost others are counted", [r#"x{a="b⏎c"} one⏎bad⏎y 2⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"])
         .losing(2, 1, r#"x{a="b\nc"} one"#),
     // Bodies of text that break off.
@@ -690,15 +685,23 @@ fn nothing_is_forged_by_a_line_that_is_malformed_before_its_quote() {
                 1,
                 r#"x.y{a="c\nforged 1\n"} 1"#,
             ),
-            text("an exemplar", [r#"x 1 # {a="b⏎forged 1⏎"} 1⏎y 2⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"]).losing(
-                1,
-                1,
-                r#"x 1 # {a="b\nforged 1\n"} 1"#,
+            text(
+                "a carriage return at the end changes nothing",
+                [
+                    r#"x{a="b␍⏎forged 1␍⏎"} 1␍⏎y 2⏎"#,
+                    r#"x{a="b␍\nforged 1␍\n",@} 1⏎y{@} 2⏎"#,
+                    r#"x untyped⏎  {a="b\r\nforged 1\r\n",@} 1⏎y untyped⏎  {@} 2⏎"#,
+                ],
             ),
-            open_metrics("a blank", [r#"x{a="b", c="d⏎# EOF⏎"} 1⏎y 2⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"]).losing(
+            text(
+                "an exemplar",
+                [r#"x 1 # {a="b⏎forged 1⏎"} 1⏎y 2⏎"#, "x{@} 1⏎y{@} 2⏎", "x untyped⏎  {@} 1⏎y untyped⏎  {@} 2⏎"],
+            )
+            .losing(1, 1, r#"x 1 # {a="b\nforged 1\n"} 1"#),
+            open_metrics("a semicolon", [r#"x{a="b"; c="d⏎# EOF⏎"} 1⏎y 2⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"]).losing(
                 1,
                 1,
-                r##"x{a="b", c="d\n# EOF\n"} 1"##,
+                r##"x{a="b"; c="d\n# EOF\n"} 1"##,
             ),
             open_metrics("a value", [r#"x_total one # {a="b⏎forged 1⏎"} 1⏎y 2⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"])
                 .losing(1, 1, r#"x_total one # {a="b\nforged 1\n"} 1"#),

@@ -209,10 +209,10 @@ async fn prometheus_agrees_with_the_table_of_lines() {
         bodies.push(Scraped {
             content_type: Lines::Text.content_type(),
             body: [line, &b"\n"[..]].concat(),
-            is_taken: !matches!(fate, Fate::Rejected | Fate::Mended(_)),
+            is_taken: !matches!(fate, Fate::Rejected | Fate::Mended(_) | Fate::WithoutExemplar(_) | Fate::Nothing),
             shown: format!("in {shown}"),
         });
-        if let Fate::Becomes(becomes) | Fate::Mended(becomes) = fate {
+        if let Fate::Becomes(becomes) | Fate::Mended(becomes) | Fate::WithoutExemplar(becomes) = fate {
             bodies.push(Scraped::taken(
                 Lines::Text.content_type(),
                 format!("{}\n", written(becomes)).into_bytes(),
