@@ -6,7 +6,7 @@
 use super::families::Families;
 use super::format::{Escaping, Format, Spelling};
 use super::lines::{LineReader, LineWriter, OpenMetrics, PlainText, Verbatim};
-use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, Part, Sample};
+use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, Part, Sample, Text};
 use super::progress::{DropReason, Progress};
 use super::protobuf::{MessageReader, MessageWriter};
 use super::room::Room;
@@ -112,6 +112,11 @@ pub(super) trait Events {
 
     /// A line of metadata, and its text.
     fn metadata(&mut self, metadata: &Metadata<'_>, line: &[u8]);
+
+    /// A line of metadata gives a family a type that cannot be read.
+    fn unread_type(&mut self, _name: Text<'_>, line: &[u8]) {
+        self.unreadable(DropReason::Malformed, line);
+    }
 
     /// A sample of a line.
     fn sample(&mut self, sample: &Sample<'_>) -> Noting;

@@ -64,6 +64,8 @@ pub(super) struct Known {
     filtered_by: Option<u32>,
     /// The type a target gave it, and which target did.
     declared: Option<(u32, MetricType)>,
+    /// The last target that gave it a type that cannot be read.
+    unread_by: Option<u32>,
     /// The last target whose type for it was compared with the answer's, or became that.
     compared_for: Option<u32>,
 }
@@ -299,7 +301,31 @@ impl Families {
         name: &'a [u8],
         convention: Convention,
     ) -> (&'a [u8], &'a [u8], Option<MetricType>) {
-        family_of(name, convention, |name| self.declared(name))
+        match family_of(name, convention, |name| self.declared(name)) {
+            // A counter `x` with samples `x_total` is one to every reader of text, too; `x_created` is nothing of it there.
+            (_, _, None) if convention == Convention::Text && !name.ends_with(b"_created") => {
+                family_of(name, Convention::OpenMetrics, |name| {
+                    self.declared(name).filter(|kind| has_loose_parts(*kind))
+                })
+            }
+            found => found,
+        }
+    }
+
+    /// Notes that the target being read gave a family a type that cannot be read.
+    pub(super) fn note_unread_type(&mut self, name: &[u8]) {
+        let target = self.target;
+        if let Ok(family) = self.entry(name) {
+            family.unread_by = Some(target);
+        }
+    }
+
+    /// Whether the target being read gave this family a type that cannot be read, or the one that this may be a part of.
+    pub(super) fn has_unread_type(&self, name: &[u8]) -> bool {
+        let is_unread =
+            |name: &[u8]| self.by_name.get(name).is_some_and(|family| family.unread_by == Some(self.target));
+        let parent = name.iter().rposition(|byte| *byte == b'_').map(|underscore| name.split_at(underscore));
+        is_unread(name) || parent.is_some_and(|(parent, ending)| Part::of_ending(ending).is_some() && is_unread(parent))
     }
 
     /// Whether the target being read gives the samples of this name to another family.
@@ -377,6 +403,11 @@ pub(super) fn family_of(
         Some((parent, suffix, kind)) => (parent, suffix, Some(kind)),
         None => (name, b"", None),
     }
+}
+
+/// Whether samples of a family of this type may go by OpenMetrics' names in text, too.
+fn has_loose_parts(kind: MetricType) -> bool {
+    matches!(kind, MetricType::Counter | MetricType::Info | MetricType::GaugeHistogram)
 }
 
 /// The family, of those with a type, that a sample of this name is a part of, and the name's ending.

@@ -17,6 +17,8 @@ pub(super) enum Line<'a> {
     Nothing,
     /// `# HELP name text`, `# TYPE name type` or `# UNIT name unit`
     Metadata(Metadata<'a>),
+    /// `# TYPE name`, and then no type.
+    UnreadType(Text<'a>),
     /// A metadata line that Prometheus, or a strict reader, rejects.
     Malformed,
     /// One in which the quotes hold no name, because of what follows them.
@@ -68,8 +70,7 @@ impl<'a> Line<'a> {
         if word == b"HELP" {
             return Self::metadata(name, is_utf8(text).then_some(Fact::Help(Text::Help(text))));
         }
-        let kind = MetricType::from_word(trim_line_end(&text[skip_blanks(text, 0)..]));
-        Self::metadata(name, kind.map(Fact::Type))
+        Self::of_type(name, trim_line_end(&text[skip_blanks(text, 0)..]))
     }
 
     fn of_open_metrics_comment(line: &'a [u8], known: &[u8]) -> Self {
@@ -89,10 +90,15 @@ impl<'a> Line<'a> {
         }
         let fact = match word {
             b"# HELP " => is_utf8(text).then_some(Fact::Help(Text::Quoted(text))),
-            b"# TYPE " => MetricType::from_word(text).map(Fact::Type),
+            b"# TYPE " => return Self::of_type(name, text),
             _ => is_unit_of(name.bytes(), text).then_some(Fact::Unit(text)),
         };
         Self::metadata(name, fact)
+    }
+
+    fn of_type(name: Text<'a>, word: &[u8]) -> Self {
+        let kind = MetricType::from_word(word);
+        kind.map_or(Self::UnreadType(name), |kind| Self::Metadata(Metadata { name, fact: Fact::Type(kind) }))
     }
 
     fn metadata(name: Text<'a>, fact: Option<Fact<'a>>) -> Self {

@@ -228,6 +228,10 @@ impl<D: Dialect> LineReader<D> {
                 self.is_malformed = false;
                 return Err(Fault::Open);
             }
+            Line::UnreadType(name) => {
+                self.scanner.turn_to(name);
+                to.unread_type(name, text);
+            }
             Line::Malformed | Line::Misquoted => to.unreadable(DropReason::Malformed, text),
             Line::Eof => self.has_ended = true,
         }
@@ -352,7 +356,7 @@ impl<D: Dialect> LineReader<D> {
                     to.metadata(&metadata, text);
                     Ok(())
                 }
-                Line::Metadata(_) | Line::Malformed => Err(Fault::BehindLabels),
+                Line::Metadata(_) | Line::UnreadType(_) | Line::Malformed => Err(Fault::BehindLabels),
                 Line::Open => Err(Fault::Open),
                 _ => Err(Fault::Malformed),
             }

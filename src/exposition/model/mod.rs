@@ -120,7 +120,7 @@ impl MetricType {
     pub(super) fn has_parts(self, convention: Convention) -> bool {
         match self {
             Histogram | GaugeHistogram | Summary => true,
-            Counter | Info => convention == OpenMetrics,
+            Counter | Info => convention != Protobuf,
             Gauge | StateSet | Untyped => false,
         }
     }
@@ -173,25 +173,21 @@ impl<'a> Family<'a> {
         kind: Option<MetricType>,
     ) -> Self {
         let mut family = Self::without_samples((from, to), stem, kind);
-        let part = kind.and_then(|kind| kind.part(suffix, from));
+        // In text, too, samples may go by OpenMetrics' names.
+        let part = kind.and_then(|kind| kind.part(suffix, from).or_else(|| kind.part(suffix, OpenMetrics)));
         family.part = part.unwrap_or(Part::Value);
-        if from != OpenMetrics || to == OpenMetrics {
+        if from == Protobuf || to == OpenMetrics {
             return family;
         }
-        if suffix.is_empty() {
-            if !family.suffix.is_empty() {
-                // One that goes by its samples' name, against the rules, has its ending already. Any other sample that does
-                // not end as it should is none of the family's.
-                let has_ending = stem.ends_with(family.suffix.as_bytes());
-                family.kind = kind.filter(|_| has_ending || to == Protobuf);
-                family.suffix = "";
+        let own = kind.and_then(|kind| kind.suffix(family.part, OpenMetrics)).filter(|own| own.as_bytes() == suffix);
+        match (family.part, own.unwrap_or_default()) {
+            // One that goes by its family's name, against the rules, keeps that, and its type.
+            (Part::Value, suffix) => family.suffix = suffix,
+            (Part::Created, suffix) | (_, suffix @ ("_gsum" | "_gcount")) if to == PlainText => {
+                // Text has no such parts: they are families of their own.
+                (family.suffix, family.kind, family.is_apart) = (suffix, Some(Gauge), true);
             }
-        } else if to == PlainText
-            && let (Part::Created, suffix) | (_, suffix @ ("_gsum" | "_gcount")) =
-                (family.part, kind.and_then(|kind| kind.suffix(family.part, from)).unwrap_or_default())
-        {
-            // Text has no such parts: they are families of their own.
-            (family.suffix, family.kind, family.is_apart) = (suffix, Some(Gauge), true);
+            _ => {}
         }
         family
     }

@@ -168,6 +168,15 @@ impl<W: Writer> Events for Writing<'_, W> {
         }
     }
 
+    fn unread_type(&mut self, name: Text<'_>, line: &[u8]) {
+        let name = name.plain();
+        if name.len() <= MAX_NAME {
+            self.families.note_unread_type(&name);
+            self.stage.recent.forget();
+        }
+        self.unreadable(DropReason::Malformed, line);
+    }
+
     #[inline(always)]
     fn sample(&mut self, sample: &Sample<'_>) -> Noting {
         if self.stage.progress.is_over_limit() {
@@ -343,7 +352,8 @@ impl<W: Writer> Writing<'_, W> {
             }
         }
         let mut family = Family::of_sample(stage.way(), stem, suffix, declared);
-        if matches!(declared, None | Some(MetricType::Untyped)) {
+        // What a target meant by a type that cannot be read, nobody knows.
+        if matches!(declared, None | Some(MetricType::Untyped)) && !self.families.has_unread_type(name) {
             stage.sanitize(&mut family, name).inspect_err(|_| {
                 if stage.pending.is_of(stem) {
                     stage.pending.clear();
@@ -374,6 +384,7 @@ impl<W: Writer> Writing<'_, W> {
         };
         if slot.is_ok() && !family.is_apart {
             self.families.note_samples(family.stem);
+            self.stage.pending.family.is_told |= is_pending;
         }
         slot
     }
@@ -434,6 +445,9 @@ impl<W: Writer> Writing<'_, W> {
     fn flush_pending(&mut self) {
         if self.stage.pending.family.name.is_empty() {
             return;
+        }
+        if self.stage.pending.family.is_told {
+            return self.stage.pending.clear();
         }
         let held = std::mem::take(&mut self.stage.pending.family);
         let name = &held.name;

@@ -23,6 +23,8 @@ pub(super) struct PendingFamily {
     /// The family's name, decoded.
     pub(super) name: Vec<u8>,
     pub(super) is_old_name: bool,
+    /// A sample of it had it written.
+    pub(super) is_told: bool,
     facts: Vec<PendingFact>,
     /// Their texts.
     texts: Vec<u8>,
@@ -62,7 +64,8 @@ impl PendingMetadata {
             Fact::Type(_) => b"",
             Fact::Unit(unit) => unit,
         };
-        let Self { family: PendingFamily { facts, texts, .. }, held } = self;
+        let Self { family: PendingFamily { facts, texts, is_told, .. }, held } = self;
+        *is_told = false;
         if !held.extend(texts, text) {
             return Err(Full);
         }
@@ -77,6 +80,7 @@ impl PendingMetadata {
 
     pub(super) fn clear(&mut self) {
         self.family.name.clear();
+        self.family.is_told = false;
         self.family.facts.clear();
         self.held.clear(&mut self.family.texts, KEPT_CAPACITY);
     }

@@ -50,8 +50,27 @@ pub const CASES: &[Case] = &[
         Some("shared 1\nshared_total 1\n"),
         Untyped::Convert,
         "# HELP shared Words.\n# TYPE shared counter\nshared 2\nshared_total 2\n",
-        "# HELP shared Words.\nshared{@} 2\nshared_total{@} 2\n",
+        "# HELP shared Words.\nshared{@} 2\n# HELP shared_total Words.\nshared_total{@} 2\n",
     ),
+    becomes(
+        "a counter's samples may end as OpenMetrics has them",
+        Untyped::Convert,
+        "# HELP a Words.\n# TYPE a counter\na_total 1\na_created 2\na_total 3\n",
+        "# HELP a_total Words.\n# TYPE a_total counter\na_total{@} 1\n# TYPE a_created counter\na_created{@} 2\na_total{@} 3\n",
+    ),
+    becomes(
+        "the types of OpenMetrics are read, and the names that go with them",
+        Untyped::Convert,
+        "# TYPE a info\na_info 1\n# TYPE b gaugehistogram\nb_bucket{le=\"+Inf\"} 1\nb_gcount 1\nb_gsum 2\n# TYPE c stateset\nc 1\n",
+        "# TYPE a_info gauge\na_info{@} 1\n# TYPE b histogram\nb_bucket{le=\"+Inf\",@} 1\n# TYPE b_gsum gauge\nb_gsum{@} 2\n# TYPE b_gcount gauge\nb_gcount{@} 1\n# TYPE c gauge\nc{@} 1\n",
+    ),
+    becomes(
+        "a family whose type cannot be read gets no other",
+        Untyped::Convert,
+        "# TYPE a_total cuonter\na_total 1\n# TYPE b\nb_total 1\nb_created 1\nc_total 1\n",
+        "a_total{@} 1\nb_total{@} 1\nb_created{@} 1\n# TYPE c_total gauge\nc_total{@} 1\n",
+    )
+    .losing(2),
     becomes(
         "metadata that the app gives twice is written once",
         Untyped::Convert,

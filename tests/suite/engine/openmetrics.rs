@@ -653,20 +653,20 @@ pub const BODIES: &[[Case; 2]] = &[
         "# TYPE a_created gauge\na_created{@} 1\n# TYPE a counter\na_total{@} 2\na_created{@} 3\n",
         "# TYPE a_created gauge\na_created{@} 1\n# TYPE a_total counter\na_total{@} 2\na_created{@} 3\n",
     ),
-    // In text it is no part of the counter, which goes by another name.
+    // In text, too, it keeps its name and its type.
     becomes(
         "a counter's sample without its ending is kept",
         Untyped::Keep,
         "# HELP a Words.\n# TYPE a counter\na 1\na_total 2\n# TYPE b info\nb 1\n",
         "# HELP a Words.\n# TYPE a counter\na{@} 1\na_total{@} 2\n# TYPE b info\nb{@} 1\n",
-        "# HELP a Words.\na{@} 1\n# HELP a_total Words.\n# TYPE a_total counter\na_total{@} 2\nb{@} 1\n# TYPE b_info gauge\n",
+        "# HELP a Words.\n# TYPE a counter\na{@} 1\n# HELP a_total Words.\n# TYPE a_total counter\na_total{@} 2\n# TYPE b gauge\nb{@} 1\n",
     ),
     becomes(
         "a counter's sample without its ending is kept",
         Untyped::Keep,
         "# TYPE a_b counter\na_b 1\n# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n",
         "# TYPE a_b counter\na_b{@} 1\na_b{@} 2\n",
-        "a_b{@} 1\n# TYPE a_b_total counter\na_b{@} 2\n",
+        "# TYPE a_b counter\na_b{@} 1\na_b{@} 2\n",
     ),
     // Escaping that differ only in what a scraper does not read are one family to it.
     becomes(

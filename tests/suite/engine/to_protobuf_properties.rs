@@ -51,6 +51,7 @@ fn has_part(from: Lines, kind: &str, suffix: &str) -> bool {
     let parts: &[&str] = match (from, kind) {
         (Lines::Text, "histogram") => &["_bucket", "_sum", "_count"],
         (Lines::Text, "summary") => &["_sum", "_count"],
+        (Lines::Text, "counter") => &["_total"],
         (Lines::OpenMetrics, "counter") => &["_total", "_created"],
         (Lines::OpenMetrics, "histogram") => &["_bucket", "_sum", "_count", "_created"],
         (Lines::OpenMetrics, "gaugehistogram") => &["_bucket", "_gsum", "_gcount", "_created"],
@@ -131,7 +132,7 @@ fn own(metric: &Metric) -> Vec<LabelPair> {
 fn written_as(from: Lines, setting: Setting, declared: &Declared<'_>) -> (String, String, bool) {
     let Declared { stem, kind, suffix } = *declared;
     let ending = match kind {
-        "counter" if from == Lines::OpenMetrics && !suffix.is_empty() => "_total",
+        "counter" if !suffix.is_empty() => "_total",
         "info" if !suffix.is_empty() => "_info",
         _ => "",
     };
