@@ -15,7 +15,7 @@ use super::{FRAME, FRAME_CAPACITY, Failure};
 use crate::budget::Budget;
 use crate::exposition::{End, Families, Format, Held, OpenMetricsVersion, Room, Rules, Spelling, engine};
 use crate::negotiation::{Accepted, content_type};
-use crate::telemetry::{Outcome, Telemetry};
+use crate::telemetry::Telemetry;
 
 /// From where on an answer is one target's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,11 +270,9 @@ impl Answer {
 
     /// Writes the sidecar's own metrics as if they came from one more target, which speaks OpenMetrics.
     fn write_own_metrics(&mut self, rules: &Rules, spelling: Spelling) {
-        let mut outcomes: Vec<Option<Outcome>> = self.scrapes.iter().map(|_| None).collect();
-        for scrape in &self.scrapes {
-            outcomes[scrape.index] = scrape.outcome().cloned();
-        }
-        let body = self.telemetry.exposition(outcomes);
+        // Each is over, and some may have lost their turn.
+        self.scrapes.sort_by_key(|scrape| scrape.index);
+        let body = self.telemetry.exposition(self.scrapes.iter().filter_map(TargetScrape::outcome).cloned());
         let own = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
         let mut engine = engine(own, spelling, rules).expect("OpenMetrics becomes anything");
         self.turn_to(self.scrapes.len());

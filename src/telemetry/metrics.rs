@@ -1,10 +1,10 @@
 //! The metrics of the sidecar itself, by Prometheus's conventions, rendered by its own client library.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
@@ -14,7 +14,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::state::Outcome;
-use crate::lock::lock;
 
 /// What the names of all families begin with that are written here.
 pub(crate) const PREFIX: &str = "qpext_";
@@ -45,9 +44,9 @@ impl OfTarget {
     }
 }
 
-/// The gauges of the scrape at hand, in the order of the targets. What is not over has none.
-#[derive(Debug, Clone, Default)]
-struct OfScrape(Arc<Mutex<Vec<(OfTarget, Outcome)>>>);
+/// The gauges of one scrape, in the order of the targets.
+#[derive(Debug)]
+struct OfScrape(Vec<(OfTarget, Outcome)>);
 
 impl OfScrape {
     fn encode_gauge<N>(
@@ -60,7 +59,7 @@ impl OfScrape {
         ConstGauge<N>: EncodeMetric,
     {
         let mut gauge = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        for (label, outcome) in lock(&self.0).iter() {
+        for (label, outcome) in &self.0 {
             ConstGauge::new(value(outcome)).encode(gauge.encode_family(label)?)?;
         }
         Ok(())
@@ -87,38 +86,34 @@ pub(super) struct Counters {
     pub(super) failures: Family<OfTargetAndReason, Counter>,
     pub(super) dropped_lines: Family<OfTargetAndReason, Counter>,
     pub(super) family_conflicts: Counter,
-    of_scrape: OfScrape,
-    /// Locked while the gauges of a scrape are rendered: they are handed to the registry by the way.
-    registry: Mutex<Registry>,
+    registry: Registry,
 }
 
 impl Default for Counters {
     fn default() -> Self {
         let (scrapes, failures, dropped_lines) = (Counter::default(), Family::default(), Family::default());
-        let (family_conflicts, of_scrape) = (Counter::default(), OfScrape::default());
+        let family_conflicts = Counter::default();
         let mut registry = Registry::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("qpext_build", "Which sidecar this is", build);
-        registry.register_collector(Box::new(of_scrape.clone()));
         registry.register("qpext_scrapes", "Scrapes of the pod that began", scrapes.clone());
         registry.register("qpext_scrape_failures", "Scrapes of the target that failed", failures.clone());
         let help = "Lines of the target that are not in the answers";
         registry.register("qpext_dropped_lines", help, dropped_lines.clone());
         let help = "Metric families to which two targets gave two types in one scrape";
         registry.register("qpext_family_conflicts", help, family_conflicts.clone());
-        Self { scrapes, failures, dropped_lines, family_conflicts, of_scrape, registry: registry.into() }
+        Self { scrapes, failures, dropped_lines, family_conflicts, registry }
     }
 }
 
 impl Counters {
     /// Renders everything, the gauges from what came of one scrape.
-    pub(super) fn exposition(&self, labels: Vec<OfTarget>, outcomes: Vec<Option<Outcome>>) -> String {
-        let registry = lock(&self.registry);
-        let outcomes = labels.into_iter().zip(outcomes);
-        *lock(&self.of_scrape.0) = outcomes.filter_map(|(label, outcome)| Some((label, outcome?))).collect();
+    pub(super) fn exposition(&self, outcomes: Vec<(OfTarget, Outcome)>) -> String {
+        let mut gauges = Registry::default();
+        gauges.register_collector(Box::new(OfScrape(outcomes)));
         let mut text = String::with_capacity(USUAL_SIZE);
-        encode(&mut text, &registry).expect("a String takes any text");
-        lock(&self.of_scrape.0).clear();
+        let rendered = encode_registry(&mut text, &self.registry).and_then(|()| encode(&mut text, &gauges));
+        rendered.expect("a String takes any text");
         text
     }
 }

@@ -102,10 +102,10 @@ impl Telemetry {
         lock(&self.targets).iter().all(|known| known.state.last.is_some())
     }
 
-    /// The metrics of the sidecar itself in OpenMetrics, with those of the scrape that had these outcomes.
-    pub(crate) fn exposition(&self, outcomes: Vec<Option<Outcome>>) -> String {
-        let labels = lock(&self.targets).iter().map(|known| known.label.clone()).collect();
-        self.counters.exposition(labels, outcomes)
+    /// The metrics of the sidecar itself in OpenMetrics, with those of the scrape in which each target had this outcome.
+    pub(crate) fn exposition(&self, outcomes: impl Iterator<Item = Outcome>) -> String {
+        let labels = lock(&self.targets).iter().map(|known| known.label.clone()).zip(outcomes).collect();
+        self.counters.exposition(labels)
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         telemetry.record(0, &failed());
         let dropped = OfTarget::new("app").because("malformed");
         telemetry.counters.dropped_lines.get_or_create(&dropped).inc();
-        let text = telemetry.exposition(vec![Some(failed())]);
+        let text = telemetry.exposition([failed()].into_iter());
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types: Vec<&str> = types.collect();
         assert_eq!(types.len(), 9, "{types:?}");
