@@ -1,5 +1,6 @@
 //! The answer to one scrape: whose turn it is, in which format, and what closes it.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,8 +40,8 @@ pub struct Answer {
     spelling: Option<Spelling>,
     /// Everything is written, the end mark too.
     has_ended: bool,
-    /// What was written when it was settled that there is something to write.
-    first_piece: Option<Bytes>,
+    /// Pieces that were pulled before their time.
+    pulled: VecDeque<Bytes>,
     out: Vec<u8>,
     /// What of it is more than a piece takes, as a message may be.
     held: Held,
@@ -85,7 +86,7 @@ impl Answer {
             accepted,
             spelling: None,
             has_ended: false,
-            first_piece: None,
+            pulled: VecDeque::new(),
             out: Vec::new(),
             taken: 0,
             turns: Vec::new(),
@@ -99,8 +100,22 @@ impl Answer {
     /// Waits until there is something to answer with; or how each target failed, if all of them did without a whole line
     /// between them.
     pub(super) async fn begin(&mut self) -> Option<Vec<Failure>> {
-        self.first_piece = poll_fn(|cx| self.poll_piece(cx)).await;
-        self.failures().filter(|_| self.first_piece.is_none())
+        let has_something = self.has_more_than(0).await;
+        self.failures().filter(|_| !has_something)
+    }
+
+    /// Whether there are more bytes than these. Keeps what it must pull to know.
+    pub(crate) async fn has_more_than(&mut self, bytes: usize) -> bool {
+        let (mut pulled, mut length) = (VecDeque::new(), 0);
+        while length <= bytes
+            && let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await
+        {
+            length += piece.len();
+            pulled.push_back(piece);
+        }
+        pulled.append(&mut self.pulled);
+        self.pulled = pulled;
+        length > bytes
     }
 
     /// What the answer is: text 0.0.4, as long as no target told of more.
@@ -167,7 +182,7 @@ impl Answer {
 
     /// The next piece of the answer; `None` at its end.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(piece) = self.first_piece.take() {
+        if let Some(piece) = self.pulled.pop_front() {
             return Poll::Ready(Some(piece));
         }
         loop {

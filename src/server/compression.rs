@@ -4,8 +4,6 @@
 //! of them. It must never keep a piece waiting for the next one, and never hold more than a piece and the coder's window:
 //! an answer that streams streams on.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io::{self, Write};
 use std::task::{Context, Poll};
 
@@ -74,21 +72,20 @@ impl AcceptedCoding {
 
 /// An answer on its way out.
 pub(super) struct Outgoing {
-    pieces: Pieces,
+    answer: Answer,
     coder: Option<Coder>,
 }
 
 impl Outgoing {
     /// Pulls the answer until it is settled whether it is small.
-    pub(super) async fn begin(answer: Answer, accepted: Option<AcceptedCoding>) -> Self {
-        let mut pieces = Pieces { answer: Box::new(answer), held: VecDeque::new() };
+    pub(super) async fn begin(mut answer: Answer, accepted: Option<AcceptedCoding>) -> Self {
         let coder = match accepted {
-            Some(accepted) if accepted.is_demand || pieces.are_more_than(SMALL).await => {
+            Some(accepted) if accepted.is_demand || answer.has_more_than(SMALL).await => {
                 Coder::new(accepted.coding).inspect_err(|error| warn!(%error, "an answer cannot be compressed")).ok()
             }
             _ => None,
         };
-        Self { pieces, coder }
+        Self { answer, coder }
     }
 
     pub(super) fn coding(&self) -> Option<Coding> {
@@ -98,36 +95,8 @@ impl Outgoing {
     /// The next piece, never empty; `None` at its end.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match &mut self.coder {
-            None => self.pieces.poll_next(cx).map(|piece| piece.map(Ok)),
-            Some(coder) => coder.poll_piece(&mut self.pieces, cx),
-        }
-    }
-}
-
-/// The pieces of an answer, some of which were pulled before their time.
-struct Pieces {
-    answer: Box<Answer>,
-    held: VecDeque<Bytes>,
-}
-
-impl Pieces {
-    /// Whether there are more bytes than these. Holds what it must pull to know.
-    async fn are_more_than(&mut self, bytes: usize) -> bool {
-        let mut length = 0;
-        while length <= bytes {
-            let Some(piece) = poll_fn(|cx| self.answer.poll_piece(cx)).await else {
-                return false;
-            };
-            length += piece.len();
-            self.held.push_back(piece);
-        }
-        true
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        match self.held.pop_front() {
-            None => self.answer.poll_piece(cx),
-            piece => Poll::Ready(piece),
+            None => self.answer.poll_piece(cx).map(|piece| piece.map(Ok)),
+            Some(coder) => coder.poll_piece(&mut self.answer, cx),
         }
     }
 }
@@ -186,12 +155,12 @@ impl Coder {
         Ok(Self { coding, codec: Codec::new(coding)?, is_behind: false, is_finished: false })
     }
 
-    fn poll_piece(&mut self, pieces: &mut Pieces, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_piece(&mut self, answer: &mut Answer, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.is_finished {
             return Poll::Ready(None);
         }
         while self.codec.output().len() < FRAME && !self.is_finished {
-            let done = match pieces.poll_next(cx) {
+            let done = match answer.poll_piece(cx) {
                 Poll::Ready(Some(piece)) => {
                     self.is_behind = true;
                     self.codec.input().write_all(&piece)
