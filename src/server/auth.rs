@@ -22,16 +22,6 @@ use crate::files::{FileError, IS_EMPTY, IS_NO_HEADER, Watched, WatchedFile};
 pub(super) struct Authorizer {
     pub(super) tls: Option<Tls>,
     token: Option<Watched<Token, 1>>,
-    log_limits: RefusalLimits,
-}
-
-/// Bounds what the log is told of refusals, for each reason.
-#[derive(Debug, Default)]
-struct RefusalLimits {
-    no_certificate: LogLimit,
-    wrong_certificate: LogLimit,
-    no_token: LogLimit,
-    wrong_token: LogLimit,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -51,11 +41,7 @@ impl Authorizer {
             let file = WatchedFile::new("QPEXT_BEARER_TOKEN_FILE", path);
             Watched::open([file], |[file]| Token::read(&file.content).map_err(|problem| file.error(problem)))
         });
-        Ok(Self {
-            tls: security.tls.as_ref().map(Tls::open).transpose()?,
-            token: token.transpose()?,
-            log_limits: RefusalLimits::default(),
-        })
+        Ok(Self { tls: security.tls.as_ref().map(Tls::open).transpose()?, token: token.transpose()? })
     }
 
     /// Whether a client may ask with such headers. All that is configured must be right.
@@ -81,14 +67,14 @@ impl Authorizer {
     }
 
     /// What is answered to a request that is refused, from there.
-    pub(super) fn refuse(&self, refusal: &Refusal, origin: IpAddr) -> Response<Content> {
-        let limit = match refusal {
-            Refusal::Certificate(CertificateRefused::Missing) => &self.log_limits.no_certificate,
-            Refusal::Certificate(CertificateRefused::Wrong(_)) => &self.log_limits.wrong_certificate,
-            Refusal::NoToken => &self.log_limits.no_token,
-            Refusal::WrongToken => &self.log_limits.wrong_token,
+    pub(super) fn refuse(&self, refusal: &Refusal, origin: IpAddr, log_limit: &LogLimit) -> Response<Content> {
+        let kind = match refusal {
+            Refusal::Certificate(CertificateRefused::Missing) => "no certificate",
+            Refusal::Certificate(CertificateRefused::Wrong(_)) => "wrong certificate",
+            Refusal::NoToken => "no token",
+            Refusal::WrongToken => "wrong token",
         };
-        if let Some(times) = limit.happened() {
+        if let Some(times) = log_limit.happened(kind) {
             warn!(times, client = %origin, why = %refusal, "a request was refused");
         }
         let needs_certificate = self.tls.as_ref().is_some_and(Tls::asks_for_certificate);

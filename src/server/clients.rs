@@ -123,28 +123,18 @@ impl Drop for Served {
     }
 }
 
-/// What clients do, or have done to them, more often than is worth a line of the log each.
-#[derive(Debug, Default)]
-pub(super) struct ClientEvents {
-    turned_away: LogLimit,
-    pub(super) not_accepted: LogLimit,
-    pub(super) no_handshake: LogLimit,
-    pub(super) put_out: LogLimit,
-    pub(super) no_place: LogLimit,
-}
-
 /// The clients that are connected, and where from.
 #[derive(Debug, Default)]
 pub(super) struct Clients(Vec<Arc<Client>>);
 
 impl Clients {
     /// A new client, for whom another may have to leave; `None` if every other one is being served.
-    pub(super) fn let_in(&mut self, origin: IpAddr, events: &ClientEvents) -> Option<Arc<Client>> {
+    pub(super) fn let_in(&mut self, origin: IpAddr, log_limit: &LogLimit) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.
         self.0.retain(|client| Arc::strong_count(client) > 1);
         if self.0.len() >= MAX_CONNECTIONS {
             let Some(index) = self.most_dispensable() else {
-                if let Some(times) = events.turned_away.happened() {
+                if let Some(times) = log_limit.happened("turned away") {
                     warn!(times, "a client was turned away: {MAX_CONNECTIONS} others are being served");
                 }
                 return None;

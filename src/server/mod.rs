@@ -102,12 +102,12 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    if let Some(client) = clients.let_in(origin(address), &service.events) {
+                    if let Some(client) = clients.let_in(origin(address), &service.log_limit) {
                         connections.spawn(connection(stream, client, Arc::clone(&service), stopped.clone()));
                     }
                 }
                 Err(error) => {
-                    if let Some(times) = service.events.not_accepted.happened() {
+                    if let Some(times) = service.log_limit.happened("not accepted") {
                         warn!(times, %error, "cannot accept a connection");
                     }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -146,7 +146,7 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Arc<Service
     tokio::select! {
         () = served => {}
         () = client.is_put_out() => {
-            if let Some(times) = service.events.put_out.happened() {
+            if let Some(times) = service.log_limit.happened("put out") {
                 warn!(times, "a client that was quiet, or did not read its answer, was put out for another");
             }
         }
@@ -171,7 +171,7 @@ async fn handshake(
         // Who just leaves is no news; who does not speak TLS, or shows what nobody can read, wants to be told.
         if error.kind() != io::ErrorKind::InvalidData {
             debug!(%error, "a client's handshake came to nothing");
-        } else if let Some(times) = service.events.no_handshake.happened() {
+        } else if let Some(times) = service.log_limit.happened("no handshake") {
             let hint = "a scraper's scheme is to be https";
             warn!(times, client = %client.origin, %error, hint, "a client's handshake came to nothing");
         }

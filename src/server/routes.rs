@@ -14,8 +14,9 @@ use hyper::body::Incoming;
 use tracing::warn;
 
 use super::auth::{Authorizer, Refusal};
-use super::clients::{Admission, Client, ClientEvents};
+use super::clients::{Admission, Client};
 use super::compression::{AcceptedCoding, Outgoing};
+use super::log_limit::LogLimit;
 use super::response::{Content, HTML, JSON, ServedBody, of_type, plain};
 use super::tls::Peer;
 use crate::aggregate::Aggregator;
@@ -72,7 +73,7 @@ pub(super) struct Service {
     admission: Arc<Admission>,
     /// The targets are being tried, or were, because somebody asked who is ready.
     has_tried: AtomicBool,
-    pub(super) events: ClientEvents,
+    pub(super) log_limit: LogLimit,
 }
 
 impl Service {
@@ -82,7 +83,7 @@ impl Service {
             admission: Arc::new(Admission::new(settings.max_concurrent_scrapes.get())),
             settings,
             has_tried: AtomicBool::default(),
-            events: ClientEvents::default(),
+            log_limit: LogLimit::default(),
         }
     }
 
@@ -100,7 +101,7 @@ impl Service {
         let is_scrape = request.uri().path() == "/metrics";
         let mut response = match self.check(&request, peer) {
             Ok(()) => self.route(request, client).await,
-            Err(refusal) => self.settings.authorizer.refuse(&refusal, client.origin),
+            Err(refusal) => self.settings.authorizer.refuse(&refusal, client.origin, &self.log_limit),
         };
         if is_scrape {
             response.headers_mut().insert(VARY, SCRAPE_VARIES);
@@ -193,7 +194,7 @@ impl Service {
     }
 
     fn turn_away(&self) -> Response<Content> {
-        if let Some(times) = self.events.no_place.happened() {
+        if let Some(times) = self.log_limit.happened("no place") {
             warn!(times, "a scrape was turned away: QPEXT_MAX_CONCURRENT_SCRAPES are running");
         }
         let text = "as many scrapes as QPEXT_MAX_CONCURRENT_SCRAPES allows are running\n";
