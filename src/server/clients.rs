@@ -56,7 +56,10 @@ pub(super) struct Client {
     phase: Mutex<Phase>,
     /// Who is to be woken when it has had its answer: its next request may have come already.
     reader: Mutex<Option<Waker>>,
-    put_out: Notify,
+    /// Since when a piece of its answer has been waiting for it, where that is a scrape's.
+    unread_since: Mutex<Option<Instant>>,
+    /// Told to end its connection: somebody else needs the room that it takes.
+    pub(super) put_out: Notify,
 }
 
 impl Client {
@@ -65,6 +68,7 @@ impl Client {
             origin,
             phase: Mutex::new(Phase::SendingHead(Instant::now())),
             reader: Mutex::default(),
+            unread_since: Mutex::default(),
             put_out: Notify::new(),
         }
     }
@@ -81,14 +85,9 @@ impl Client {
         }
     }
 
-    /// Ends its connection: somebody else needs the room that it takes.
-    pub(super) fn put_out(&self) {
-        self.put_out.notify_one();
-    }
-
-    /// Ready once it is put out.
-    pub(super) async fn is_put_out(&self) {
-        self.put_out.notified().await;
+    /// Whether it has been leaving its answer unread for long.
+    fn is_not_reading(&self) -> bool {
+        lock(&self.unread_since).is_some_and(|since| since.elapsed() >= UNREAD_FOR)
     }
 
     /// Its request is being answered until what is returned is dropped.
@@ -139,7 +138,7 @@ impl Clients {
                 }
                 return None;
             };
-            self.0.swap_remove(index).put_out();
+            self.0.swap_remove(index).put_out.notify_one();
         }
         let client = Arc::new(Client::new(origin));
         self.0.push(Arc::clone(&client));
@@ -162,22 +161,15 @@ impl Clients {
 #[derive(Debug)]
 pub(super) struct Admission {
     limit: usize,
-    places: Mutex<Vec<Arc<HeldPlace>>>,
-}
-
-#[derive(Debug)]
-struct HeldPlace {
-    /// Who holds it, and is put out when the place is given to somebody else.
-    client: Arc<Client>,
-    /// Since when a piece of the answer has been waiting for the client to take it.
-    unread_since: Mutex<Option<Instant>>,
+    /// Who holds them, each one at most: a client asks one thing at a time.
+    places: Mutex<Vec<Arc<Client>>>,
 }
 
 /// A place taken; dropped, it is free.
 #[derive(Debug)]
 pub(super) struct Ticket {
     admission: Arc<Admission>,
-    place: Arc<HeldPlace>,
+    client: Arc<Client>,
 }
 
 impl Admission {
@@ -189,41 +181,35 @@ impl Admission {
     pub(super) fn enter(self: &Arc<Self>, client: Arc<Client>) -> Option<Ticket> {
         let mut places = lock(&self.places);
         if places.len() >= self.limit {
-            let unread = places.iter().position(|place| place.is_unread());
+            let unread = places.iter().position(|holder| holder.is_not_reading());
             let index = unread.or_else(|| most_crowded(&places, client.origin))?;
-            places.remove(index).client.put_out();
+            places.remove(index).put_out.notify_one();
         }
-        let place = Arc::new(HeldPlace { client, unread_since: Mutex::default() });
-        places.push(Arc::clone(&place));
-        Some(Ticket { admission: Arc::clone(self), place })
+        places.push(Arc::clone(&client));
+        Some(Ticket { admission: Arc::clone(self), client })
     }
 }
 
 /// The newest place of the origin that holds most of them, if that holds more than the newcomer's would with this one.
-fn most_crowded(places: &[Arc<HeldPlace>], newcomer: IpAddr) -> Option<usize> {
-    let crowds = crowds(places.iter().map(|place| place.client.origin));
+fn most_crowded(places: &[Arc<Client>], newcomer: IpAddr) -> Option<usize> {
+    let crowds = crowds(places.iter().map(|holder| holder.origin));
     let own = crowds.get(&newcomer).copied().unwrap_or_default();
-    let places = places.iter().map(|place| crowds[&place.client.origin]).enumerate();
+    let places = places.iter().map(|holder| crowds[&holder.origin]).enumerate();
     let (index, most) = places.max_by_key(|(index, crowd)| (*crowd, *index))?;
     (most > own + 1).then_some(index)
-}
-
-impl HeldPlace {
-    fn is_unread(&self) -> bool {
-        lock(&self.unread_since).is_some_and(|since| since.elapsed() >= UNREAD_FOR)
-    }
 }
 
 impl Ticket {
     /// Says whether a piece of the answer now waits for the client to take it.
     pub(super) fn set_unread(&self, unread: bool) {
-        *lock(&self.place.unread_since) = unread.then(Instant::now);
+        *lock(&self.client.unread_since) = unread.then(Instant::now);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        lock(&self.admission.places).retain(|place| !Arc::ptr_eq(place, &self.place));
+        self.set_unread(false);
+        lock(&self.admission.places).retain(|holder| !Arc::ptr_eq(holder, &self.client));
     }
 }
 
@@ -279,7 +265,7 @@ mod tests {
         assert!(enter(&admission).is_none(), "it has a second to read");
         tokio::time::advance(UNREAD_FOR).await;
         let newcomer = enter(&admission).unwrap();
-        client.is_put_out().await;
+        client.put_out.notified().await;
         drop(slow);
         assert!(enter(&admission).is_none(), "the place is the newcomer's alone");
         drop(newcomer);
@@ -303,10 +289,10 @@ mod tests {
         let _held: Vec<_> = crowd.iter().map(|client| admission.enter(Arc::clone(client)).unwrap()).collect();
         assert!(enter(&admission).is_none(), "one of their own has no claim");
         let _scraper = admission.enter(client(2)).unwrap();
-        crowd[2].is_put_out().await;
+        crowd[2].put_out.notified().await;
         assert!(admission.enter(client(2)).is_none(), "two and one is fair");
         let _other = admission.enter(client(3)).unwrap();
-        crowd[1].is_put_out().await;
+        crowd[1].put_out.notified().await;
         assert!(admission.enter(client(4)).is_none(), "one each is fair");
     }
 }

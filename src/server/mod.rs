@@ -145,7 +145,7 @@ async fn connection(stream: TcpStream, client: Arc<Client>, service: Arc<Service
     };
     tokio::select! {
         () = served => {}
-        () = client.is_put_out() => {
+        () = client.put_out.notified() => {
             if let Some(times) = service.log_limit.happened("put out") {
                 warn!(times, "a client that was quiet, or did not read its answer, was put out for another");
             }
