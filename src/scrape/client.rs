@@ -1,6 +1,7 @@
 //! How a target is reached: which HTTP client asks it, and what it is sent besides the scrape's own headers.
 //!
-//! In: a target's address and options. Out: for each scrape a [`Session`], for which the target's files are read again.
+//! In: a target's address and options. Out: for each scrape what begins its requests, for which the target's files are read
+//! again.
 //! Targets without TLS or a socket share one client; the others have one of their own, which with TLS is built anew when the
 //! certificates change.
 
@@ -92,12 +93,6 @@ struct Credentials {
     header: LastGood<HeaderValue>,
 }
 
-pub(super) struct Session<'a> {
-    client: Client,
-    headers: HeaderMap,
-    server_name: Option<&'a str>,
-}
-
 impl Connector {
     /// `shared` is the client of all targets that need no other, each of which keeps so many connections.
     fn new(target: &TargetConfig, shared: &Client, kept: usize) -> Result<Self, reqwest::Error> {
@@ -133,8 +128,8 @@ impl Connector {
         Ok(Self { client, server_name: http.server_name.clone(), headers, credentials: credentials.map(Mutex::new) })
     }
 
-    /// Reads the files of this target again.
-    pub(super) fn open(&self, target: &str) -> Result<Session<'_>, FileError> {
+    /// Reads the files of this target again. What is returned begins a request for a URL.
+    pub(super) fn open(&self, target: &str) -> Result<impl Fn(&Url) -> RequestBuilder, FileError> {
         let client = match &self.client {
             TargetClient::Plain(client) => client.clone(),
             TargetClient::Tls(tls) => lock(tls).client(target)?,
@@ -143,7 +138,14 @@ impl Connector {
         if let Some(credentials) = &self.credentials {
             headers.insert(AUTHORIZATION, lock(credentials).header(target)?);
         }
-        Ok(Session { client, headers, server_name: self.server_name.as_deref() })
+        Ok(move |url: &Url| {
+            let mut url = url.clone();
+            if let Some(name) = &self.server_name {
+                // TLS has the name from the URL.
+                url.set_host(Some(name)).expect("it is a host's name");
+            }
+            client.get(url).headers(headers.clone())
+        })
     }
 
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
@@ -216,17 +218,6 @@ fn authorization(scheme: &[u8], secret: &[u8]) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_bytes(&[scheme, secret].concat()).ok()?;
     header.set_sensitive(true);
     Some(header)
-}
-
-impl Session<'_> {
-    pub(super) fn get(&self, url: &Url) -> RequestBuilder {
-        let mut url = url.clone();
-        if let Some(name) = self.server_name {
-            // TLS has the name from the URL.
-            url.set_host(Some(name)).expect("it is a host's name");
-        }
-        self.client.get(url).headers(self.headers.clone())
-    }
 }
 
 /// Connects to one host, by whatever name it is called.

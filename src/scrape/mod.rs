@@ -92,16 +92,14 @@ impl Target {
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<Response, ScrapeError> {
-        let session = self.connector.open(&self.name);
-        let session = session.map_err(|error| ScrapeError::File(error.to_string()))?;
+        let get = self.connector.open(&self.name).map_err(|error| ScrapeError::File(error.to_string()))?;
         let user_agent = user_agent.unwrap_or(OWN_USER_AGENT);
         let mut url = self.address.url.clone();
         let mut kept = KEPT_CONNECTIONS;
         let mut redirects = 0;
         loop {
             let left = budget.heads_by.saturating_duration_since(Instant::now());
-            let answer = session
-                .get(&url)
+            let answer = get(&url)
                 .header(ACCEPT, &accept)
                 .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
                 .header(USER_AGENT, &user_agent)
