@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use Unset::{Is, Means, OrEmpty};
 use serde_json::{Value, json};
 
-use super::values::{self, BOOLEAN, FILE, TEXT, Words};
+use super::values::{self, BOOLEAN, FILE, TEXT};
 use super::{APP, Address, Config, ConfigError, QUEUE_PROXY, Security, ServingTls, TargetConfig, TargetKind, targets};
 
 /// The variable that names the port served. KServe sets it where aggregation is on.
@@ -284,8 +284,8 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "QPEXT_UNTYPED", default: Is("convert"), expected: "convert, drop or keep", example: "keep",
         about: "What becomes of untyped families of whatever is relabelled: `convert`, `drop` or `keep`.",
-        read: |config, text| set(&mut config.untyped, Words::read(text)),
-        show: Some(|config| config.untyped.show()),
+        read: |config, text| set(&mut config.untyped, values::word(&values::UNTYPED, text)),
+        show: Some(|config| values::show_word(&values::UNTYPED, config.untyped)),
     },
     Variable {
         name: "QPEXT_SCRAPE_TIMEOUT", default: Is("10s"), expected: DURATION, example: "1m30s",
@@ -318,8 +318,8 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "QPEXT_COMPRESSION", default: Is("auto"), expected: "off, gzip, zstd or auto", example: "gzip",
         about: "How answers may be compressed, for a scraper that takes it: `off`, `gzip`, `zstd`, or `auto` for either.",
-        read: |config, text| set(&mut config.compression, Words::read(text)),
-        show: Some(|config| config.compression.show()),
+        read: |config, text| set(&mut config.compression, values::word(&values::COMPRESSION, text)),
+        show: Some(|config| values::show_word(&values::COMPRESSION, config.compression)),
     },
     Variable {
         name: "QPEXT_SELF_METRICS", default: Is("true"), expected: BOOLEAN, example: "false",
@@ -370,7 +370,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "QPEXT_LOG_FORMAT", default: Is("json"), expected: "json or text", example: "text",
         about: "How they are logged, on standard error: `json` or `text`.",
-        read: |config, text| set(&mut config.log_format, Words::read(text)),
-        show: Some(|config| config.log_format.show()),
+        read: |config, text| set(&mut config.log_format, values::word(&values::LOG_FORMAT, text)),
+        show: Some(|config| values::show_word(&values::LOG_FORMAT, config.log_format)),
     },
 ];

@@ -15,34 +15,20 @@ pub(super) const TEXT: &str = "a text, not empty";
 pub(super) const FILE: &str = "the path of a file";
 pub(super) const BOOLEAN: &str = "true or false";
 
-/// What is one of a few words.
-pub(super) trait Words: Copy + PartialEq + 'static {
-    /// Each value with its word.
-    const WORDS: &'static [(&'static str, Self)];
+/// What is one of a few words: each value with its word.
+pub(super) const UNTYPED: [(&str, Untyped); 3] =
+    [("convert", Untyped::Convert), ("drop", Untyped::Drop), ("keep", Untyped::Keep)];
+pub(super) const COMPRESSION: [(&str, Compression); 4] =
+    [("off", Compression::Off), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("auto", Compression::Auto)];
+pub(super) const LOG_FORMAT: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("text", LogFormat::Text)];
 
-    fn read(text: &str) -> Option<Self> {
-        let word = Self::WORDS.iter().find(|(word, _)| *word == text);
-        word.map(|(_, value)| *value)
-    }
-
-    fn show(self) -> String {
-        let word = Self::WORDS.iter().find(|(_, value)| *value == self);
-        word.map(|(word, _)| (*word).to_owned()).unwrap_or_default()
-    }
+pub(super) fn word<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
 }
 
-impl Words for Untyped {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("convert", Self::Convert), ("drop", Self::Drop), ("keep", Self::Keep)];
-}
-
-impl Words for Compression {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("off", Self::Off), ("gzip", Self::Gzip), ("zstd", Self::Zstd), ("auto", Self::Auto)];
-}
-
-impl Words for LogFormat {
-    const WORDS: &'static [(&'static str, Self)] = &[("json", Self::Json), ("text", Self::Text)];
+pub(super) fn show_word<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
+    let word = words.iter().find(|(_, other)| *other == value);
+    word.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
 /// The units of a duration as Prometheus writes it (`ParseDuration` in prometheus/common, `model/time.go`), in
