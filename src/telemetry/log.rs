@@ -17,14 +17,6 @@ const DROPPED_LINES_EVERY: Duration = Duration::from_secs(60);
 /// fill the log.
 const CHANGES_A_MINUTE: u32 = 10;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    /// It was up, or never scraped, and failed.
-    WentDown,
-    /// It was down for so long, and is up.
-    CameBack(Duration),
-}
-
 /// What the log was told of a target.
 #[derive(Debug)]
 pub(super) struct TargetLog {
@@ -51,11 +43,11 @@ impl TargetLog {
         match (&outcome.result, self.change(outcome.result.is_ok())) {
             (Err(error), Some(_)) => warn!(target = name, %url, %error, samples, milliseconds, "target failed"),
             (Err(error), None) => debug!(target = name, %url, %error, samples, milliseconds, "target failed again"),
-            (Ok(()), Some(Change::CameBack(after))) => {
-                let seconds = after.as_secs_f64();
+            (Ok(()), Some(down_for)) => {
+                let seconds = down_for.as_secs_f64();
                 info!(target = name, %url, samples, milliseconds, down_for_seconds = seconds, "target is back");
             }
-            (Ok(()), _) => debug!(target = name, %url, samples, milliseconds, "target scraped"),
+            (Ok(()), None) => debug!(target = name, %url, samples, milliseconds, "target scraped"),
         }
         let first_dropped = outcome.first_dropped.as_ref();
         if let Some(first) = first_dropped.filter(|_| self.is_time_for_dropped_lines()) {
@@ -66,13 +58,13 @@ impl TargetLog {
     }
 
     /// What is to be told of its state, if that is another than was told last, and if few changes were told of late. One
-    /// that is not told now is told later, unless it has passed by then.
-    fn change(&mut self, is_up: bool) -> Option<Change> {
+    /// that is not told now is told later, unless it has passed by then. What is returned is how long it was otherwise.
+    fn change(&mut self, is_up: bool) -> Option<Duration> {
         let now = Instant::now();
         if self.state.0 != is_up {
             self.state = (is_up, now);
         }
-        let (was_up, down_since) = self.told;
+        let (was_up, otherwise_since) = self.told;
         if was_up == is_up {
             return None;
         }
@@ -85,10 +77,7 @@ impl TargetLog {
         }
         *changes += 1;
         self.told = self.state;
-        Some(match is_up {
-            true => Change::CameBack(self.state.1 - down_since),
-            false => Change::WentDown,
-        })
+        Some(self.state.1 - otherwise_since)
     }
 
     fn is_time_for_dropped_lines(&mut self) -> bool {
@@ -109,12 +98,12 @@ mod tests {
         let mut log = TargetLog::new();
         assert_eq!(log.change(true), None, "it is up from the start");
         assert_eq!(log.change(true), None);
-        assert_eq!(log.change(false), Some(Change::WentDown));
+        assert_eq!(log.change(false), Some(Duration::ZERO));
         assert_eq!(log.change(false), None);
         tokio::time::advance(Duration::from_secs(90)).await;
-        assert_eq!(log.change(true), Some(Change::CameBack(Duration::from_secs(90))));
+        assert_eq!(log.change(true), Some(Duration::from_secs(90)));
         assert_eq!(log.change(true), None);
-        assert_eq!(TargetLog::new().change(false), Some(Change::WentDown), "from the start");
+        assert_eq!(TargetLog::new().change(false), Some(Duration::ZERO), "from the start");
     }
 
     #[tokio::test(start_paused = true)]
@@ -140,14 +129,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(59)).await;
         assert_eq!(log.change(false), None);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(log.change(false), Some(Change::WentDown), "the log's last word is true");
+        assert_eq!(log.change(false), Some(Duration::ZERO), "the log's last word is true");
         assert_eq!(log.change(false), None);
         tokio::time::advance(Duration::from_secs(30)).await;
-        assert_eq!(
-            log.change(true),
-            Some(Change::CameBack(Duration::from_secs(90))),
-            "since it went down, not since that was told"
-        );
+        assert_eq!(log.change(true), Some(Duration::from_secs(90)), "since it went down, not since that was told");
     }
 
     #[tokio::test(start_paused = true)]
