@@ -112,20 +112,20 @@ impl Connector {
             let authority = &address.url[url::Position::BeforeHost..url::Position::AfterPort];
             headers.insert(HOST, authority.parse().expect("a URL's host may stand in a header"));
         }
-        let credentials = match &http.authorization {
-            None => None,
+        let (username, file) = match &http.authorization {
+            None => (None, None),
             Some(Authorization::Bearer { token_file }) => {
-                let file = WatchedFile::new("bearer_token_file", token_file);
-                Some(Credentials::new(None, file))
+                (None, Some(WatchedFile::new("bearer_token_file", token_file)))
             }
             Some(Authorization::Basic { username, password_file }) => {
                 // Without a password, until a file has one.
                 headers.insert(AUTHORIZATION, basic(username, b""));
                 let file = password_file.as_ref().map(|path| WatchedFile::new("password_file", path));
-                file.map(|file| Credentials::new(Some(username.clone()), file))
+                (Some(username.clone()), file)
             }
         };
-        Ok(Self { client, server_name: http.server_name.clone(), headers, credentials: credentials.map(Mutex::new) })
+        let credentials = file.map(|file| Mutex::new(Credentials { username, file, header: LastGood::default() }));
+        Ok(Self { client, server_name: http.server_name.clone(), headers, credentials })
     }
 
     /// Reads the files of this target again. What is returned begins a request for a URL.
@@ -178,10 +178,6 @@ impl TlsClient {
 }
 
 impl Credentials {
-    fn new(username: Option<String>, file: WatchedFile) -> Self {
-        Self { username, file, header: LastGood::default() }
-    }
-
     fn header(&mut self, target: &str) -> Result<HeaderValue, FileError> {
         let read = read_all([&mut self.file]);
         let made = self.header.refresh(read, || {
