@@ -43,11 +43,7 @@ const PLAIN_TEXT: Spelling = Spelling { format: TEXT_0_0_4, escaping: Escaping::
 
 /// Weights for a last resort; the first one below all the others is taken. Three decimals are all that RFC 9110 allows:
 /// below the smallest there is nothing, and coming last has to do.
-const LAST_RESORTS: [(f64, &str); 3] = [
-    (0.1, "text/plain;version=0.0.4;q=0.1"),
-    (0.01, "text/plain;version=0.0.4;q=0.01"),
-    (0.001, "text/plain;version=0.0.4;q=0.001"),
-];
+const LAST_RESORTS: [f64; 3] = [0.1, 0.01, 0.001];
 
 /// The formats that a scraper accepts, in its own order.
 #[derive(Debug, Clone)]
@@ -77,16 +73,15 @@ impl Accepted {
     /// The `Accept` for the targets: the scraper's own, cut down to the formats that are known here, with text 0.0.4 as
     /// the last resort.
     pub fn for_targets(&self) -> HeaderValue {
+        let Some(lowest) = self.0.iter().map(|entry| entry.weight).reduce(f64::min) else {
+            return HeaderValue::from_static("text/plain;version=0.0.4");
+        };
         let mut list: Vec<&[u8]> = self.0.iter().map(|entry| entry.text.as_slice()).collect();
-        let lowest = self.0.iter().map(|entry| entry.weight).reduce(f64::min);
-        match lowest {
-            None => return HeaderValue::from_static("text/plain;version=0.0.4"),
-            Some(_) if self.entry(TEXT_0_0_4).is_some() => {}
-            Some(lowest) => {
-                let below = LAST_RESORTS.iter().find(|(weight, _)| *weight < lowest);
-                let (_, last_resort) = below.unwrap_or(&LAST_RESORTS[LAST_RESORTS.len() - 1]);
-                list.push(last_resort.as_bytes());
-            }
+        let [.., last] = LAST_RESORTS;
+        let weight = LAST_RESORTS.into_iter().find(|weight| *weight < lowest).unwrap_or(last);
+        let last_resort = format!("text/plain;version=0.0.4;q={weight}");
+        if self.entry(TEXT_0_0_4).is_none() {
+            list.push(last_resort.as_bytes());
         }
         HeaderValue::from_bytes(&list.join(&b',')).expect("pieces of a header's value make one")
     }
