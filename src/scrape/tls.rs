@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -60,7 +60,7 @@ impl TlsFiles {
     /// What they come to, as they were last read.
     pub(super) fn config(&self) -> Result<ClientConfig, FileError> {
         let judged_by = |trusted| {
-            let verifier = TargetVerifier { trusted, provider: provider() };
+            let verifier = TargetVerifier { trusted, known: provider().signature_verification_algorithms };
             builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         };
         let builder = match &self.trust {
@@ -110,7 +110,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
 struct TargetVerifier {
     /// Without, whatever is shown will do.
     trusted: Option<Trusted>,
-    provider: Arc<CryptoProvider>,
+    known: WebPkiSupportedAlgorithms,
 }
 
 /// The certificates of a file, and what leads to one of them.
@@ -159,8 +159,7 @@ impl ServerCertVerifier for TargetVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
+        verify_tls12_signature(message, certificate, signed, &self.known)
     }
 
     fn verify_tls13_signature(
@@ -169,11 +168,10 @@ impl ServerCertVerifier for TargetVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
+        verify_tls13_signature(message, certificate, signed, &self.known)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.known.supported_schemes()
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
@@ -147,7 +147,7 @@ impl Authority {
 
 fn server_config(identity: Arc<Identity>, asks_for_certificate: bool) -> ServerConfig {
     let provider = provider();
-    let verifier = Arc::new(HoldsItsKey(Arc::clone(&provider)));
+    let verifier = Arc::new(HoldsItsKey(provider.signature_verification_algorithms));
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("ring has cipher suites for both");
@@ -176,7 +176,7 @@ impl ResolvesServerCert for Identity {
 
 /// Lets every client through the handshake that holds the key of the certificate it shows, and those that show none.
 #[derive(Debug)]
-struct HoldsItsKey(Arc<CryptoProvider>);
+struct HoldsItsKey(WebPkiSupportedAlgorithms);
 
 impl ClientCertVerifier for HoldsItsKey {
     fn client_auth_mandatory(&self) -> bool {
@@ -220,7 +220,7 @@ impl ClientCertVerifier for HoldsItsKey {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.supported_schemes()
     }
 }
 
@@ -233,7 +233,7 @@ impl HoldsItsKey {
         verify: impl FnOnce(&WebPkiSupportedAlgorithms) -> Result<HandshakeSignatureValid, rustls::Error>,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         match is_readable(certificate) {
-            true => verify(&self.0.signature_verification_algorithms),
+            true => verify(&self.0),
             false => Ok(HandshakeSignatureValid::assertion()),
         }
     }
