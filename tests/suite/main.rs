@@ -5,10 +5,12 @@
 //! * [`sidecar`]: the real binary between scripted targets and scripted clients, on real sockets, and before a real
 //!   Prometheus.
 //! * [`process`]: how it starts, ends, logs and passes signals on.
+//! * [`readers`]: real scrapers' readers, as judges of what the engine writes.
 //! * [`support`]: what all of these are made with.
 
 mod engine;
 mod negotiation;
 mod process;
+mod readers;
 mod sidecar;
 mod support;

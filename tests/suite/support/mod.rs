@@ -1,5 +1,5 @@
 //! What the tests are made with: one stub target, one running sidecar, one scraper, and an independent reader for each
-//! format.
+//! format, and real scrapers' readers.
 
 pub mod bodies;
 pub mod certificates;
@@ -9,6 +9,7 @@ pub mod port;
 pub mod prometheus;
 pub mod protobuf;
 pub mod reader;
+pub mod readers;
 pub mod scraper;
 pub mod sidecar;
 pub mod stub;
