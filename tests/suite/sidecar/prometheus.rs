@@ -188,6 +188,25 @@ app_seconds_count 4
     }
 }
 
+/// What version 3 has and the older one has not: any name, and classic histograms that are made native ones.
+#[tokio::test]
+async fn prometheus_three_keeps_any_name_and_makes_histograms_native() {
+    let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
+    let text = format!("{APP_TEXT}# TYPE \"http.requests\" gauge\n{{\"http.requests\",\"k8s.pod\"=\"größe\"}} 4\n");
+    let content_type = "content-type: text/plain; version=1.0.0; escaping=allow-utf-8\r\n";
+    let app = Stub::start(vec![answer("200 OK", content_type, text.as_bytes())]).await;
+    let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let job = job("pod", &sidecar).replace("{job_name", "{convert_classic_histograms_to_nhcb: true, job_name");
+    let prometheus = Prometheus::start_three(&job, &[]).await;
+
+    assert_eq!(prometheus.value("up").await, 1.0);
+    assert_eq!(prometheus.value(r#"{"http.requests","k8s.pod"="größe",service_name="iris"}"#).await, 4.0);
+    assert_eq!(prometheus.value(r#"process_cpu_seconds_total{service_name="iris"}"#).await, 12.5);
+    let histogram = r#"http_request_duration_seconds{service_name="iris"}"#;
+    assert_eq!(prometheus.value(&format!("histogram_count({histogram})")).await, 10.0);
+    assert_eq!(prometheus.value(&format!("histogram_sum({histogram})")).await, 4.25);
+}
+
 #[tokio::test]
 async fn promtool_reads_the_answer() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;

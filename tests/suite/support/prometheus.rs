@@ -1,4 +1,5 @@
-//! The real Prometheus and its promtool, from the PATH (`scripts/test` installs them from Debian).
+//! The real Prometheus: the one of the PATH, which is old, and its promtool (`scripts/test` installs them from Debian), and one of
+//! version 3 (`scripts/readers` makes it).
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::POLL;
 use super::directory::Directory;
 use super::port::Port;
+use super::readers;
 use super::sidecar::client;
 
 /// How long a real server may take to see what it must see: long, because the machine may be slow.
@@ -46,13 +48,22 @@ impl Prometheus {
 
     /// As [`Self::start`], with these features on.
     pub async fn start_with(scrape_configs: &str, features: &[&str]) -> Self {
+        Self::start_program("prometheus", scrape_configs, features)
+    }
+
+    /// As [`Self::start_with`], of version 3.
+    pub async fn start_three(scrape_configs: &str, features: &[&str]) -> Self {
+        Self::start_program(&readers::path("QPEXT_PROMETHEUS3"), scrape_configs, features)
+    }
+
+    fn start_program(program: &str, scrape_configs: &str, features: &[&str]) -> Self {
         // It cannot be asked which port it picked.
         let port = Port::new();
         let folder = Directory::new();
         // A scrape may take as long as the interval, and a busy machine takes long; nor are hundreds of targets a load then.
         let text = format!("global: {{scrape_interval: 5s, scrape_timeout: 5s}}\nscrape_configs:\n{scrape_configs}");
         let config = folder.write("prometheus.yml", text);
-        let child = Command::new("prometheus")
+        let child = Command::new(program)
             .arg(format!("--config.file={config}"))
             .arg(format!("--storage.tsdb.path={}", folder.path("data")))
             .arg(format!("--web.listen-address={}", port.address()))
@@ -62,7 +73,7 @@ impl Prometheus {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("prometheus is on the PATH; scripts/test installs it");
+            .unwrap_or_else(|error| panic!("{program}: {error}; scripts/test installs it"));
         Self { url: format!("http://{}", port.address()), _child: child, _port: port, _folder: folder }
     }
 
