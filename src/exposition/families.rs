@@ -301,15 +301,13 @@ impl Families {
         name: &'a [u8],
         convention: Convention,
     ) -> (&'a [u8], &'a [u8], Option<MetricType>) {
-        match family_of(name, convention, |name| self.declared(name)) {
-            // A counter `x` with samples `x_total` is one to every reader of text, too; `x_created` is nothing of it there.
-            (_, _, None) if convention == Convention::Text && !name.ends_with(b"_created") => {
-                family_of(name, Convention::OpenMetrics, |name| {
-                    self.declared(name).filter(|kind| has_loose_parts(*kind))
-                })
-            }
-            found => found,
+        let found = family_of(name, convention, |name| self.declared(name));
+        if found.2.is_some() || convention != Convention::Text || name.ends_with(b"_created") {
+            return found;
         }
+        // A counter `x` with samples `x_total` is one to every reader of text, too; `x_created` is nothing of it there.
+        let parent = parent_of(name, Convention::OpenMetrics, |name| self.declared(name));
+        parent.map_or(found, |(parent, suffix, kind)| (parent, suffix, Some(kind)))
     }
 
     /// Notes that the target being read gave a family a type that cannot be read.
@@ -324,8 +322,7 @@ impl Families {
     pub(super) fn has_unread_type(&self, name: &[u8]) -> bool {
         let is_unread =
             |name: &[u8]| self.by_name.get(name).is_some_and(|family| family.unread_by == Some(self.target));
-        let parent = name.iter().rposition(|byte| *byte == b'_').map(|underscore| name.split_at(underscore));
-        is_unread(name) || parent.is_some_and(|(parent, ending)| Part::of_ending(ending).is_some() && is_unread(parent))
+        is_unread(name) || possible_parent(name).is_some_and(|(parent, _)| is_unread(parent))
     }
 
     /// Whether the target being read gives the samples of this name to another family.
@@ -405,20 +402,20 @@ pub(super) fn family_of(
     }
 }
 
-/// Whether samples of a family of this type may go by OpenMetrics' names in text, too.
-fn has_loose_parts(kind: MetricType) -> bool {
-    matches!(kind, MetricType::Counter | MetricType::Info | MetricType::GaugeHistogram)
-}
-
 /// The family, of those with a type, that a sample of this name is a part of, and the name's ending.
 fn parent_of(
     name: &[u8],
     convention: Convention,
     kind_of: impl FnOnce(&[u8]) -> Option<MetricType>,
 ) -> Option<(&[u8], &[u8], MetricType)> {
-    let underscore = name.iter().rposition(|byte| *byte == b'_')?;
-    let (parent, suffix) = name.split_at(underscore);
-    Part::of_ending(suffix)?;
+    let (parent, suffix) = possible_parent(name)?;
     let kind = kind_of(parent)?;
     kind.part(suffix, convention).map(|_| (parent, suffix, kind))
+}
+
+/// The family of some type in some format that a sample of this name may be a part of, and the name's ending.
+fn possible_parent(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let underscore = name.iter().rposition(|byte| *byte == b'_')?;
+    let (parent, suffix) = name.split_at(underscore);
+    Part::of_ending(suffix).map(|_| (parent, suffix))
 }

@@ -64,17 +64,18 @@ use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summ
 impl MetricType {
     /// The type that a `# TYPE` line names: in the words of either format, in any case.
     pub(super) fn from_word(word: &[u8]) -> Option<Self> {
-        Some(match word.to_ascii_lowercase().as_slice() {
-            b"counter" => Counter,
-            b"gauge" => Gauge,
-            b"histogram" => Histogram,
-            b"summary" => Summary,
-            b"untyped" | b"unknown" => Untyped,
-            b"gaugehistogram" => GaugeHistogram,
-            b"info" => Info,
-            b"stateset" => StateSet,
-            _ => return None,
-        })
+        let words: [(&[u8], Self); 9] = [
+            (b"counter", Counter),
+            (b"gauge", Gauge),
+            (b"histogram", Histogram),
+            (b"summary", Summary),
+            (b"untyped", Untyped),
+            (b"unknown", Untyped),
+            (b"gaugehistogram", GaugeHistogram),
+            (b"info", Info),
+            (b"stateset", StateSet),
+        ];
+        words.into_iter().find(|(own, _)| own.eq_ignore_ascii_case(word)).map(|(_, kind)| kind)
     }
 
     /// The word for it in a format: for the nearest type that the format has.
@@ -173,12 +174,11 @@ impl<'a> Family<'a> {
         kind: Option<MetricType>,
     ) -> Self {
         let mut family = Self::without_samples((from, to), stem, kind);
-        // In text, too, samples may go by OpenMetrics' names.
-        let part = kind.and_then(|kind| kind.part(suffix, from).or_else(|| kind.part(suffix, OpenMetrics)));
-        family.part = part.unwrap_or(Part::Value);
+        family.part = Part::of_ending(suffix).unwrap_or(Part::Value);
         if from == Protobuf || to == OpenMetrics {
             return family;
         }
+        // In text, too, samples may go by OpenMetrics' names.
         let own = kind.and_then(|kind| kind.suffix(family.part, OpenMetrics)).filter(|own| own.as_bytes() == suffix);
         match (family.part, own.unwrap_or_default()) {
             // One that goes by its family's name, against the rules, keeps that, and its type.
