@@ -25,8 +25,9 @@ pub(super) fn is_value(token: &[u8]) -> bool {
 
 /// Whether `token` is a number to every reader, as that of a bucket or a quantile must be.
 pub(in super::super) fn is_bound(token: &[u8]) -> bool {
-    is_plain_value(token)
-        || is_value(token) && is_in_range(token) && (token.len() == 3 || !unsigned(token).eq_ignore_ascii_case(b"nan"))
+    // Python alone takes a NaN with a sign.
+    let is_signed_nan = matches!(token, [b'+' | b'-', b'n' | b'N', ..]);
+    is_plain_value(token) || is_value(token) && is_in_range(token) && !is_signed_nan
 }
 
 /// A token without its sign.
@@ -56,6 +57,9 @@ pub(super) fn plain_value_length(token: &[u8]) -> Option<usize> {
 
 /// Whether a value is spelt as [`put_token`] would.
 pub(super) fn is_canonical_value(token: &[u8]) -> bool {
+    if is_plain_value(token) {
+        return true;
+    }
     let number = token.strip_prefix(b"-").unwrap_or(token);
     let point = memchr::memchr(b'.', number);
     match number.first() {
@@ -69,21 +73,15 @@ pub(super) fn is_canonical_value(token: &[u8]) -> bool {
 /// Appends a value as everybody reads it: without a plus sign, with a digit on either side of the point, as infinite what is
 /// too large, and what is no number in the one spelling that strict readers take.
 pub(in super::super) fn put_token(token: &[u8], out: &mut Vec<u8>) {
-    let (sign, number) = match token {
-        [b'+', number @ ..] => (&b""[..], number),
-        [b'-', number @ ..] => (&b"-"[..], number),
-        number => (&b""[..], number),
-    };
+    let number = unsigned(token);
+    let is_negative = token.first() == Some(&b'-');
+    let is_infinite = matches!(number.first(), Some(b'i' | b'I')) || !is_in_range(number);
     match number.first() {
-        Some(b'i' | b'I') if sign.is_empty() => return out.extend_from_slice(b"+Inf"),
-        Some(b'i' | b'I') => return out.extend_from_slice(b"-Inf"),
         Some(b'n' | b'N') => return out.extend_from_slice(b"NaN"),
-        _ if !is_in_range(number) => {
-            return out.extend_from_slice(if sign.is_empty() { b"+Inf" } else { b"-Inf" });
-        }
+        _ if is_infinite => return out.extend_from_slice(if is_negative { b"-Inf" } else { b"+Inf" }),
+        _ if is_negative => out.push(b'-'),
         _ => {}
     }
-    out.extend_from_slice(sign);
     if number.first() == Some(&b'.') {
         out.push(b'0');
     }
