@@ -20,9 +20,7 @@ pub(in super::super) trait Dialect: std::fmt::Debug + Default + Send + 'static {
     /// The index of the first part of a line: behind a byte order mark, and the blanks where those may stand.
     #[inline(always)]
     fn line_start(line: &[u8]) -> usize {
-        let start =
-            if line[0] == BYTE_ORDER_MARK[0] && line.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-        Self::part_start(line, start)
+        Self::part_start(line, if line.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 })
     }
 
     /// Where the labels of an exemplar start that begins at `start`, if it has some between braces.
@@ -30,17 +28,14 @@ pub(in super::super) trait Dialect: std::fmt::Debug + Default + Send + 'static {
 
     /// What follows the labels: a value, perhaps a timestamp, and in OpenMetrics perhaps an exemplar.
     /// `None` if Prometheus would not read it.
-    fn numbers(line: &[u8], at: usize) -> Option<Numbers>;
-
-    /// A timestamp, as it stands in the line.
-    fn time(token: &[u8]) -> Time<'_>;
+    fn numbers(line: &[u8], at: usize) -> Option<Numbers<'_>>;
 }
 
 /// Where the value stands, and what follows it.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Numbers {
+pub(in super::super) struct Numbers<'a> {
     pub value: Span,
-    pub time: Option<Span>,
+    pub time: Option<Time<'a>>,
     /// Where an exemplar begins: in OpenMetrics with the blank before it. In text it is none that belongs there.
     pub exemplar: Option<usize>,
     /// They stand there as they would be written.
@@ -60,7 +55,7 @@ impl Dialect for PlainText {
     const IS_LENIENT: bool = true;
 
     #[inline(always)]
-    fn numbers(line: &[u8], at: usize) -> Option<Numbers> {
+    fn numbers(line: &[u8], at: usize) -> Option<Numbers<'_>> {
         let start = skip_blanks(line, at);
         let is_apart = start == at + 1 && line[at] == b' ';
         let mut numbers =
@@ -85,13 +80,16 @@ impl Dialect for PlainText {
             return Some(numbers);
         }
         let time_end = token_end(line, start);
-        let time = &line[start..time_end];
-        if !is_milliseconds(time) {
+        let token = &line[start..time_end];
+        let time = Time::Milliseconds(token);
+        numbers.time = Some(match is_milliseconds(token) {
+            true => time,
             // The official Python client reads numbers that are not whole, or have a sign.
-            numbers.are_canonical = false;
-            Some(Time::Milliseconds(time)).filter(|_| is_value(time))?.milliseconds()?;
-        }
-        numbers.time = Some(Span::new(start, time_end));
+            false => {
+                numbers.are_canonical = false;
+                Time::Number(Some(time).filter(|_| is_value(token))?.milliseconds()?)
+            }
+        });
         let behind = skip_blanks(line, time_end);
         if line.get(behind) == Some(&b'#') {
             numbers.exemplar = Some(behind);
@@ -106,13 +104,6 @@ impl Dialect for PlainText {
         let brace = skip_blanks(line, start + 1);
         (line.get(brace) == Some(&b'{')).then_some(brace + 1)
     }
-
-    fn time(token: &[u8]) -> Time<'_> {
-        match is_milliseconds(token) {
-            true => Time::Milliseconds(token),
-            false => Time::Number(Time::Milliseconds(token).milliseconds().unwrap_or_default()),
-        }
-    }
 }
 
 impl Dialect for OpenMetrics {
@@ -120,14 +111,14 @@ impl Dialect for OpenMetrics {
     const IS_LENIENT: bool = false;
 
     #[inline(always)]
-    fn numbers(line: &[u8], at: usize) -> Option<Numbers> {
+    fn numbers(line: &[u8], at: usize) -> Option<Numbers<'_>> {
         let value = number(line, at)?;
         let mut numbers =
             Numbers { value, time: None, exemplar: None, are_canonical: is_canonical_value(value.of(line)) };
         let mut at = value.end();
         if at < line.len() && !line[at..].starts_with(EXEMPLAR) {
             let time = number(line, at).filter(|time| is_seconds(time.of(line)))?;
-            numbers.time = Some(time);
+            numbers.time = Some(Time::Seconds(time.of(line)));
             at = time.end();
         }
         if line[at..].starts_with(EXEMPLAR) {
@@ -141,10 +132,6 @@ impl Dialect for OpenMetrics {
     fn exemplar_labels(_: &[u8], start: usize) -> Option<usize> {
         Some(start + EXEMPLAR.len())
     }
-
-    fn time(token: &[u8]) -> Time<'_> {
-        Time::Seconds(token)
-    }
 }
 
 /// What some programs write before all else, and is nothing.
@@ -154,13 +141,13 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 pub(super) const EXEMPLAR: &[u8] = b" # {";
 
 /// Where the value and the timestamp of an exemplar stand, which end the line; `at` is behind its labels.
-pub(super) fn exemplar_numbers(line: &[u8], at: usize) -> Option<(Span, Option<Span>)> {
+pub(super) fn exemplar_numbers(line: &[u8], at: usize) -> Option<(Span, Option<Time<'_>>)> {
     let value = number(line, at)?;
     if value.end() == line.len() {
         return Some((value, None));
     }
     let time = number(line, value.end()).filter(|time| time.end() == line.len() && is_seconds(time.of(line)))?;
-    Some((value, Some(time)))
+    Some((value, Some(Time::Seconds(time.of(line)))))
 }
 
 /// Where a number stands, behind one space at `at`.
@@ -179,17 +166,21 @@ fn number(line: &[u8], at: usize) -> Option<Span> {
 /// The end of the bytes from `start` on that are neither blanks nor a line's end.
 fn token_end(line: &[u8], start: usize) -> usize {
     let rest = &line[start..];
-    start + rest.iter().position(|byte| is_blank(*byte) || is_line_end(&[*byte])).unwrap_or(rest.len())
+    start + rest.iter().position(ends_line).unwrap_or(rest.len())
 }
 
-/// Whether nothing but the end of a line of text is left: a carriage return is part of it, and so is a NUL, which C leaves
-/// behind a text.
+/// Whether nothing but the end of a line of text is left.
 pub(super) fn is_line_end(rest: &[u8]) -> bool {
-    rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | 0))
+    rest.iter().all(ends_line)
 }
 
-/// A line of text without what is part of its end.
-pub(super) fn trim_line_end(line: &[u8]) -> &[u8] {
-    let end = line.iter().rposition(|byte| !is_line_end(&[*byte]));
-    &line[..end.map_or(0, |end| end + 1)]
+/// Whether a byte may be part of the end of a line of text: a blank, a carriage return, or a NUL, which C leaves behind a text.
+pub(super) fn ends_line(byte: &u8) -> bool {
+    is_blank(*byte) || matches!(byte, b'\r' | 0)
+}
+
+/// A line without such bytes at its end.
+pub(super) fn trim_end(line: &[u8], is_end: impl Fn(&u8) -> bool) -> &[u8] {
+    let last = line.iter().rposition(|byte| !is_end(byte));
+    &line[..last.map_or(0, |last| last + 1)]
 }

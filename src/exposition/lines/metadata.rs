@@ -2,7 +2,7 @@
 //!
 //! In: a line without its newline and, in text, without leading blanks. Out: a [`Line`].
 
-use super::dialect::{Dialect, is_line_end, trim_line_end};
+use super::dialect::{Dialect, ends_line, is_line_end, trim_end};
 use super::label::is_quoted_name;
 use super::quotes::Quoted;
 use crate::exposition::bytes::{is_blank, is_utf8, known_metric_name_end, skip_blanks};
@@ -45,8 +45,7 @@ impl<'a> Line<'a> {
     }
 
     fn of_text_comment(line: &'a [u8], known: &[u8]) -> Self {
-        let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | 0)).map_or(0, |last| last + 1);
-        let line = &line[..end];
+        let line = trim_end(line, |byte| matches!(byte, b'\r' | 0));
         match Self::of_text_metadata(line, known) {
             Self::Comment if memchr::memchr(0, line).is_some() => Self::Nothing,
             line => line,
@@ -70,7 +69,7 @@ impl<'a> Line<'a> {
         if word == b"HELP" {
             return Self::metadata(name, is_utf8(text).then_some(Fact::Help(Text::Help(text))));
         }
-        Self::of_type(name, trim_line_end(&text[skip_blanks(text, 0)..]))
+        Self::of_type(name, trim_end(&text[skip_blanks(text, 0)..], ends_line))
     }
 
     fn of_open_metrics_comment(line: &'a [u8], known: &[u8]) -> Self {

@@ -213,7 +213,7 @@ impl<D: Dialect> Scanner<D> {
             has_same_name,
             labels: self.labels.pairs.labels(text, true),
             value: Number::Token(numbers.value.of(text)),
-            time: numbers.time.map(|time| D::time(time.of(text))),
+            time: numbers.time,
             exemplar,
             line,
             series_end: at,
@@ -353,8 +353,8 @@ impl Set {
             Err(Fault::Malformed) if extent == Extent::Joined => return Err(Fault::Malformed),
             Err(_) => return Ok((Exemplar::Malformed, false)),
         };
-        // In text there is no place for one. Prometheus reads a comma before the brace from 3.0 on only. At a NUL, which its lexer passes over in a sample's label
-        // value, it stops here.
+        // In text there is no place for one. Prometheus reads a comma before the brace from 3.0 on only. At a NUL, which its
+        // lexer passes over in a sample's label value, it stops here.
         let within = &text[start..end.close];
         let is_odd = D::CONVENTION == Convention::Text
             || within.ends_with(b",")
@@ -365,11 +365,7 @@ impl Set {
             return Ok((Exemplar::Malformed, false));
         };
         let value = value.of(text);
-        let exemplar = Exemplar::Found {
-            labels: self.pairs.labels(text, true),
-            value: Number::Token(value),
-            time: time.map(|time| D::time(time.of(text))),
-        };
+        let exemplar = Exemplar::Found { labels: self.pairs.labels(text, true), value: Number::Token(value), time };
         let is_canonical = (end.is_canonical || end.close == labels_start) && is_canonical_value(value);
         Ok((exemplar, is_canonical))
     }
