@@ -1,19 +1,18 @@
-//! Real scrapers' readers as judges of what the engine writes, and first of themselves: a reader that saw nothing would accept all.
+//! The readers themselves: each sees every sample of a small body, and refuses a broken one. One that saw nothing would take all.
 
-use qpext::exposition::{Escaping, Spelling};
-use qpext::negotiation;
+use qpext::exposition::Escaping;
 
+use super::read_as;
 use crate::engine::protobuf::{counter, histogram, native_histogram, with_labels};
 use crate::engine::rules::Form;
 use crate::support::protobuf::{Bucket, Histogram, MetricType, encode, family};
-use crate::support::readers::{self, Reading, Readings};
+use crate::support::readers::{Reading, Readings};
 
 const PROMETHEUS: [&str; 3] = ["prometheus", "prometheus_native", "prometheus_nhcb"];
 
 /// What each reader sees of a body that says it is of this format.
 fn read(form: Form, body: &[u8]) -> Readings {
-    let header = negotiation::content_type(Spelling { format: form.format(), escaping: Escaping::AllowUtf8 });
-    readers::read(header.to_str().expect("it is ASCII"), body)
+    read_as(form.format(), Escaping::AllowUtf8, body)
 }
 
 /// The samples, one a line and sorted.

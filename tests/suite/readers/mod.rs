@@ -1,0 +1,16 @@
+//! Real scrapers' readers as judges of what the engine writes.
+//!
+//! * `seeing`: the readers themselves.
+
+mod seeing;
+
+use qpext::exposition::{Escaping, Format, Spelling};
+use qpext::negotiation;
+
+use crate::support::readers::{self, Readings};
+
+/// What each reader sees of a body, under the media type that the sidecar gives it.
+fn read_as(format: Format, escaping: Escaping, body: &[u8]) -> Readings {
+    let header = negotiation::content_type(Spelling { format, escaping });
+    readers::read(header.to_str().expect("it is ASCII"), body)
+}
