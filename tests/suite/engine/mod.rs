@@ -10,7 +10,7 @@
 //! * `properties`, `*_properties`: what holds for every body, checked on bodies that nobody wrote; `corpus`: real bodies.
 
 pub mod cases;
-mod corpus;
+pub mod corpus;
 pub mod families;
 pub mod lines;
 pub mod messages;

@@ -1,7 +1,9 @@
 //! Real scrapers' readers as judges of what the engine writes.
 //!
 //! * `seeing`: the readers themselves.
+//! * `answers`: what comes of real bodies and of the tables' cases; what is not taken yet is listed.
 
+mod answers;
 mod seeing;
 
 use qpext::exposition::{Escaping, Format, Spelling};

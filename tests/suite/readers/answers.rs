@@ -1,0 +1,269 @@
+//! What comes of real bodies, written as everything that can be made of them, and of the tables' cases: every reader must take it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use qpext::exposition::{End, Escaping, Families, Format, OpenMetricsVersion, TextVersion, Untyped};
+
+use super::read_as;
+use crate::engine::corpus::{corpus, files_below};
+use crate::engine::rules::Form;
+use crate::engine::{families, lines, messages, openmetrics, to_protobuf};
+use crate::support::readers::Readings;
+use crate::support::{Cut, Lines, PLAIN, engine_of, serving_rules};
+
+const TEXT_1_0_0: Format = Format::Text(TextVersion::V1_0_0);
+const OPEN_METRICS: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
+
+/// All that a body may be written as.
+const OUTPUTS: [(Format, Escaping); 6] = [
+    (PLAIN, Escaping::Underscores),
+    (TEXT_1_0_0, Escaping::AllowUtf8),
+    (OPEN_METRICS, Escaping::Underscores),
+    (OPEN_METRICS, Escaping::AllowUtf8),
+    (Format::Protobuf, Escaping::Underscores),
+    (Format::Protobuf, Escaping::AllowUtf8),
+];
+
+const ALL_TEXT: &[Format] = &[PLAIN, TEXT_1_0_0];
+
+/// A refusal that is known: by whom, of which formats, and what it says.
+type Known = (&'static str, &'static [Format], &'static str);
+
+/// What stands before a refusal if the reader takes the body as it came: what it refuses was made here.
+const MADE_HERE: &str = "takes what came, but: ";
+
+/// What comes of real bodies and is not taken. Each but for the limits is a fault to be mended; who mends one removes its line, for
+/// the test fails where one no longer occurs.
+const OF_BODIES: &[Known] = &[
+    // Limits of a reader, which does not know what is right.
+    ("expfmt", &[OPEN_METRICS], "unsupported metric type \"info\""),
+    ("expfmt", &[OPEN_METRICS], "unsupported metric type \"stateset\""),
+    // Parts of histograms that do not fit together, which cost a scrape that makes native ones of them. In lines they are left.
+    ("prometheus_nhcb", &[Format::Protobuf], "takes what came, but: count mismatch: count=10 != le=+Inf count=7"),
+    ("prometheus_nhcb", &[Format::Protobuf], "takes what came, but: count is not cumulative: 0 < 1"),
+    // Bounds that are no numbers, and counts below zero.
+    ("expfmt", ALL_TEXT, "expected float as value for 'le' label"),
+    ("expfmt", ALL_TEXT, "expected float as value for 'quantile' label"),
+    ("expfmt", ALL_TEXT, "negative bucket population for histogram"),
+    ("expfmt", ALL_TEXT, "negative count for histogram"),
+    // What strict readers of OpenMetrics refuse of the target, too: bounds,
+    ("expfmt", &[OPEN_METRICS], "invalid quantile"),
+    ("expfmt", &[OPEN_METRICS], "missing le label for histogram"),
+    ("expfmt", &[OPEN_METRICS], "missing quantile label for summary"),
+    ("prometheus_client", &[OPEN_METRICS], "Invalid le label"),
+    ("prometheus_client", &[OPEN_METRICS], "Invalid quantile label"),
+    ("prometheus_client", &[OPEN_METRICS], "could not convert string to float: 'foo'"),
+    // values that a type cannot have,
+    ("expfmt", &[OPEN_METRICS], "counter value must not be negative or NaN"),
+    ("expfmt", &[OPEN_METRICS], "invalid count \"NaN\" for summary"),
+    ("expfmt", &[OPEN_METRICS], "invalid sum"),
+    ("expfmt", &[OPEN_METRICS], "negative or NaN bucket count"),
+    ("expfmt", &[OPEN_METRICS], "negative or NaN count"),
+    ("expfmt", &[OPEN_METRICS], "negative quantile value"),
+    ("prometheus_client", &[OPEN_METRICS], "Bucket value must be an integer"),
+    ("prometheus_client", &[OPEN_METRICS], "Count value must be an integer"),
+    ("prometheus_client", &[OPEN_METRICS], "Counter-like samples cannot be NaN"),
+    ("prometheus_client", &[OPEN_METRICS], "Counter-like samples cannot be negative"),
+    ("prometheus_client", &[OPEN_METRICS], "Info samples can only have value one"),
+    ("prometheus_client", &[OPEN_METRICS], "Quantile values cannot be negative"),
+    // parts that are missing or do not fit together,
+    ("expfmt", &[OPEN_METRICS], "counter \"a\" missing _total value"),
+    ("prometheus_client", &[OPEN_METRICS], "+Inf bucket missing"),
+    ("prometheus_client", &[OPEN_METRICS], "Bucket values out of order"),
+    ("prometheus_client", &[OPEN_METRICS], "Buckets out of order"),
+    ("prometheus_client", &[OPEN_METRICS], "Cannot have _sum with negative buckets"),
+    ("prometheus_client", &[OPEN_METRICS], "Cannot have negative _gsum with non-negative buckets"),
+    ("prometheus_client", &[OPEN_METRICS], "_count must be present if _sum is present"),
+    ("prometheus_client", &[OPEN_METRICS], "_gcount must be present if _gsum is present"),
+    ("prometheus_client", &[OPEN_METRICS], "_sum/_gsum must be present if _count is present"),
+    ("prometheus_client", &[OPEN_METRICS], "Stateset missing label"),
+    // families that are torn apart or have each other's names,
+    ("expfmt", &[OPEN_METRICS], "metadata for metric \"a\" after samples"),
+    ("expfmt", &[OPEN_METRICS], "missing required suffix for type COUNTER"),
+    ("prometheus_client", &[OPEN_METRICS], "Clashing name"),
+    ("prometheus_client", &[OPEN_METRICS], "Invalid metric grouping"),
+    ("prometheus_client", &[OPEN_METRICS], "Mix of timestamp presence within a group"),
+    ("prometheus_client", &[OPEN_METRICS], "Received metadata after samples"),
+    ("prometheus_client", &[OPEN_METRICS], "Timestamps went backwards within a group"),
+    // and exemplars where none may be, or that are too long.
+    ("expfmt", &[OPEN_METRICS], "exemplar label set exceeds 128 runes"),
+    ("expfmt", &[OPEN_METRICS], "exemplar not allowed on"),
+    ("prometheus_client", &[OPEN_METRICS], "Exemplar labels are too long"),
+    (
+        "prometheus_client",
+        &[OPEN_METRICS],
+        "Invalid line only histogram/gaugehistogram buckets and counters can have exemplars",
+    ),
+];
+
+/// As [`OF_BODIES`], of what the tables of cases write.
+const OF_TABLES: &[Known] = &[
+    // Limits of a reader.
+    ("expfmt", &[OPEN_METRICS], "unsupported metric type \"info\""),
+    ("expfmt", &[OPEN_METRICS], "unsupported metric type \"stateset\""),
+    ("prometheus_client", &[PLAIN, OPEN_METRICS], "Invalid labels: __a="),
+    ("prometheus_client", &[OPEN_METRICS], "Invalid line: 2 # {a=\"b\",c=\"\\\"\"}"),
+    ("victoriametrics", &[OPEN_METRICS], "cannot parse timestamp \"+1.5e3\""),
+    // Parts of histograms that do not fit together, which cost a scrape that makes native ones of them.
+    ("prometheus_nhcb", &[Format::Protobuf], "count mismatch: count=0.5 != le=+Inf count=+Inf"),
+    ("prometheus_nhcb", &[Format::Protobuf], "count mismatch: count=7.5 != le=+Inf count=7"),
+    // A carriage return that ends a help text.
+    ("expfmt", &[OPEN_METRICS], "unexpected carriage return in HELP"),
+    // Samples that are none of their family, or that have its name.
+    ("expfmt", &[OPEN_METRICS], "missing le label for histogram"),
+    ("expfmt", &[OPEN_METRICS], "missing required suffix for type COUNTER"),
+    ("prometheus_client", &[OPEN_METRICS], "Clashing name"),
+    ("prometheus_client", &[OPEN_METRICS], "Invalid le label"),
+    // Exemplars where none may be, or that are too long or no numbers.
+    ("expfmt", &[OPEN_METRICS], "exemplar label set exceeds 128 runes"),
+    ("expfmt", &[OPEN_METRICS], "exemplar not allowed on untyped metric"),
+    ("expfmt", &[OPEN_METRICS], "invalid exemplar value \"NaN\""),
+    ("prometheus_client", &[OPEN_METRICS], "Exemplar labels are too long"),
+    (
+        "prometheus_client",
+        &[OPEN_METRICS],
+        "Invalid line only histogram/gaugehistogram buckets and counters can have exemplars",
+    ),
+];
+
+/// The format that a file of the corpus is in; none for one that holds no body.
+fn format_of(path: &Path, reports: &BTreeMap<String, Format>) -> Option<Format> {
+    let name = path.file_name()?.to_str()?;
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("prom") => Some(PLAIN),
+        Some("om") => Some(OPEN_METRICS),
+        Some("pb") => Some(Format::Protobuf),
+        Some("body") => reports.get(name).copied(),
+        None if name == "metrics" => Some(OPEN_METRICS),
+        _ => None,
+    }
+}
+
+/// The formats of those files whose names do not say it.
+fn formats_of_reports(corpus: &Path) -> BTreeMap<String, Format> {
+    let table = fs::read_to_string(corpus.join("reports/cases.tsv")).expect("it is part of the corpus");
+    let row = |row: &str| {
+        let mut cells = row.split('\t').map(str::to_owned);
+        let (name, content_type) = (cells.next()?, cells.next()?);
+        let is_open_metrics = content_type.starts_with("application/openmetrics-text");
+        Some((name, if is_open_metrics { OPEN_METRICS } else { PLAIN }))
+    };
+    table.lines().skip(1).filter_map(row).collect()
+}
+
+/// What the engine makes of a body, ended.
+fn written(from: Format, (to, escaping): (Format, Escaping), body: &[u8]) -> Vec<u8> {
+    let mut engine = engine_of(from, to, escaping, &serving_rules(Untyped::Convert));
+    let (mut out, mut families) = (Vec::new(), Families::default());
+    engine.push(body, &mut families, &mut out);
+    engine.finish(End::Whole, &mut families, &mut out);
+    if to == OPEN_METRICS {
+        out.extend_from_slice(b"# EOF\n");
+    }
+    out
+}
+
+/// Collects who refuses what.
+struct Judgement {
+    known: &'static [Known],
+    occurring: BTreeSet<usize>,
+    faults: Vec<String>,
+}
+
+impl Judgement {
+    fn of(known: &'static [Known]) -> Self {
+        Self { known, occurring: BTreeSet::new(), faults: Vec::new() }
+    }
+
+    /// Judges what is written in this format of a body, and by those who read what came, if that is to be known.
+    fn add(&mut self, written: &Readings, format: Format, came: Option<&Readings>, whose: &str) {
+        for (who, why) in written.refusals() {
+            let came = came.and_then(|came| came.0.get(who));
+            let is_made_here = came.is_some_and(|came| came.error.is_none());
+            let why = if is_made_here { format!("{MADE_HERE}{why}") } else { why.to_owned() };
+            let is_known = |(name, formats, says): &Known| {
+                *name == who
+                    && formats.contains(&format)
+                    && why.contains(says)
+                    && says.starts_with(MADE_HERE) == is_made_here
+            };
+            match self.known.iter().position(is_known) {
+                Some(index) => _ = self.occurring.insert(index),
+                None => self.faults.push(format!("{who}, {format}, {whose}: {why}")),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn end(mut self) {
+        let over = self.known.iter().enumerate().filter(|(index, _)| !self.occurring.contains(index));
+        self.faults.extend(over.map(|(_, known)| format!("no longer refused, remove its line: {known:?}")));
+        assert!(self.faults.is_empty(), "{}", self.faults.join("\n"));
+    }
+}
+
+#[test]
+fn every_reader_takes_what_comes_of_a_real_body() {
+    let Some(corpus) = corpus() else { return };
+    let reports = formats_of_reports(&corpus);
+    let mut judgement = Judgement::of(OF_BODIES);
+    let mut bodies = 0;
+    for path in files_below(&corpus) {
+        let Some(from) = format_of(&path, &reports) else { continue };
+        let body = fs::read(&path).expect("a file");
+        let came = read_as(from, Escaping::AllowUtf8, &body);
+        let shown = path.strip_prefix(&corpus).expect("it is below").display().to_string();
+        for (to, escaping) in OUTPUTS {
+            // OpenMetrics is made of OpenMetrics only.
+            if to != OPEN_METRICS || from == OPEN_METRICS {
+                let written = read_as(to, escaping, &written(from, (to, escaping), &body));
+                judgement.add(&written, to, Some(&came), &shown);
+            }
+        }
+        bodies += 1;
+    }
+    assert!(bodies >= 200, "{bodies} bodies");
+    judgement.end();
+}
+
+#[test]
+fn every_reader_takes_what_the_tables_write() {
+    let mut judgement = Judgement::of(OF_TABLES);
+    let mut judge = |to: Form, escaping: Escaping, out: &[u8], promise: &str| {
+        let format = match (to, escaping) {
+            // Only there may a name stand between quotes.
+            (Form::Text, Escaping::AllowUtf8) => TEXT_1_0_0,
+            _ => to.format(),
+        };
+        judgement.add(&read_as(format, escaping, out), format, None, promise);
+    };
+    let tables = [families::CASES, openmetrics::BODIES.as_flattened(), to_protobuf::CASES];
+    for case in tables.concat() {
+        for out in case.written() {
+            judge(case.to, case.setting.names, &out, case.promise);
+        }
+    }
+    for row in messages::rows() {
+        for to in messages::OUTPUTS {
+            judge(to, row.setting.names, &row.written(to, Cut::Whole).0, &row.promise);
+        }
+    }
+    for (line, fate) in lines::CASES {
+        if let lines::Fate::Becomes(becomes) | lines::Fate::Mended(becomes) = fate {
+            let out = format!("{}\n", lines::written(becomes));
+            judge(Form::Text, Escaping::Underscores, out.as_bytes(), &String::from_utf8_lossy(line));
+        }
+    }
+    for (line, fate) in openmetrics::CASES {
+        for (to, end) in [(Lines::OpenMetrics, "# EOF\n"), (Lines::Text, "")] {
+            if let Some(written) = fate.written_as(to) {
+                let form = if to == Lines::Text { Form::Text } else { Form::OpenMetrics };
+                let out = format!("{written}{end}");
+                judge(form, Escaping::Underscores, out.as_bytes(), &String::from_utf8_lossy(line));
+            }
+        }
+    }
+    judgement.end();
+}
