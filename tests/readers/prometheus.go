@@ -109,6 +109,8 @@ func readEntry(parser textparse.Parser, entry textparse.Entry, withStart bool) (
 	}
 	var own labels.Labels
 	parser.Labels(&own)
+	// A label without a value is none: the scrape loop drops it.
+	own = labels.NewBuilder(own).Labels()
 	if err := check(own); err != nil {
 		return read, err
 	}

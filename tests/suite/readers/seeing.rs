@@ -210,6 +210,17 @@ fn prometheus_refuses_what_its_parser_lets_pass_and_its_scrape_does_not() {
 }
 
 #[test]
+fn to_prometheus_a_label_without_a_value_is_none() {
+    for name in PROMETHEUS {
+        assert_eq!(
+            shown(read(Form::Text, b"a{b=\"\",c=\"d\"} 1\n").of(name)),
+            "unknown a{\"c\": \"d\"}: 1\n",
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn an_answer_is_compared_with_the_body_up_to_added_labels() {
     let reading = |body: &str| read(Form::Text, body.as_bytes()).of("prometheus").clone();
     let added = [("s", "iris")];
