@@ -261,6 +261,9 @@ pub(super) type Facts<'a> = [Option<Fact<'a>>; 3];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     pub part: Part,
+    /// The label that must be a number in each: the bound of a bucket, or a quantile. Go's reader refuses the whole body for
+    /// one that is none (`startLabelValue` in prometheus/common's `expfmt/text_parse.go`).
+    pub bound: Option<&'static [u8]>,
     /// What they wait in until their family is over; none if they need not wait.
     pub waits_in: Option<u8>,
 }

@@ -12,6 +12,7 @@ use std::fmt::{self, Write as _};
 pub(super) use self::pairs::{KnownNames, NameKind, Pairs};
 pub(super) use self::resolver::{Names, Resolver};
 use super::bytes::{Span, is_old_label_name};
+use super::lines::is_bound;
 use super::model::Text;
 
 /// The label under which Prometheus keeps a metric's name.
@@ -187,6 +188,12 @@ impl<'a> Labels<'a> {
     /// Whether a name stands between quotes, or must.
     pub(super) fn has_odd_name(&self) -> bool {
         self.any(ANY_QUOTED | ANY_ODD)
+    }
+
+    /// Whether the label of this name, if there is one, is a number to every reader.
+    pub(super) fn may_bound(&self, name: &[u8]) -> bool {
+        let bound = self.iter().find(|(own, _)| own.bytes() == name);
+        bound.is_none_or(|(_, value)| is_bound(value.bytes()))
     }
 
     /// Each label's name and value, as they came.

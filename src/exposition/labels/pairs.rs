@@ -130,6 +130,11 @@ impl Pairs {
         are_known
     }
 
+    /// The place of the first label that has one of these names.
+    pub(in crate::exposition) fn place_of(&self, line: &[u8], names: [&[u8]; 2]) -> Option<usize> {
+        self.pairs.iter().position(|pair| names.contains(&pair.name.of(line)))
+    }
+
     /// Where the labels' values end.
     pub(in crate::exposition) fn value_ends(&self) -> impl Iterator<Item = usize> {
         self.pairs.iter().map(|pair| pair.value.end())

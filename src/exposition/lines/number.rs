@@ -30,6 +30,12 @@ pub(in super::super) fn is_bound(token: &[u8]) -> bool {
     is_plain_value(token) || is_value(token) && is_in_range(token) && !is_signed_nan
 }
 
+/// Whether `token` is such a number as nearly all are.
+#[inline(always)]
+pub(super) fn is_usual_bound(token: &[u8]) -> bool {
+    is_plain_value(token) || token == b"+Inf"
+}
+
 /// A token without its sign.
 fn unsigned(token: &[u8]) -> &[u8] {
     match token {

@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 
 use super::dialect::{Dialect, exemplar_numbers};
 use super::label::{behind_label, is_alone, is_quoted_name, label_name, quoted_end, value_start};
-use super::number::{is_canonical_value, plain_value_length};
+use super::number::{is_canonical_value, is_usual_bound, plain_value_length};
 use crate::exposition::bytes::{
     Span, common_prefix, is_old_metric_name, known_metric_name_end, plain_run_end, skip_blanks, word_at,
 };
@@ -77,6 +77,8 @@ struct Shape {
     /// The metric's name and the brace behind it.
     head: Vec<u8>,
     names: KnownNames,
+    /// The place of the label that may have to be a number.
+    bound: Option<usize>,
     /// Where the values of its labels, of which there are some, end in the last line that was like it: it holds as long as
     /// the scanner's `shape` is this one.
     ends: Vec<usize>,
@@ -87,6 +89,9 @@ const LONGEST_FAMILY: usize = 256;
 
 /// The closing quote behind a label's value, and the comma or brace behind that.
 const BEHIND_VALUE: usize = 2;
+
+/// The labels that may have to be numbers: of a bucket and of a quantile.
+const BOUNDS: [&[u8]; 2] = [b"le", b"quantile"];
 
 /// The lines that are noted: a histogram's `_bucket`, `_sum` and `_count`, and another.
 const SHAPES: usize = 4;
@@ -234,7 +239,7 @@ impl<D: Dialect> Scanner<D> {
             Some(shape) if chunk.starts_with(&self.shapes[shape].head) => (shape, before),
             _ => (self.shapes[..self.noted].iter().position(|shape| chunk.starts_with(&shape.head))?, &b""[..]),
         };
-        let Shape { head, names, ends } = &mut self.shapes[shape];
+        let Shape { head, names, bound, ends } = &mut self.shapes[shape];
         // What a line has in common with one like it need not be looked at again. Mostly it is no label, or many.
         let first_value = head.len() + names.length_of(0);
         let common = match word_at(chunk, first_value) {
@@ -249,6 +254,9 @@ impl<D: Dialect> Scanner<D> {
         while let Some(value_end) = ends.get_mut(place) {
             let value = at + names.length_at(place, chunk, at)?;
             *value_end = plain_run_end(chunk, value);
+            if *bound == Some(place) && !is_usual_bound(&chunk[value..*value_end]) {
+                return None;
+            }
             at = *value_end + BEHIND_VALUE;
             place += 1;
             let end = if place == names.len() { *b"\"}" } else { *b"\"," };
@@ -284,6 +292,7 @@ impl<D: Dialect> Scanner<D> {
         if self.labels.pairs.copy_known(&mut shape.names) {
             shape.head.clear();
             shape.head.extend_from_slice(&line[..=self.name_end]);
+            shape.bound = self.labels.pairs.place_of(line, BOUNDS);
             shape.ends.clear();
             shape.ends.extend(self.labels.pairs.value_ends());
             self.shape = Some(self.next_shape);

@@ -45,7 +45,7 @@ impl Writer for Verbatim {
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
-        let slot = Slot { part: told.family.part, waits_in: None };
+        let slot = Slot { part: told.family.part, bound: told.family.bound(), waits_in: None };
         if told.facts.iter().all(Option::is_none) {
             return Ok(slot);
         }

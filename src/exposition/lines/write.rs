@@ -99,6 +99,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
         }
         let slot = Slot {
             part: family.part,
+            bound: family.bound(),
             waits_in: family.is_apart.then_some(match family.part {
                 Part::Sum => 0,
                 Part::Count => 1,

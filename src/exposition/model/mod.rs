@@ -208,6 +208,15 @@ impl<'a> Family<'a> {
         Self { stem, is_old: false, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
     }
 
+    /// The label of its samples that must be a number.
+    pub(super) fn bound(&self) -> Option<&'static [u8]> {
+        match (self.kind?, self.part) {
+            (Histogram | GaugeHistogram, Part::Bucket) => Some(b"le"),
+            (Summary, Part::Value) => Some(b"quantile"),
+            _ => None,
+        }
+    }
+
     /// The name under which it is written: its own, or what is put into the buffer.
     pub(super) fn key<'k>(&self, escaping: Escaping, buffer: &'k mut Vec<u8>) -> &'k [u8]
     where

@@ -65,6 +65,15 @@ pub const CASES: &[Case] = &[
         "# TYPE a_info gauge\na_info{@} 1\n# TYPE b histogram\nb_bucket{le=\"+Inf\",@} 1\n# TYPE b_gsum gauge\nb_gsum{@} 2\n# TYPE b_gcount gauge\nb_gcount{@} 1\n# TYPE c gauge\nc{@} 1\n",
     ),
     becomes(
+        "a bound or a quantile that is no number costs its sample",
+        Untyped::Convert,
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2\"} 1\nh_bucket{le=\"0.005f0\"} 1\nh_bucket{le=\"0x1p3\"} 1\nh_bucket{le=\"\"} 1\nh_bucket 1\nh_bucket{le=\"inf\"} 1\n\
+         # TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.9\"} 1\ns{quantile=\"most\"} 1\ns{quantile=\"1e400\"} 1\n# TYPE g gauge\ng{le=\"x\"} 1\n",
+        "# TYPE h histogram\nh_bucket{le=\"1\",@} 1\nh_bucket{le=\"2\",@} 1\nh_bucket{@} 1\nh_bucket{le=\"inf\",@} 1\n\
+         # TYPE s summary\ns{quantile=\"0.5\",@} 1\ns{quantile=\"0.9\",@} 1\n# TYPE g gauge\ng{le=\"x\",@} 1\n",
+    )
+    .losing(5),
+    becomes(
         "a family whose type cannot be read gets no other",
         Untyped::Convert,
         "# TYPE a_total cuonter\na_total 1\n# TYPE b\nb_total 1\nb_created 1\nc_total 1\n",
