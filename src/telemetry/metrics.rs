@@ -9,8 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::state::Outcome;
@@ -94,8 +93,10 @@ impl Default for Counters {
         let (scrapes, failures, dropped_lines) = (Counter::default(), Family::default(), Family::default());
         let family_conflicts = Counter::default();
         let mut registry = Registry::default();
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("qpext_build", "Which sidecar this is", build);
+        // No info, which prometheus/common's reader of OpenMetrics refuses, and with it the whole answer.
+        let build = Family::<Vec<(&str, &str)>, Gauge>::default();
+        build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        registry.register("qpext_build_info", "Which sidecar this is", build);
         registry.register("qpext_scrapes", "Scrapes of the pod that began", scrapes.clone());
         registry.register("qpext_scrape_failures", "Scrapes of the target that failed", failures.clone());
         let help = "Lines of the target that are not in the answers";

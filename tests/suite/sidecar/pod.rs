@@ -226,9 +226,9 @@ async fn its_own_metrics_close_the_answer_in_the_format_of_the_answer() {
     let open_metrics = scrape(OPEN_METRICS).await;
     assert_eq!(open_metrics.headers()[CONTENT_TYPE], OPEN_METRICS);
     let text = open_metrics.text().await.unwrap();
-    assert!(text.starts_with("# TYPE x counter\nx_total{service_name=\"iris\"} 1\n# HELP qpext_build "), "{text}");
+    assert!(text.starts_with("# TYPE x counter\nx_total{service_name=\"iris\"} 1\n# HELP qpext_build_info "), "{text}");
     assert!(text.ends_with("\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
-    assert!(text.contains("# TYPE qpext_build info\n"), "{text}");
+    assert!(text.contains("# TYPE qpext_build_info gauge\n"), "{text}");
     assert!(text.contains("# UNIT qpext_target_body_bytes bytes\n"), "{text}");
     assert!(text.contains("# TYPE qpext_scrapes counter\nqpext_scrapes_total{service_name=\"iris\"} 1\n"), "{text}");
 
@@ -290,9 +290,9 @@ async fn the_app_cannot_send_the_sidecars_own_metrics() {
     let sidecar = Sidecar::start(&variables).await;
     let request = client().get(sidecar.url("/metrics")).header(ACCEPT, OPEN_METRICS);
     let text = request.send().await.unwrap().text().await.unwrap();
-    assert!(text.starts_with("# HELP qpext_build Which"), "{text}");
+    assert!(text.starts_with("# HELP qpext_build_info Which"), "{text}");
     assert!(
-        text.contains("\n# TYPE qpext_build info\n") && text.contains("\n# TYPE qpext_scrapes counter\n"),
+        text.contains("\n# TYPE qpext_build_info gauge\n") && text.contains("\n# TYPE qpext_scrapes counter\n"),
         "{text}"
     );
 }
@@ -346,7 +346,7 @@ async fn the_first_line_dropped_is_logged_with_its_number_once_a_minute() {
     let queue_proxy = Stub::text("q 1\n").await;
     let long = "x".repeat(300);
     let app = Stub::text(format!("# HELP fine x\nfine 1\n{long} broken\nother broken\n")).await;
-    let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+    let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_DROP_METRICS", "fine")]).await;
     for _ in 0..3 {
         sidecar.scrape(LONG).await;
     }
