@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::{Plan, SLICE};
 use crate::budget::Budget;
 use crate::exposition::{End, Engine, Escaping, Families, Format, Spelling, TextVersion, engine, verbatim};
-use crate::scrape::{ScrapeError, Scraped, TargetBody};
+use crate::scrape::{ScrapeError, Scraped, TargetBody, quote};
 use crate::telemetry::Outcome;
 
 pub(super) struct Stream {
     body: TargetBody,
     format: Format,
+    odd_type: Option<String>,
     engine: Box<dyn Engine + Send>,
     /// How a body ends that ends well.
     good_end: End,
@@ -54,6 +55,7 @@ impl Stream {
         Some(Self {
             body: scraped.body,
             format: from,
+            odd_type: scraped.odd_type,
             engine,
             good_end: if scraped.is_delimited { End::Whole } else { End::BrokenOff },
             sample_limit: plan.rules.sample_limit.map_or(u64::MAX, u64::from),
@@ -76,6 +78,7 @@ impl Stream {
         outcome.counts = self.engine.progress().counts();
         outcome.body_bytes = self.body_bytes;
         outcome.format = Some(self.format);
+        outcome.odd_type.clone_from(&self.odd_type);
         outcome.first_dropped = self.engine.progress().first_dropped().cloned();
     }
 
@@ -126,6 +129,9 @@ impl Stream {
         self.engine.finish(end, families, out);
         if self.engine.progress().is_over_limit() {
             return Step::End(Err(ScrapeError::SampleLimit(self.sample_limit)));
+        }
+        if let (Ok(()), Some(line)) = (&ended, self.engine.progress().unreadable()) {
+            return Step::End(Err(ScrapeError::Unreadable(quote(line.as_bytes()))));
         }
         if ended.is_ok() && !self.engine.is_whole() {
             return Step::End(Err(ScrapeError::NoEnd));

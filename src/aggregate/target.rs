@@ -104,6 +104,7 @@ impl TargetScrape {
             body_bytes: 0,
             format: None,
             first_dropped: None,
+            odd_type: None,
             stale_file: self.plan.target.stale_file(),
         };
         if let ScrapeState::Alive(stream) = &self.state {

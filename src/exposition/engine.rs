@@ -63,6 +63,16 @@ pub fn verbatim(escaping: Escaping, rules: &Rules) -> Box<dyn Engine + Send> {
     pipe::<LineReader<PlainText>, Verbatim>(escaping, rules, true)
 }
 
+/// Whether a line is one that an exposition in text may begin with: a sample, or a comment.
+#[must_use]
+pub fn is_text_line(line: &[u8]) -> bool {
+    let mut engine = verbatim(Escaping::AllowUtf8, &Rules::default());
+    let (mut families, mut out) = (Families::default(), Vec::new());
+    engine.push(line, &mut families, &mut out);
+    engine.finish(End::Whole, &mut families, &mut out);
+    engine.progress().has_read()
+}
+
 fn build(from: Format, to: Spelling, rules: &Rules, copies: bool) -> Option<Box<dyn Engine + Send>> {
     let build = match (from, to.format) {
         (Format::Text(_), Format::Text(_)) => pipe::<LineReader<PlainText>, LineWriter<PlainText>>,

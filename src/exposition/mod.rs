@@ -46,7 +46,7 @@ mod rules;
 mod stage;
 
 pub use bytes::printable;
-pub use engine::{End, Engine, engine, spelling_engine, verbatim};
+pub use engine::{End, Engine, engine, is_text_line, spelling_engine, verbatim};
 pub use families::{Conflict, Families, Types};
 pub use filter::Filter;
 pub use format::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};

@@ -19,13 +19,17 @@ pub enum DropReason {
     Untyped,
     /// The target made up more family names than an answer has room for.
     NoRoom,
+    /// The body broke off in the line or message; or it ended there without a newline, and nothing says that this is its
+    /// end.
+    CutOff,
     /// A sample of a family that the [`Filter`](super::Filter) does not let through.
     Filtered,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [Self::Malformed, Self::TooLong, Self::Untyped, Self::NoRoom, Self::Filtered];
+    pub const ALL: [Self; 6] =
+        [Self::Malformed, Self::TooLong, Self::Untyped, Self::NoRoom, Self::CutOff, Self::Filtered];
 
     /// The reason in a word, as in a label value.
     #[must_use]
@@ -35,6 +39,7 @@ impl DropReason {
             Self::TooLong => "too_long",
             Self::Untyped => "untyped",
             Self::NoRoom => "no_room",
+            Self::CutOff => "cut_off",
             Self::Filtered => "filtered",
         }
     }
@@ -43,7 +48,7 @@ impl DropReason {
     #[must_use]
     pub const fn is_loss(self) -> bool {
         match self {
-            Self::Malformed | Self::TooLong | Self::NoRoom => true,
+            Self::Malformed | Self::TooLong | Self::NoRoom | Self::CutOff => true,
             Self::Untyped | Self::Filtered => false,
         }
     }
@@ -114,6 +119,7 @@ pub struct Progress {
     first_dropped: Option<FirstDropped>,
     limit: u64,
     is_over_limit: bool,
+    has_read_other: bool,
 }
 
 impl Progress {
@@ -124,6 +130,7 @@ impl Progress {
             first_dropped: None,
             limit: sample_limit.map_or(u64::MAX, NonZeroU64::get),
             is_over_limit: false,
+            has_read_other: false,
         }
     }
 
@@ -146,6 +153,28 @@ impl Progress {
     #[must_use]
     pub fn first_dropped(&self) -> Option<&FirstDropped> {
         self.first_dropped.as_ref()
+    }
+
+    /// Notes that something was read that is no sample.
+    pub(super) fn note_read(&mut self) {
+        self.has_read_other = true;
+    }
+
+    /// Whether anything of the body could be read, be it a comment, or a sample that is left out because the operator said so.
+    #[must_use]
+    pub fn has_read(&self) -> bool {
+        let left_out = [DropReason::Untyped, DropReason::NoRoom, DropReason::Filtered];
+        self.has_read_other
+            || self.is_over_limit
+            || self.counts.samples > 0
+            || left_out.iter().any(|reason| self.counts.dropped(*reason) > 0)
+    }
+
+    /// The first line of a body of which nothing could be read, though there was something. Of a message, nothing is shown.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&str> {
+        let first = self.first_dropped.as_ref().filter(|_| !self.has_read())?;
+        Some(first.text.as_str()).filter(|text| !text.is_empty())
     }
 
     /// Whether so many samples more may be written.

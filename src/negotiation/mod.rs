@@ -39,7 +39,7 @@ const OPEN_METRICS_0_0_1: Format = Format::OpenMetrics(OpenMetricsVersion::V0_0_
 const OPEN_METRICS_1_0_0: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
 
 /// What everybody reads.
-const PLAIN_TEXT: Spelling = Spelling { format: TEXT_0_0_4, escaping: Escaping::Underscores };
+pub(crate) const PLAIN_TEXT: Spelling = Spelling { format: TEXT_0_0_4, escaping: Escaping::Underscores };
 
 /// Weights for a last resort; the first one below all the others is taken. Three decimals are all that RFC 9110 allows:
 /// below the smallest there is nothing, and coming last has to do.
@@ -71,18 +71,18 @@ impl Accepted {
     }
 
     /// The `Accept` for the targets: the scraper's own, cut down to the formats that are known here, with text 0.0.4 as
-    /// the last resort.
+    /// the last resort, and whatever there is behind it. Some servers refuse who names neither theirs nor that, and every
+    /// Prometheus names it.
     pub fn for_targets(&self) -> HeaderValue {
-        let Some(lowest) = self.0.iter().map(|entry| entry.weight).reduce(f64::min) else {
-            return HeaderValue::from_static("text/plain;version=0.0.4");
-        };
         let mut list: Vec<&[u8]> = self.0.iter().map(|entry| entry.text.as_slice()).collect();
-        let [.., last] = LAST_RESORTS;
-        let weight = LAST_RESORTS.into_iter().find(|weight| *weight < lowest).unwrap_or(last);
-        let last_resort = format!("text/plain;version=0.0.4;q={weight}");
-        if self.entry(TEXT_0_0_4).is_none() {
-            list.push(last_resort.as_bytes());
-        }
+        let lowest = self.0.iter().map(|entry| entry.weight).reduce(f64::min);
+        let text = match lowest {
+            Some(lowest) if self.entry(TEXT_0_0_4).is_none() => last_resort("text/plain;version=0.0.4", lowest),
+            Some(lowest) => (String::new(), lowest),
+            None => ("text/plain;version=0.0.4".to_owned(), 1.0),
+        };
+        let anything = last_resort("*/*", text.1);
+        list.extend([&text.0, &anything.0].map(String::as_bytes).into_iter().filter(|name| !name.is_empty()));
         HeaderValue::from_bytes(&list.join(&b',')).expect("pieces of a header's value make one")
     }
 
@@ -123,6 +123,13 @@ impl Accepted {
     }
 }
 
+/// A media type with a weight below this one, as far as there is one, and that weight.
+fn last_resort(name: &str, lowest: f64) -> (String, f64) {
+    let [.., last] = LAST_RESORTS;
+    let weight = LAST_RESORTS.into_iter().find(|weight| *weight < lowest).unwrap_or(last);
+    (format!("{name};q={weight}"), weight)
+}
+
 impl Entry {
     /// `None` if the format is not known.
     fn of(element: &Element<'_>) -> Option<Self> {
@@ -147,21 +154,36 @@ fn named(element: &Element<'_>, may_miss: impl Fn(&str) -> bool) -> Option<Forma
     known.map(|(format, _, _)| *format)
 }
 
-/// The format in which a target answered, by its `Content-Type`; `None` if that is no exposition.
+/// What a target's `Content-Type` says of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// It is in this format.
+    Known(Format),
+    /// It is in a version that is not known, and read as this one.
+    AnotherVersion(Format),
+    /// It is no exposition, or nothing is said. Whether it is one, its first line tells.
+    Unknown,
+}
+
+/// The format in which a target answered, by its `Content-Type`.
 ///
 /// Targets are read more leniently than scrapers: where a scraper's words are one wish among others, a target's are all
-/// there is to go by. No type at all is text 0.0.4; so is text of a version that is not known, which was always read as
-/// that. OpenMetrics of a version that is not known is read as the newest one that is.
-pub fn format_of(content_type: Option<&HeaderValue>) -> Option<Format> {
+/// there is to go by. Text of a version that is not known was always read as text 0.0.4. OpenMetrics of a version that is not
+/// known is read as the newest one that is.
+pub fn format_of(content_type: Option<&HeaderValue>) -> Answered {
     let Some(content_type) = content_type else {
-        return Some(TEXT_0_0_4);
+        return Answered::Unknown;
     };
     let element = header::single(content_type);
-    let of_unknown_version = || match element.is(OPEN_METRICS) {
-        true => Some(OPEN_METRICS_1_0_0),
-        false => (element.value.is_empty() || element.is(TEXT)).then_some(TEXT_0_0_4),
+    if let Some(format) = named(&element, |_| true) {
+        return Answered::Known(format);
+    }
+    let format = match element.is(OPEN_METRICS) {
+        true => OPEN_METRICS_1_0_0,
+        false if element.is(TEXT) => TEXT_0_0_4,
+        false => return Answered::Unknown,
     };
-    named(&element, |_| true).or_else(of_unknown_version)
+    Answered::AnotherVersion(format)
 }
 
 /// The content type of an answer, as prometheus/common writes it: what its body is, exactly.

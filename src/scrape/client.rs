@@ -33,6 +33,9 @@ pub(super) const KEPT_CONNECTIONS: usize = 2;
 /// kept one holds less, because it is read record by record.
 const FEW_TARGETS: usize = 4;
 
+/// The headers that an answer may have: more than anybody sends. Their bytes are what is bounded.
+pub(super) const MAX_HEADERS: usize = 4096;
+
 /// How long an unused connection is kept: longer than any usual scrape interval.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
@@ -53,7 +56,13 @@ fn plain(kept: usize) -> ClientBuilder {
 }
 
 fn builder() -> ClientBuilder {
+    // As Go's client does: what servers get wrong in a head costs nobody a scrape.
     Client::builder()
+        .http1_title_case_headers()
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_max_headers(MAX_HEADERS)
         .no_proxy()
         .redirect(redirect::Policy::none())
         .resolve_to_addrs("localhost", &LOCALHOST)

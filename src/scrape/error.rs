@@ -11,11 +11,15 @@ use std::time::Duration;
 use http::StatusCode;
 use rustls::{AlertDescription, CertificateError};
 
+use super::client::MAX_HEADERS;
 use crate::exposition::printable;
 use crate::trust::{self, is_authority};
 
 /// Redirects that are followed. Starlette sends one, from `/metrics` to `/metrics/`.
 pub(super) const MAX_REDIRECTS: usize = 3;
+
+/// Bytes of an answer's headers, which Go bounds too (`Transport.MaxResponseHeaderBytes`), at more.
+pub(super) const MAX_HEAD: usize = 256 << 10;
 
 /// Longest piece of a target's own words in an error, in characters.
 const QUOTED_CHARACTERS: usize = 100;
@@ -33,14 +37,20 @@ pub(crate) enum ScrapeError {
     #[error("cannot be reached by TLS: {0}")]
     Tls(String),
     /// The answer is none of ours to follow.
-    #[error("redirects to {0:?}, which is not the same host and port")]
+    #[error("redirects to {0:?}, which is another server")]
     Redirect(String),
     #[error("answered with more than {MAX_REDIRECTS} redirects")]
     Redirects,
     #[error("answered {0}, expected 200 OK")]
     Status(StatusCode),
+    #[error("answered with more than {MAX_HEAD} bytes or {MAX_HEADERS} lines of headers")]
+    LargeHead,
     #[error("answered with the content type {0:?}, expected an exposition")]
     ContentType(String),
+    #[error("answered with {content_type}, and with {line:?} as the first line, expected an exposition")]
+    NoExposition { content_type: String, line: String },
+    #[error("sent no line that can be read, expected an exposition; the first one is {0:?}")]
+    Unreadable(String),
     #[error("answered with the content encoding {0:?}, expected none, gzip or zstd")]
     ContentEncoding(String),
     #[error("sent no answer within {}", seconds(.0))]
@@ -66,7 +76,9 @@ impl ScrapeError {
             Self::Tls(_) => "tls",
             Self::Redirect(_) | Self::Redirects => "redirect",
             Self::Status(_) => "status",
-            Self::ContentType(_) => "content_type",
+            Self::LargeHead => "large_head",
+            Self::ContentType(_) | Self::NoExposition { .. } => "content_type",
+            Self::Unreadable(_) => "unreadable",
             Self::ContentEncoding(_) => "content_encoding",
             Self::HeadTimeout(_) => "head_timeout",
             Self::BodyTimeout(_) => "body_timeout",
@@ -84,6 +96,10 @@ fn seconds(duration: &Duration) -> String {
 
 /// What kept a request from being answered.
 pub(super) fn unreachable(error: &reqwest::Error) -> ScrapeError {
+    let mut of_http = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    if of_http.any(hyper::Error::is_parse_too_large) {
+        return ScrapeError::LargeHead;
+    }
     let tls = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
     match tls {
         Some(error) => ScrapeError::Tls(tls_failure(error)),
@@ -125,7 +141,7 @@ pub(super) fn broke_off(error: &reqwest::Error) -> bool {
 }
 
 /// What a target sent, as a person may be shown it.
-pub(super) fn quote(value: &[u8]) -> String {
+pub(crate) fn quote(value: &[u8]) -> String {
     cut(&String::from_utf8_lossy(value), QUOTED_CHARACTERS)
 }
 

@@ -13,17 +13,18 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATI
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Response, Url};
 use tokio::time::Instant;
+use url::Host;
 
 use crate::budget::{Budget, TIMEOUT_HEADER};
 use crate::config::{Address, TargetConfig};
-use crate::exposition::Format;
-use crate::negotiation::format_of;
+use crate::exposition::{Format, MAX_LINE, is_text_line};
+use crate::negotiation::{Answered, PLAIN_TEXT, format_of};
 use client::{Connector, KEPT_CONNECTIONS};
 use decode::coding_of;
-use error::{MAX_REDIRECTS, broke_off, quote, unreachable};
+use error::{MAX_HEAD, MAX_REDIRECTS, broke_off, unreachable};
 
 pub(crate) use body::TargetBody;
-pub(crate) use error::ScrapeError;
+pub(crate) use error::{ScrapeError, quote};
 
 /// What is sent for a scraper that does not say who it is.
 const OWN_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("qpext/", env!("CARGO_PKG_VERSION")));
@@ -41,6 +42,8 @@ pub(crate) struct Target {
 /// What a target answered: its format, and a body to be pulled.
 pub(crate) struct Scraped {
     pub(crate) format: Format,
+    /// What its content type is, if that is none of an exposition, or none that is known.
+    pub(crate) odd_type: Option<String>,
     /// The answer says where its body ends, or its coding does. Where it does not, the end of the connection is the end
     /// of the body, and a last line without a newline may be a piece of one.
     pub(crate) is_delimited: bool,
@@ -72,18 +75,32 @@ impl Target {
         user_agent: Option<HeaderValue>,
         budget: Budget,
     ) -> Result<Scraped, ScrapeError> {
-        let response = tokio::time::timeout_at(budget.heads_by, self.ask(accept, user_agent, budget))
-            .await
-            .map_err(|_| ScrapeError::HeadTimeout(budget.heads_by - budget.start))??;
+        let begin = async { self.begin(self.ask(accept, user_agent, budget).await?).await };
+        let begun = tokio::time::timeout_at(budget.heads_by, begin).await;
+        begun.map_err(|_| ScrapeError::HeadTimeout(budget.heads_by - budget.start))?
+    }
+
+    /// Looks at an answer's head; and, where that does not tell what its body is, at that one's first line.
+    async fn begin(&self, response: Response) -> Result<Scraped, ScrapeError> {
         let headers = response.headers();
-        let format = check_head(response.status(), headers)?;
+        check_head(response.status(), headers)?;
         let coding = coding_of(headers)?;
         let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| headers.contains_key(header));
-        Ok(Scraped {
-            format,
-            is_delimited: has_length || coding.is_some(),
-            body: TargetBody::new(response.into(), coding, self.max_body_bytes),
-        })
+        let content_type = headers.get(CONTENT_TYPE);
+        let (answered, shown) = (format_of(content_type), in_words(content_type));
+        let mut body = TargetBody::new(response.into(), coding, self.max_body_bytes);
+        let (format, odd_type) = match answered {
+            Answered::Known(format) => (format, None),
+            Answered::AnotherVersion(format) => (format, Some(shown)),
+            Answered::Unknown => {
+                let line = body.first_line(MAX_LINE).await?;
+                if !line.is_empty() && !is_text_line(&line) {
+                    return Err(ScrapeError::NoExposition { content_type: shown, line: quote(line.trim_ascii_end()) });
+                }
+                (PLAIN_TEXT.format, Some(shown))
+            }
+        };
+        Ok(Scraped { format, odd_type, is_delimited: has_length || coding.is_some(), body })
     }
 
     async fn ask(
@@ -139,10 +156,34 @@ fn redirect(response: &Response, url: &Url) -> Option<Url> {
     }
     let location = std::str::from_utf8(response.headers().get(LOCATION)?.as_bytes()).ok()?;
     let to = url.join(location).ok()?;
-    (to.origin() == url.origin() && to.username().is_empty() && to.password().is_none()).then_some(to)
+    (is_same_server(&to, url) && to.username().is_empty() && to.password().is_none()).then_some(to)
 }
 
-fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeError> {
+/// Whether two URLs are of one server: the pod itself has several names.
+fn is_same_server(one: &Url, other: &Url) -> bool {
+    let is_loopback = |url: &Url| match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    let port = Url::port_or_known_default;
+    one.origin() == other.origin()
+        || one.scheme() == other.scheme() && port(one) == port(other) && is_loopback(one) && is_loopback(other)
+}
+
+/// A content type, as a person may be shown it.
+fn in_words(content_type: Option<&HeaderValue>) -> String {
+    match content_type {
+        None => "no content type".to_owned(),
+        Some(content_type) => format!("the content type {:?}", quote(content_type.as_bytes())),
+    }
+}
+
+fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<(), ScrapeError> {
+    if headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > MAX_HEAD {
+        return Err(ScrapeError::LargeHead);
+    }
     if status.is_redirection()
         && let Some(location) = headers.get(LOCATION)
     {
@@ -151,7 +192,5 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeE
     if status != StatusCode::OK {
         return Err(ScrapeError::Status(status));
     }
-    let content_type = headers.get(CONTENT_TYPE);
-    format_of(content_type)
-        .ok_or_else(|| ScrapeError::ContentType(quote(content_type.map_or(b"", HeaderValue::as_bytes))))
+    Ok(())
 }

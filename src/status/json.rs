@@ -65,6 +65,7 @@ fn target(state: &TargetState) -> Value {
             "samples": outcome.counts.samples,
             "body_bytes": outcome.body_bytes,
             "format": outcome.format.map(|format| format.to_string()),
+            "odd_content_type": outcome.odd_type,
             "stale_file": outcome.stale_file,
             "dropped_lines": Map::from_iter(dropped),
         })

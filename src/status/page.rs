@@ -105,6 +105,7 @@ fn card(state: &TargetState, now: SystemTime) -> Markup {
             @if let Some((at, outcome)) = &state.last {
                 @if let Err(error) = &outcome.result { p.error { (error) } }
                 @if let Some(problem) = &outcome.stale_file { (stale(problem)) }
+                @if let Some(told) = outcome.told_of_type() { p { (told) } }
                 dl {
                     (fact("Last scrape", &format!("{} ago", since(*at, now))))
                     (fact("Took", &format!("{:.3} s", outcome.duration.as_secs_f64())))

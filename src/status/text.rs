@@ -101,6 +101,9 @@ fn of_target(state: &TargetState, report: &Report) -> Vec<String> {
             "  where it serves no metrics, or there is none, set QPEXT_QUEUE_PROXY_METRICS_PORT to nothing".to_owned(),
         );
     }
+    if let Some(told) = outcome.told_of_type() {
+        text.push(format!("a note, no finding: {name} {told}"));
+    }
     if report.is_filtered_away(state) {
         text.push(format!(
             "{name}: QPEXT_KEEP_METRICS and QPEXT_DROP_METRICS leave nothing of it; they are matched with names of \

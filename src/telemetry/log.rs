@@ -28,12 +28,14 @@ pub(super) struct TargetLog {
     changes: (Instant, u32),
     /// When a dropped line was last told of.
     dropped_at: Option<Instant>,
+    /// When an odd content type was last told of, and which.
+    odd_type: Option<(Instant, String)>,
 }
 
 impl TargetLog {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { state: (true, now), told: (true, now), changes: (now, 0), dropped_at: None }
+        Self { state: (true, now), told: (true, now), changes: (now, 0), dropped_at: None, odd_type: None }
     }
 
     pub(super) fn record(&mut self, target: &TargetState, outcome: &Outcome) {
@@ -49,9 +51,13 @@ impl TargetLog {
             }
             (Ok(()), None) => debug!(target = name, %url, samples, milliseconds, "target scraped"),
         }
+        if let Some(told) = outcome.told_of_type().filter(|told| self.is_another_type(told)) {
+            warn!(target = name, %url, "target {told}");
+        }
         let first_dropped = outcome.first_dropped.as_ref();
         if let Some(first) = first_dropped.filter(|_| self.is_time_for_dropped_lines()) {
-            let dropped = outcome.counts.dropped_in_all();
+            // What the operator chose to leave out is no news.
+            let dropped = outcome.counts.lost();
             let (line, text, reason) = (first.line, first.text.as_str(), first.reason.as_str());
             warn!(target = name, line, text, reason, dropped, "lines dropped; this is the first");
         }
@@ -78,6 +84,16 @@ impl TargetLog {
         *changes += 1;
         self.told = self.state;
         Some(self.state.1 - otherwise_since)
+    }
+
+    /// Whether that is another than was told last, and none was told of late.
+    fn is_another_type(&mut self, told: &str) -> bool {
+        let is_news =
+            self.odd_type.as_ref().is_none_or(|(at, last)| last != told && at.elapsed() >= DROPPED_LINES_EVERY);
+        if is_news {
+            self.odd_type = Some((Instant::now(), told.to_owned()));
+        }
+        is_news
     }
 
     fn is_time_for_dropped_lines(&mut self) -> bool {

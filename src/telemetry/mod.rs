@@ -125,6 +125,7 @@ mod tests {
             body_bytes: 0,
             format: None,
             first_dropped: None,
+            odd_type: None,
             stale_file: None,
         }
     }

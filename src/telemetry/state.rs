@@ -17,8 +17,18 @@ pub(crate) struct Outcome {
     pub(crate) format: Option<Format>,
     /// The first of its lines that had to be dropped.
     pub(crate) first_dropped: Option<FirstDropped>,
+    /// What its content type is, if that is none of an exposition, or none that is known.
+    pub(crate) odd_type: Option<String>,
     /// Why a file of the target's could not be used, where it was asked with what that held before.
     pub(crate) stale_file: Option<String>,
+}
+
+impl Outcome {
+    /// What there is to say of its content type.
+    pub(crate) fn told_of_type(&self) -> Option<String> {
+        let (odd_type, format) = (self.odd_type.as_ref()?, self.format?);
+        Some(format!("answered with {odd_type}, which is read as {format}"))
+    }
 }
 
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use qpext::exposition::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
+use qpext::negotiation::Answered::{AnotherVersion, Known, Unknown};
 use qpext::negotiation::{Accepted, content_type, format_of};
 
 const TEXT: Format = Format::Text(TextVersion::V0_0_4);
@@ -90,7 +91,7 @@ const SCRAPERS: &[Scraper] = &[
         accept: "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
                  text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
         for_targets: "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
-                      text/plain;version=0.0.4;q=0.5",
+                      text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
         answers: OPEN_METRICS_OR_TEXT,
     },
     Scraper {
@@ -104,7 +105,7 @@ const SCRAPERS: &[Scraper] = &[
         for_targets: concat!(
             proto!(),
             ",application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,",
-            "text/plain;version=0.0.4;q=0.5"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
         ),
         answers: PROTOBUF_OR_OPEN_METRICS_OR_TEXT,
     },
@@ -114,7 +115,7 @@ const SCRAPERS: &[Scraper] = &[
         accept: "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
                  text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
         for_targets: "application/openmetrics-text;version=1.0.0;q=0.5,\
-                      application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3",
+                      application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         answers: OPEN_METRICS_OR_TEXT,
     },
     Scraper {
@@ -128,7 +129,7 @@ const SCRAPERS: &[Scraper] = &[
         for_targets: concat!(
             proto!(),
             ";q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,application/openmetrics-text;version=0.0.1;q=0.3,",
-            "text/plain;version=0.0.4;q=0.2"
+            "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
         ),
         answers: PROTOBUF_OR_OPEN_METRICS_OR_TEXT,
     },
@@ -136,7 +137,7 @@ const SCRAPERS: &[Scraper] = &[
         // v2.53.0, `scrape_protocols: [PrometheusText0.0.4]`.
         name: "Prometheus 2.53, text alone",
         accept: "text/plain;version=0.0.4;q=0.5,*/*;q=0.4",
-        for_targets: "text/plain;version=0.0.4;q=0.5",
+        for_targets: "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
         answers: ONLY_TEXT,
     },
     Scraper {
@@ -149,7 +150,7 @@ const SCRAPERS: &[Scraper] = &[
         for_targets: "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                       application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.5,\
                       text/plain;version=1.0.0;escaping=allow-utf-8;escaping=allow-utf-8;q=0.4,\
-                      text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3",
+                      text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3,*/*;q=0.1",
         answers: [
             spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
@@ -169,7 +170,7 @@ const SCRAPERS: &[Scraper] = &[
                  text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
         for_targets: "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                       application/openmetrics-text;version=0.0.1;q=0.5,\
-                      text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3",
+                      text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         answers: [
             spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
@@ -194,7 +195,7 @@ const SCRAPERS: &[Scraper] = &[
             proto!(),
             ";q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,",
             "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,",
-            "text/plain;version=0.0.4;q=0.2"
+            "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
         ),
         answers: [
             spelling(TEXT, ASCII),
@@ -215,7 +216,7 @@ const SCRAPERS: &[Scraper] = &[
                  text/plain;version=1.0.0;escaping=underscores;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
         for_targets: "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.6,\
                       application/openmetrics-text;version=0.0.1;q=0.5,\
-                      text/plain;version=1.0.0;escaping=underscores;q=0.4,text/plain;version=0.0.4;q=0.3",
+                      text/plain;version=1.0.0;escaping=underscores;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         answers: [
             spelling(TEXT, ASCII),
             spelling(TEXT_1, ASCII),
@@ -233,7 +234,7 @@ const SCRAPERS: &[Scraper] = &[
         accept: concat!(proto!(), ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.4"),
         for_targets: concat!(
             proto!(),
-            ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.1"
+            ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.1,*/*;q=0.01"
         ),
         answers: [
             spelling(TEXT, ASCII),
@@ -250,14 +251,14 @@ const SCRAPERS: &[Scraper] = &[
         // VictoriaMetrics/VictoriaMetrics v1.150.0, `lib/promscrape/client.go`.
         name: "vmagent",
         accept: "text/plain;version=0.0.4;q=1,*/*;q=0.1",
-        for_targets: "text/plain;version=0.0.4;q=1",
+        for_targets: "text/plain;version=0.0.4;q=1,*/*;q=0.1",
         answers: ONLY_TEXT,
     },
     Scraper {
         // influxdata/telegraf v1.39.3, `plugins/inputs/prometheus/prometheus.go`, `acceptHeader`.
         name: "Telegraf",
         accept: concat!(proto!(), ";q=0.7,text/plain;version=0.0.4;q=0.3"),
-        for_targets: concat!(proto!(), ";q=0.7,text/plain;version=0.0.4;q=0.3"),
+        for_targets: concat!(proto!(), ";q=0.7,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"),
         answers: [
             spelling(TEXT, ASCII),
             spelling(TEXT, ASCII),
@@ -276,14 +277,14 @@ const SCRAPERS: &[Scraper] = &[
         accept: "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
                  text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
         for_targets: "application/openmetrics-text;version=1.0.0;q=0.5,\
-                      application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3",
+                      application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         answers: OPEN_METRICS_OR_TEXT,
     },
     Scraper {
         // curl 7.88.1, as it arrives on a socket.
         name: "curl",
         accept: "*/*",
-        for_targets: "text/plain;version=0.0.4",
+        for_targets: "text/plain;version=0.0.4,*/*;q=0.1",
         answers: ONLY_TEXT,
     },
 ];
@@ -329,7 +330,7 @@ fn a_scraper_that_says_nothing_that_is_known_gets_text() {
         &["application/vnd.google.protobuf;proto=other;encoding=delimited"],
     ] {
         let accepted = accepted(lines);
-        assert_eq!(accepted.for_targets(), "text/plain;version=0.0.4", "{lines:?}");
+        assert_eq!(accepted.for_targets(), "text/plain;version=0.0.4,*/*;q=0.1", "{lines:?}");
         assert!(accepted.is_text_only(), "{lines:?}");
         for answered in ANSWERED {
             assert_eq!(accepted.choose(answered, true), spelling(TEXT, ASCII), "{lines:?}");
@@ -343,29 +344,30 @@ fn what_targets_are_asked_for_is_the_scrapers_list_cut_down() {
         // Its order and its very words.
         (
             &["text/plain ; q=0.2 , Application/OpenMetrics-Text; Version=\"1.0.0\" ;q=0.9, text/html"][..],
-            "text/plain ; q=0.2,Application/OpenMetrics-Text; Version=\"1.0.0\" ;q=0.9",
+            "text/plain ; q=0.2,Application/OpenMetrics-Text; Version=\"1.0.0\" ;q=0.9,*/*;q=0.1",
         ),
         // Several lines are one list.
         (
             &["application/openmetrics-text", "text/plain;version=0.0.4"],
-            "application/openmetrics-text,text/plain;version=0.0.4",
+            "application/openmetrics-text,text/plain;version=0.0.4,*/*;q=0.1",
         ),
         // What it does not accept is not asked for, except for the last resort.
         (
             &["application/openmetrics-text, text/plain;q=0"],
-            "application/openmetrics-text,text/plain;version=0.0.4;q=0.1",
+            "application/openmetrics-text,text/plain;version=0.0.4;q=0.1,*/*;q=0.01",
         ),
         // The last resort is below every other.
         (
             &["application/openmetrics-text;q=0.1, text/plain;version=1.0.0;q=0.05"],
-            "application/openmetrics-text;q=0.1,text/plain;version=1.0.0;q=0.05,text/plain;version=0.0.4;q=0.01",
+            "application/openmetrics-text;q=0.1,text/plain;version=1.0.0;q=0.05,text/plain;version=0.0.4;q=0.01,\
+             */*;q=0.001",
         ),
         (
             &["application/openmetrics-text;q=0.001"],
-            "application/openmetrics-text;q=0.001,text/plain;version=0.0.4;q=0.001",
+            "application/openmetrics-text;q=0.001,text/plain;version=0.0.4;q=0.001,*/*;q=0.001",
         ),
         // An escaping that is not known here may be known to the target.
-        (&["text/plain;version=0.0.4;escaping=dots"], "text/plain;version=0.0.4;escaping=dots"),
+        (&["text/plain;version=0.0.4;escaping=dots"], "text/plain;version=0.0.4;escaping=dots,*/*;q=0.1"),
     ] {
         assert_eq!(accepted(lines).for_targets(), expected, "{lines:?}");
     }
@@ -386,28 +388,28 @@ fn the_version_of_open_metrics_is_one_that_the_scraper_accepts() {
 
 #[test]
 fn a_targets_format_is_told_by_its_content_type() {
-    assert_eq!(format_of(None), Some(TEXT));
+    assert_eq!(format_of(None), Unknown);
     for (content_type, expected) in [
-        ("", Some(TEXT)),
-        ("; charset=utf-8", Some(TEXT)),
-        ("text/plain", Some(TEXT)),
-        ("Text/Plain;charset=utf-8", Some(TEXT)),
-        ("text/plain; version=0.0.4; charset=utf-8", Some(TEXT)),
-        ("text/plain; version=0.0.5", Some(TEXT)),
-        ("text/plain; version=\"", Some(TEXT)),
-        ("text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8", Some(TEXT_1)),
-        ("text/plain; Version=\"1.0.0\"", Some(TEXT_1)),
-        ("application/openmetrics-text", Some(OM_0)),
-        ("application/openmetrics-text; version=0.0.1; charset=utf-8", Some(OM_0)),
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", Some(OM_1)),
-        ("application/openmetrics-text; version=2.0.0; charset=utf-8", Some(OM_1)),
-        ("application/vnd.google.protobuf", Some(PROTO)),
-        (proto!(), Some(PROTO)),
-        ("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text", None),
-        ("application/vnd.google.protobuf; proto=other; encoding=delimited", None),
-        ("text/html; charset=utf-8", None),
-        ("application/json", None),
-        ("text", None),
+        ("", Unknown),
+        ("; charset=utf-8", Unknown),
+        ("text/plain", Known(TEXT)),
+        ("Text/Plain;charset=utf-8", Known(TEXT)),
+        ("text/plain; version=0.0.4; charset=utf-8", Known(TEXT)),
+        ("text/plain; version=0.0.5", AnotherVersion(TEXT)),
+        ("text/plain; version=\"", Known(TEXT)),
+        ("text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8", Known(TEXT_1)),
+        ("text/plain; Version=\"1.0.0\"", Known(TEXT_1)),
+        ("application/openmetrics-text", Known(OM_0)),
+        ("application/openmetrics-text; version=0.0.1; charset=utf-8", Known(OM_0)),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", Known(OM_1)),
+        ("application/openmetrics-text; version=2.0.0; charset=utf-8", AnotherVersion(OM_1)),
+        ("application/vnd.google.protobuf", Known(PROTO)),
+        (proto!(), Known(PROTO)),
+        ("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text", Unknown),
+        ("application/vnd.google.protobuf; proto=other; encoding=delimited", Unknown),
+        ("text/html; charset=utf-8", Unknown),
+        ("application/json", Unknown),
+        ("text", Unknown),
     ] {
         let header = HeaderValue::from_static(content_type);
         assert_eq!(format_of(Some(&header)), expected, "{content_type:?}");
@@ -428,7 +430,7 @@ fn the_content_type_says_what_the_body_is_and_is_read_back() {
         for (names, escaping) in [(UTF8, "allow-utf-8"), (ASCII, "underscores")] {
             let value = content_type(spelling(format, names));
             assert_eq!(value, format!("{parameters}; escaping={escaping}"));
-            assert_eq!(format_of(Some(&value)), Some(format));
+            assert_eq!(format_of(Some(&value)), Known(format));
         }
     }
 }

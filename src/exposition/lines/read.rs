@@ -132,7 +132,11 @@ impl<D: Dialect> Reader for LineReader<D> {
                     self.partial.push(b'\n');
                     self.partial_line(to);
                 }
-                _ => break,
+                _ => {
+                    to.advance(u64::from(matches!(self.state, State::Line)));
+                    to.unreadable(DropReason::CutOff, &self.partial);
+                    break;
+                }
             }
         }
         self.state = State::Line;

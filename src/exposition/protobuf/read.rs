@@ -257,8 +257,8 @@ impl Messages {
         };
         self.is_cut = !is_between_messages || matches!(self.awaited, Awaited::Skipping(_));
         self.reset();
-        if end == End::Whole && !is_between_messages {
-            each(Err(DropReason::Malformed));
+        if !is_between_messages {
+            each(Err(if end == End::Whole { DropReason::Malformed } else { DropReason::CutOff }));
         }
     }
 

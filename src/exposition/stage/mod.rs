@@ -144,12 +144,14 @@ impl<W: Writer> Events for Writing<'_, W> {
     }
 
     fn comment(&mut self, line: &[u8]) {
+        self.stage.progress.note_read();
         if !self.stage.progress.is_over_limit() {
             self.stage.writer.comment(line, self.out);
         }
     }
 
     fn metadata(&mut self, metadata: &Metadata<'_>, line: &[u8]) {
+        self.stage.progress.note_read();
         if self.stage.progress.is_over_limit() {
             return;
         }
@@ -227,6 +229,7 @@ impl<W: Writer> Events for Writing<'_, W> {
     }
 
     fn family(&mut self, family: &FamilyMessage<'_>) -> bool {
+        self.stage.progress.note_read();
         !self.stage.progress.is_over_limit() && self.begin_message(family)
     }
 

@@ -515,7 +515,7 @@ fn the_end_must_be_the_end() {
         ("# EOF\n# EOF\n", true, 1),
         ("# EOF\ny 2\n# HELP y z\n", true, 2),
         ("# EOF\n \n", true, 1),
-        ("# EO", false, 0),
+        ("# EO", false, 1),
         ("#EOF\n", false, 0),
         ("# EOF \n", false, 0),
         ("# EOF\r\n", false, 0),
@@ -523,9 +523,9 @@ fn the_end_must_be_the_end() {
         ("\n", false, 0),
         ("", false, 0),
         // A line that breaks off may lack more than its newline.
-        ("y 2", false, 0),
-        ("y 2 # {", false, 0),
-        ("# TYPE y gaugehistogram", false, 0),
+        ("y 2", false, 1),
+        ("y 2 # {", false, 1),
+        ("# TYPE y gaugehistogram", false, 1),
         (" # EOF\n", false, 1),
     ] {
         for cell in BOTH {

@@ -332,10 +332,10 @@ fn half_a_message_is_dropped() {
     let good_family = encode(&[family("a", MetricType::Gauge, vec![gauge(1.0)])]);
     for half in 1..good_family.len() {
         let body = [good_family.as_slice(), &good_family[..half]].concat();
-        for (end, malformed) in [(End::Whole, 1), (End::BrokenOff, 0)] {
+        for (end, reason) in [(End::Whole, DropReason::Malformed), (End::BrokenOff, DropReason::CutOff)] {
             let (out, counts) = splice_with(&body, USUAL, end);
             assert_eq!(decode(&out).unwrap().len(), 1);
-            assert_eq!((counts.samples, counts.dropped_in_all()), (1, malformed));
+            assert_eq!((counts.samples, counts.dropped(reason), counts.dropped_in_all()), (1, 1, 1));
         }
     }
     let half_a_length = [good_family.as_slice(), b"\x80"].concat();

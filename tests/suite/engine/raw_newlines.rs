@@ -28,6 +28,7 @@ pub struct Case {
     /// The same for one that does not, if it differs.
     escaped: Option<(&'static str, &'static str)>,
     malformed: u64,
+    cut_off: u64,
     /// The first line lost: its number, and what is shown of it.
     first: Option<(u64, &'static str)>,
 }
@@ -43,6 +44,7 @@ const fn of(from: Form, promise: &'static str, [body, out, messages]: [&'static 
         messages,
         escaped: None,
         malformed: 0,
+        cut_off: 0,
         first: None,
     }
 }
@@ -66,8 +68,10 @@ impl Case {
         self
     }
 
-    const fn broken_off(mut self) -> Self {
+    /// It breaks off in its second line, of which this is shown.
+    const fn broken_off(mut self, shown: &'static str) -> Self {
         (self.end, self.has_end_mark) = (End::BrokenOff, false);
+        (self.cut_off, self.first) = (1, Some((2, shown)));
         self
     }
 
@@ -343,17 +347,17 @@ pub const CASES: &[Case] = &[
         "a body that breaks off between quotes forges nothing",
         [r#"y 2⏎x{a="b⏎forged 1⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"],
     )
-    .broken_off(),
+    .broken_off(r#"x{a="b\nforged 1\n"#),
     text(
         "a body that breaks off behind quotes has a piece of a line",
         [r#"y 2⏎x{a="b⏎forged 1⏎"} 1"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"],
     )
-    .broken_off(),
+    .broken_off(r#"x{a="b\nforged 1\n"} 1"#),
     text(
         "a body that breaks off in a family's name forges nothing",
         [r#"y 2⏎# HELP "b⏎forged 1⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"],
     )
-    .broken_off(),
+    .broken_off(r#"# HELP "b\nforged 1\n"#),
     // OpenMetrics has none between quotes.
     open_metrics(
         "a newline in a label's value costs the sample",
@@ -522,12 +526,12 @@ pub const CASES: &[Case] = &[
         "a body that breaks off between quotes forges nothing",
         [r#"y 2⏎x{a="b⏎forged 1⏎# EOF⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"],
     )
-    .broken_off(),
+    .broken_off(r#"x{a="b\nforged 1\n# EOF\n"#),
     open_metrics(
         "a body that breaks off in an exemplar has a piece of a line",
         [r#"y 2⏎x_total 1 # {a="b⏎forged 1⏎# EOF⏎"#, "y{@} 2⏎", "y untyped⏎  {@} 2⏎"],
     )
-    .broken_off(),
+    .broken_off(r#"x_total 1 # {a="b\nforged 1\n# EOF\n"#),
 ];
 
 const BOTH_NAMES: [Escaping; 2] = [Escaping::AllowUtf8, Escaping::Underscores];
@@ -571,7 +575,12 @@ fn check(case: &Case) {
                     }
                 };
                 assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&expected), "{}", what());
-                assert_eq!(counts(outcome.counts), (samples as u64, case.malformed, case.malformed), "{}", what());
+                assert_eq!(
+                    counts(outcome.counts),
+                    (samples as u64, case.malformed, case.malformed + case.cut_off),
+                    "{}",
+                    what()
+                );
                 let first = outcome.first_dropped.as_ref().map(|first| (first.line, first.text.as_str()));
                 assert_eq!(first, case.first, "{}", what());
                 assert_eq!(outcome.is_whole, Some(case.from == Text || case.has_end_mark), "{}", what());

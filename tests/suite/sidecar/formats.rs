@@ -90,9 +90,9 @@ async fn targets_are_asked_in_the_scrapers_own_words() {
     for (accept, asked) in [
         (
             PROMETHEUS_3,
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3",
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         ),
-        ("*/*", "text/plain;version=0.0.4"),
+        ("*/*", "text/plain;version=0.0.4,*/*;q=0.1"),
     ] {
         scrape(&sidecar, accept).await;
         let head = app.request().await.to_ascii_lowercase();

@@ -10,6 +10,7 @@ mod check;
 pub mod clients;
 mod compression;
 mod formats;
+mod lenient;
 mod memory;
 mod pod;
 mod prometheus;

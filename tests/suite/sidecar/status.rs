@@ -22,7 +22,7 @@ async fn get(sidecar: &Sidecar, path: &str) -> Answer {
 /// A pod whose targets put markup into everything that is shown of them.
 async fn hostile_pod() -> (Sidecar, [Stub; 2]) {
     let queue_proxy = Stub::text(format!("# TYPE kn_requests gauge\nkn_requests 1\n{MARKUP}\n")).await;
-    let html = answer("200 OK", &format!("content-type: {MARKUP}\r\n"), b"");
+    let html = answer("200 OK", &format!("content-type: {MARKUP}\r\n"), MARKUP.as_bytes());
     let app = Stub::start(vec![html]).await;
     let variables = [
         ("QPEXT_LABEL_QUEUE_PROXY", "true"),

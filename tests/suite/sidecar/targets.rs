@@ -116,10 +116,14 @@ async fn an_app_that_answers_anything_but_an_exposition_costs_only_its_own_sampl
         (vec![answer("500 Internal Server Error", "", b"oops 1\n")], "answered 500 Internal Server Error"),
         (vec![answer("204 No Content", "", b"")], "answered 204 No Content"),
         (vec![answer("404 Not Found", html, b"<html>")], "answered 404 Not Found"),
-        (vec![answer("200 OK", html, b"x 1\n")], "text/html"),
+        (vec![answer("200 OK", html, b"<html>\n")], "text/html"),
         (vec![answer("200 OK", "content-type: application/json\r\n", b"{}")], "application/json"),
         (
-            vec![answer("200 OK", "content-type: application/vnd.google.protobuf; encoding=text\r\n", b"")],
+            vec![answer(
+                "200 OK",
+                "content-type: application/vnd.google.protobuf; encoding=text\r\n",
+                b"name: \"a\"\n",
+            )],
             "application/vnd.google.protobuf; encoding=text",
         ),
         (vec![answer("200 OK", brotli, b"x 1\n")], r#"content encoding \"br\", expected none, gzip or zstd"#),
@@ -471,7 +475,7 @@ async fn targets_are_asked_at_once_with_the_scrapers_name_and_the_budget_that_is
     for stub in [&mut queue_proxy, &mut app] {
         let head = stub.request().await.to_ascii_lowercase();
         assert!(head.starts_with("get /metrics http/1.1\r\n"), "{head}");
-        assert!(head.contains("accept: text/plain;version=0.0.4\r\n"), "{head}");
+        assert!(head.contains("accept: text/plain;version=0.0.4,*/*;q=0.1\r\n"), "{head}");
         assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
         assert!(head.contains("user-agent: prometheus/2.42.0\r\n"), "{head}");
         let (_, timeout) = head.split_once("x-prometheus-scrape-timeout-seconds: ").unwrap();
@@ -530,8 +534,8 @@ async fn a_redirect_is_followed_within_the_target_only() {
         ("/metrics", None),
         ("/three", None),
         ("/four", Some("more than 3 redirects")),
-        ("/other-port", Some("not the same host and port")),
-        ("/other-host", Some("not the same host and port")),
+        ("/other-port", Some("another server")),
+        ("/other-host", Some("another server")),
         ("/nowhere", Some("answered 302 Found")),
     ] {
         let variables = [("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", path)];
