@@ -43,7 +43,7 @@ pub(super) struct AcceptedCoding {
 
 impl AcceptedCoding {
     /// Reads a scraper's `Accept-Encoding`: the coding that weighs most with it, zstd before gzip where they weigh the
-    /// same; none if it names `identity` with more weight than that. Without the header a scraper takes none.
+    /// same and both are named; gzip for `*`, which every client that writes so can read; none if it names `identity` with more weight than that. Without the header a scraper takes none.
     pub(super) fn of(headers: &HeaderMap, allowed: Compression) -> Option<Self> {
         let elements: Vec<_> = header::elements(headers, ACCEPT_ENCODING).collect();
         let weight_of = |is_named: &dyn Fn(&header::Element<'_>) -> bool| {
@@ -52,12 +52,14 @@ impl AcceptedCoding {
         };
         let any = weight_of(&|element| element.is("*"));
         let identity = weight_of(&|element| element.is("identity"));
+        let names_zstd = weight_of(&|element| Coding::named(element.value) == Some(Coding::Zstd)).is_some();
         // Of two that weigh the same, the last is taken.
         let codings: &[Coding] = match allowed {
             Compression::Off => &[],
             Compression::Gzip => &[Coding::Gzip],
             Compression::Zstd => &[Coding::Zstd],
-            Compression::Auto => &[Coding::Gzip, Coding::Zstd],
+            Compression::Auto if names_zstd => &[Coding::Gzip, Coding::Zstd],
+            Compression::Auto => &[Coding::Zstd, Coding::Gzip],
         };
         let weighed = codings.iter().map(|&coding| {
             let weight = weight_of(&|element| Coding::named(element.value) == Some(coding));
@@ -208,7 +210,7 @@ mod tests {
             ("gzip;q=1.0, zstd;q=0.5", Some(Gzip)),
             ("gzip;q=0.5, zstd;q=0.5", Some(Zstd)),
             ("deflate, gzip, br", Some(Gzip)),
-            ("*", Some(Zstd)),
+            ("*", Some(Gzip)),
             ("*, zstd;q=0", Some(Gzip)),
             ("*;q=0.5, gzip", Some(Gzip)),
             ("gzip;q=0, zstd;q=0, *", None),

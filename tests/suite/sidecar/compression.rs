@@ -239,7 +239,7 @@ async fn the_setting_and_the_scraper_choose_between_them() {
         (Some("auto"), Some(both), Some("zstd")),
         (Some("auto"), Some("gzip"), Some("gzip")),
         (Some("auto"), Some("gzip, zstd;q=0.5"), Some("gzip")),
-        (Some("auto"), Some("*"), Some("zstd")),
+        (Some("auto"), Some("*"), Some("gzip")),
         (Some("auto"), Some("br, deflate"), None),
         (Some("auto"), Some("gzip;q=0"), None),
         (Some("auto"), Some("identity"), None),
