@@ -43,18 +43,18 @@ pub struct Report {
     pub(crate) not_remembered: u64,
 }
 
-/// Scrapes once.
+/// Scrapes once, as a scraper with this `Accept`, or as Prometheus.
 ///
 /// # Errors
 ///
 /// The HTTP client cannot be set up.
-pub async fn check(config: &Config) -> Result<Report, reqwest::Error> {
+pub async fn check(config: &Config, accept: Option<HeaderValue>) -> Result<Report, reqwest::Error> {
     // Of the check's own metrics nobody wants to know.
     let mut config = config.clone();
     config.self_metrics = false;
     let config = &config;
     let aggregator = Aggregator::new(config)?;
-    let headers = HeaderMap::from_iter([(ACCEPT, AS_PROMETHEUS)]);
+    let headers = HeaderMap::from_iter([(ACCEPT, accept.unwrap_or(AS_PROMETHEUS))]);
     let mut report = Report { has_filter: config.filter.is_some(), warnings: config.warnings(), ..Report::default() };
     // How each target failed, its state tells.
     if let Ok(mut answer) = aggregator.scrape(&headers).await {
@@ -90,20 +90,27 @@ impl Report {
     }
 
     pub(crate) fn target_of(&self, line: u64) -> &str {
-        let turns = self.turns.partition_point(|(first, _)| *first <= line);
-        self.turns[..turns].last().map_or(OWN_NAME, |(_, name)| name)
+        self.turn_of(line).map_or(OWN_NAME, |turn| &self.turns[turn].1)
     }
 
-    /// Whether data is lost, or a reader may refuse it. A family in two places is no more than untidy in text, and nobody's
-    /// fault where two targets have it.
+    /// Which turn a line was written in.
+    fn turn_of(&self, line: u64) -> Option<usize> {
+        self.turns.partition_point(|(first, _)| *first <= line).checked_sub(1)
+    }
+
+    /// Whether data is lost, or a reader may refuse it. A family in two places and buckets out of order are no more than untidy
+    /// in text; and where two targets have a family, or another target went before the rest of one, it is nobody's fault.
     pub(crate) fn is_to_be_mended(&self, kind: FindingKind) -> bool {
-        let is_within_a_target = |finding: &Finding| {
-            let earlier = finding.earlier.map(|line| self.target_of(line));
-            finding.kind == kind && earlier == Some(self.target_of(finding.line))
+        let is_text = self.content_type.as_ref().is_some_and(|content_type| content_type.starts_with("text/"));
+        let is_within_a_turn = |finding: &Finding| {
+            let earlier = finding.earlier.and_then(|line| self.turn_of(line));
+            finding.kind == kind && earlier == self.turn_of(finding.line)
         };
-        let is_text = |content_type: &String| content_type.starts_with("text/");
-        kind != FindingKind::SplitFamily
-            || !self.content_type.as_ref().is_some_and(is_text) && self.findings.iter().any(is_within_a_target)
+        match kind {
+            FindingKind::SplitFamily => !is_text && self.findings.iter().any(is_within_a_turn),
+            FindingKind::UnorderedBuckets => !is_text,
+            _ => true,
+        }
     }
 
     /// How many things there are to be mended: targets that are down, lines that had to be dropped, and whatever a reader may

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use http::HeaderValue;
 
 use crate::config::{TARGET_OPTIONS, TargetOption, VARIABLES, Variable};
 
@@ -30,6 +31,9 @@ pub enum Command {
         /// How it is said.
         #[arg(long, value_enum, default_value_t)]
         format: CheckFormat,
+        /// The `Accept` of the scraper whose answer is checked; Prometheus's, without it.
+        #[arg(long, value_name = "HEADER", value_parser = accept)]
+        accept: Option<HeaderValue>,
     },
     /// Run a program, and serve beside it, as in KServe's image of the queue-proxy.
     ///
@@ -39,9 +43,13 @@ pub enum Command {
     /// AGGREGATE_PROMETHEUS_METRICS_PORT is not set, only the program runs.
     Run {
         /// The program and its arguments.
-        #[arg(required = true, last = true, value_name = "PROGRAM")]
+        #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
         program: Vec<OsString>,
     },
+}
+
+fn accept(text: &str) -> Result<HeaderValue, &'static str> {
+    HeaderValue::from_str(text).map_err(|_| "expected what may stand in a header")
 }
 
 /// How `check` says what it found.

@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use http::HeaderValue;
 use qpext::aggregate::Aggregator;
 use qpext::check;
 use qpext::cli::{Arguments, CheckFormat, Command};
@@ -93,18 +94,18 @@ fn alone(command: Option<Command>) -> Result<ExitCode, Fatal> {
     let config = Config::from_env()?;
     // One thread: a sidecar must not take the processor from the model beside it.
     let runtime = run::runtime().map_err(Fatal::io("start the runtime"))?;
-    if let Some(Command::Check { format }) = command {
+    if let Some(Command::Check { format, accept }) = command {
         // What would be logged is in the report.
-        return runtime.block_on(check(&config, format));
+        return runtime.block_on(check(&config, format, accept));
     }
     let _log = log::start(config.log.clone(), config.log_format);
     runtime.block_on(serve_until_told(config))
 }
 
-async fn check(config: &Config, format: CheckFormat) -> Result<ExitCode, Fatal> {
+async fn check(config: &Config, format: CheckFormat, accept: Option<HeaderValue>) -> Result<ExitCode, Fatal> {
     // Whatever would end the start ends this.
     Settings::new(config)?;
-    let report = check::check(config).await?;
+    let report = check::check(config, accept).await?;
     let text = match format {
         CheckFormat::Table => text::report(&report),
         CheckFormat::Json => format!("{:#}\n", json::report(&report)),

@@ -281,10 +281,21 @@ pub(super) struct Slot {
 /// What was written of a sample.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Written {
-    /// Its exemplar was malformed, or is none that this scraper reads, and is left out.
-    pub lost_exemplar: bool,
+    pub exemplar: ExemplarFate,
     /// What was lost since a sample was last written.
     pub lost: Lost,
+}
+
+/// What became of a sample's exemplar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum ExemplarFate {
+    /// It was written, or there was none.
+    #[default]
+    Written,
+    /// It was malformed, or is none that this scraper reads, and is left out.
+    Lost,
+    /// The format has no place for any.
+    Unwritten,
 }
 
 /// Samples that were taken and are not written after all, this one perhaps among them.

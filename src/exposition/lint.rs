@@ -39,7 +39,9 @@ pub enum FindingKind {
     LateMetadata,
     /// A histogram's series has no bucket for `+Inf`, which prometheus/common makes up and OpenMetrics demands.
     NoInfBucket,
-    /// A histogram's buckets do not rise, or the last one is not its count.
+    /// A histogram's buckets stand in another order than that of their bounds.
+    UnorderedBuckets,
+    /// A histogram's counts do not rise with its bounds, or the last one is not its count.
     BadBuckets,
     /// A value that a family of its type cannot have: a counter below 0, an information that is not 1.
     BadValue,
@@ -49,12 +51,13 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Unreadable,
         Self::DuplicateSeries,
         Self::SecondMetadata,
         Self::LateMetadata,
         Self::NoInfBucket,
+        Self::UnorderedBuckets,
         Self::BadBuckets,
         Self::BadValue,
         Self::SplitFamily,
@@ -69,6 +72,7 @@ impl FindingKind {
             Self::SecondMetadata => "second_metadata",
             Self::LateMetadata => "late_metadata",
             Self::NoInfBucket => "no_inf_bucket",
+            Self::UnorderedBuckets => "unordered_buckets",
             Self::BadBuckets => "bad_buckets",
             Self::BadValue => "bad_value",
             Self::SplitFamily => "split_family",
@@ -119,16 +123,22 @@ struct Reading {
     counts: HashMap<FindingKind, u64>,
 }
 
-/// What came of a histogram's series so far.
+/// What came of a histogram's series so far; of one that stands there twice, of the copy at hand.
 #[derive(Debug)]
 struct BucketRun {
-    /// Its first bucket, and the line of its last.
+    /// Its first bucket.
     text: Box<[u8]>,
+    buckets: Vec<Bucket>,
+    /// Its count, and the line of it.
+    count: Option<(f64, u64)>,
+}
+
+/// A bucket, and its line.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    bound: f64,
+    count: f64,
     line: u64,
-    /// The bound and the count of its last bucket.
-    last: (f64, f64),
-    count: Option<f64>,
-    was_told: bool,
 }
 
 /// Where a family's metadata stands, and its last sample.
@@ -195,9 +205,7 @@ impl Lint {
             LintReader::OpenMetrics(reader) => reader.finish(End::Whole, reading),
         }
         for histogram in std::mem::take(&mut reading.histograms).into_values() {
-            if histogram.last.0 != f64::INFINITY {
-                reading.find_at(histogram.line, FindingKind::NoInfBucket, None, &histogram.text);
-            }
+            reading.judge(histogram);
         }
         self.reading.findings.sort_by_key(|finding| finding.line);
         (self.reading.findings, self.reading.counts)
@@ -315,30 +323,47 @@ impl Reading {
 
     /// Notes a bucket of a histogram, or its count.
     fn histogram(&mut self, key: u128, part: Option<Part>, (bound, value): (Option<f64>, f64), series: &[u8]) {
-        let is_bad = match part {
-            Some(Part::Bucket) => {
-                let histogram = self.histograms.entry(key).or_insert_with(|| BucketRun {
-                    text: series[..series.len().min(SHOWN)].into(),
-                    line: 0,
-                    last: (f64::NEG_INFINITY, 0.0),
-                    count: None,
-                    was_told: false,
-                });
-                histogram.line = self.line;
-                let (last_bound, last_count) = histogram.last;
-                let rises = bound.is_some_and(|bound| bound > last_bound) && value >= last_count;
-                histogram.last = (bound.unwrap_or(last_bound), value);
-                !rises || !histogram.adds_up()
+        let line = self.line;
+        match (part, bound) {
+            (Some(Part::Bucket), None) => self.find(FindingKind::BadBuckets, None, series),
+            (Some(Part::Bucket), Some(bound)) => {
+                let begun =
+                    || BucketRun { text: series[..series.len().min(SHOWN)].into(), buckets: Vec::new(), count: None };
+                let histogram = self.histograms.entry(key).or_insert_with(begun);
+                let is_copy = histogram.buckets.iter().any(|bucket| bucket.bound == bound);
+                let copied = is_copy.then(|| std::mem::replace(histogram, begun()));
+                histogram.buckets.push(Bucket { bound, count: value, line });
+                if let Some(copied) = copied {
+                    self.judge(copied);
+                }
             }
-            Some(Part::Count) => self.histograms.get_mut(&key).is_some_and(|histogram| {
-                histogram.count = Some(value);
-                !histogram.adds_up()
-            }),
-            _ => false,
-        };
-        let known = self.histograms.get_mut(&key);
-        if is_bad && known.is_some_and(|histogram| !std::mem::replace(&mut histogram.was_told, true)) {
-            self.find(FindingKind::BadBuckets, None, series);
+            (Some(Part::Count), _) => {
+                if let Some(histogram) = self.histograms.get_mut(&key) {
+                    histogram.count.get_or_insert((value, line));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Says what is wrong with a histogram, of which everything is known.
+    fn judge(&mut self, mut histogram: BucketRun) {
+        let text = &histogram.text;
+        if !histogram.buckets.is_sorted_by(|one, next| one.bound < next.bound) {
+            let last = histogram.buckets.iter().map(|bucket| bucket.line).max().unwrap_or_default();
+            self.find_at(last, FindingKind::UnorderedBuckets, None, text);
+            histogram.buckets.sort_by(|one, next| one.bound.total_cmp(&next.bound));
+        }
+        let falls = histogram.buckets.windows(2).find(|pair| pair[1].count < pair[0].count);
+        let last = histogram.buckets.last().filter(|bucket| bucket.bound == f64::INFINITY);
+        let is_other = |(count, _): &(f64, u64)| last.is_some_and(|last| last.count != *count);
+        let bad = falls.map(|pair| pair[1].line).or(histogram.count.filter(is_other).map(|(_, line)| line));
+        if let Some(line) = bad {
+            self.find_at(line, FindingKind::BadBuckets, None, text);
+        }
+        if last.is_none() {
+            let line = histogram.buckets.iter().map(|bucket| bucket.line).max().unwrap_or_default();
+            self.find_at(line, FindingKind::NoInfBucket, None, text);
         }
     }
 
@@ -357,14 +382,6 @@ impl Reading {
         if *count <= KEPT_OF_A_KIND as u64 {
             self.findings.push(Finding { kind, line, earlier, text: shown(text, SHOWN) });
         }
-    }
-}
-
-impl BucketRun {
-    /// Whether its last bucket is its count, as far as either is known.
-    fn adds_up(&self) -> bool {
-        let (bound, value) = self.last;
-        bound != f64::INFINITY || self.count.is_none_or(|count| count == value)
     }
 }
 
@@ -475,13 +492,20 @@ mod tests {
         let (one_up, inf) = ("le=\"1.0\"", "le=\"+Inf\"");
         let told = |line, text: &str| one(FindingKind::BadBuckets, line, None, text);
         let falling = buckets(&[(one_up, 5), (inf, 3)]);
-        assert_eq!(findings(&falling), told(3, "h_bucket{le=\"+Inf\"}"));
-        let turned = buckets(&[("le=\"2\"", 1), (one_up, 1), (inf, 1)]);
-        assert_eq!(findings(&turned), told(3, "h_bucket{le=\"1.0\"}"));
+        assert_eq!(findings(&falling), told(3, "h_bucket{le=\"1.0\"}"));
         let without_bound = buckets(&[("le=\"x\"", 1), (inf, 1)]);
         assert_eq!(findings(&without_bound), told(2, "h_bucket{le=\"x\"}"));
         let other_count = buckets(&[(one_up, 1), (inf, 1)]) + "h_sum 2\nh_count 3\n";
-        assert_eq!(findings(&other_count), told(5, "h_count"));
+        assert_eq!(findings(&other_count), told(5, "h_bucket{le=\"1.0\"}"));
+        // VerneMQ's order, and GitLab's.
+        for turned in [[(inf, 3), ("le=\"2\"", 2), (one_up, 1)], [(inf, 3), (one_up, 1), ("le=\"2\"", 2)]] {
+            let unordered = |text: &str| one(FindingKind::UnorderedBuckets, 4, None, text);
+            assert_eq!(findings(&(buckets(&turned) + "h_count 3\n")), unordered("h_bucket{le=\"+Inf\"}"));
+        }
+        let twice =
+            buckets(&[(one_up, 1), (inf, 4)]) + "h_count 4\n" + &bucket(one_up, 0) + &bucket(inf, 1) + "h_count 1\n";
+        let kinds = |text: &str| findings(text).into_iter().map(|(kind, ..)| kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&twice), [FindingKind::DuplicateSeries; 3], "each copy is sound");
         let sound = buckets(&[(one_up, 1), ("le=\"Inf\"", 1), ("a=\"b\",le=\"0\"", 0), ("a=\"b\",le=\"inf\"", 7)]);
         assert_eq!(findings(&(sound + "h_count 1\nh_count{a=\"b\"} 7\n")), []);
         let at_two_times = "h_bucket{le=\"+Inf\"} 5 1000\nh_bucket{le=\"+Inf\"} 5 2000\n";

@@ -4,6 +4,7 @@
 use std::num::NonZeroU64;
 
 use super::bytes::shown;
+use super::model::Family;
 
 /// Why a line is not in the answer although the target sent it. Comments, and metadata that the answer already holds,
 /// are no loss and not counted.
@@ -59,7 +60,56 @@ impl DropReason {
 pub struct Counts {
     /// Samples written to the answer.
     pub samples: u64,
+    /// What the answer's format has no place for, though the target sent it.
+    pub unwritten: Unwritten,
+    /// Untyped families that were given a type.
+    pub retyped: u64,
     dropped: [u64; DropReason::ALL.len()],
+}
+
+/// What the format of an answer has no place for. The samples themselves are in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Exemplars.
+    pub exemplars: u64,
+    /// Native histograms, of which the sum, the count and the classic buckets stay.
+    pub native_histograms: u64,
+    /// Families whose names have other characters than the old ones, which became underscores.
+    pub utf8_names: u64,
+}
+
+impl Unwritten {
+    /// Whether it is a single thing.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        self.exemplars + self.native_histograms + self.utf8_names == 1
+    }
+
+    /// It in words: `4 exemplars, 2 native histograms and 3 UTF-8 names`. None, if it is nothing.
+    #[must_use]
+    pub fn in_words(&self) -> Option<String> {
+        let parts = [
+            (self.exemplars, "exemplar"),
+            (self.native_histograms, "native histogram"),
+            (self.utf8_names, "UTF-8 name"),
+        ];
+        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        let words: Vec<String> =
+            parts.map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" })).collect();
+        match words.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            [others @ .., last] => Some(format!("{} and {last}", others.join(", "))),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Unwritten {
+    fn add_assign(&mut self, other: Self) {
+        self.exemplars += other.exemplars;
+        self.native_histograms += other.native_histograms;
+        self.utf8_names += other.utf8_names;
+    }
 }
 
 impl Counts {
@@ -153,6 +203,17 @@ impl Progress {
     #[must_use]
     pub fn first_dropped(&self) -> Option<&FirstDropped> {
         self.first_dropped.as_ref()
+    }
+
+    /// Counts what the answer's format has no place for.
+    pub(super) fn leave_unwritten(&mut self, unwritten: Unwritten) {
+        self.counts.unwritten += unwritten;
+    }
+
+    /// Notes a family that is written for the first time, under this name.
+    pub(super) fn note_family(&mut self, family: &Family<'_>, key: &[u8]) {
+        self.counts.retyped += u64::from(!family.is_declared);
+        self.counts.unwritten.utf8_names += u64::from(!key.starts_with(family.stem));
     }
 
     /// Notes that something was read that is no sample.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use humantime::format_rfc3339_seconds;
 use serde_json::{Map, Value, json};
 
-use super::{About, Now, target_of};
+use super::{About, Now, target_of, unwritten};
 use crate::check::Report;
 use crate::exposition::{Conflict, DropReason, FindingKind};
 use crate::telemetry::TargetState;
@@ -42,6 +42,7 @@ pub fn report(report: &Report) -> Value {
         "findings": report.to_be_mended(),
         "warnings": report.warnings,
         "targets": targets(&report.targets),
+        "unwritten": unwritten(&report.targets),
         "answer": {"content_type": report.content_type, "bytes": report.bytes},
         "family_conflicts": report.conflicts,
         "named_conflicts": conflicts(&report.named_conflicts, &report.targets),
@@ -67,6 +68,12 @@ fn target(state: &TargetState) -> Value {
             "format": outcome.format.map(|format| format.to_string()),
             "odd_content_type": outcome.odd_type,
             "stale_file": outcome.stale_file,
+            "unwritten": {
+                "exemplars": outcome.counts.unwritten.exemplars,
+                "native_histograms": outcome.counts.unwritten.native_histograms,
+                "utf8_names": outcome.counts.unwritten.utf8_names,
+            },
+            "retyped_families": outcome.counts.retyped,
             "dropped_lines": Map::from_iter(dropped),
         })
     });

@@ -10,7 +10,7 @@ pub mod text;
 use std::time::SystemTime;
 
 use crate::config::{Config, Variable};
-use crate::exposition::Conflict;
+use crate::exposition::{Conflict, Format, Unwritten};
 use crate::telemetry::{OWN_NAME, TargetState};
 
 /// What does not change while the sidecar runs.
@@ -34,6 +34,25 @@ impl About {
     pub(crate) fn new(config: &Config) -> Self {
         Self { started: SystemTime::now(), labels: config.labels.to_string(), configuration: config.in_force() }
     }
+}
+
+/// What the last answer's format had no place for, and why it was that one.
+fn unwritten(targets: &[TargetState]) -> Option<String> {
+    let mut unwritten = Unwritten::default();
+    let mut speakers = Vec::new();
+    for (name, outcome) in targets.iter().filter_map(|target| Some((&target.name, &target.last.as_ref()?.1))) {
+        unwritten += outcome.counts.unwritten;
+        if let Some(Format::Text(_)) = outcome.format {
+            speakers.push(name.as_str());
+        }
+    }
+    let (what, are) = (unwritten.in_words()?, if unwritten.is_one() { "is" } else { "are" });
+    let why = match speakers.as_slice() {
+        [] => "the scraper takes no format that has a place for them".to_owned(),
+        [one] => format!("{one} speaks text only"),
+        [others @ .., last] => format!("{} and {last} speak text only", others.join(", ")),
+    };
+    Some(format!("{why}: {what} {are} lost for this scraper"))
 }
 
 /// The name of the target that gave a family a second type: of one of these, or the sidecar's own.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use humantime::format_duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{About, Now, target_of};
+use super::{About, Now, target_of, unwritten};
 use crate::telemetry::TargetState;
 
 /// What a browser may do with the page: show it, and nothing else.
@@ -63,6 +63,7 @@ pub(crate) fn page(about: &About, is: &Now, now: SystemTime) -> String {
                 }
                 @for problem in &is.stale_files { (stale(problem)) }
                 h2 { "Targets" }
+                @if let Some(unwritten) = unwritten(states) { p { "In the last answer: " (unwritten) } }
                 @for state in states { (card(state, now)) }
                 @if !is.conflicts.is_empty() {
                     h2 { "Families of two types" }
@@ -112,6 +113,7 @@ fn card(state: &TargetState, now: SystemTime) -> Markup {
                     (fact("Samples", &outcome.counts.samples.to_string()))
                     (fact("Bytes", &outcome.body_bytes.to_string()))
                     (fact("Format", &outcome.format.map_or("none".to_owned(), |format| format.to_string())))
+                    (fact("Families given a type", &outcome.counts.retyped.to_string()))
                     (fact("Lines dropped", &outcome.counts.dropped_in_words()))
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::target_of;
+use super::{target_of, unwritten};
 use crate::check::Report;
 use crate::config::QUEUE_PROXY;
 use crate::exposition::{Finding, FindingKind, Types};
@@ -41,6 +41,7 @@ pub fn report(report: &Report) -> String {
         let target = target_of(conflict, &report.targets);
         text.push(format!("  {}: {first} in the answer, {second} in {target}", conflict.family));
     }
+    text.extend(unwritten(&report.targets).map(|unwritten| format!("a note, no finding: {unwritten}")));
     for kind in FindingKind::ALL {
         text.extend(of_kind(kind, report));
     }
@@ -110,6 +111,12 @@ fn of_target(state: &TargetState, report: &Report) -> Vec<String> {
              families, as in # TYPE, not of samples"
         ));
     }
+    if outcome.counts.retyped > 0 {
+        text.push(format!(
+            "a note, no finding: {name} has untyped families that are given a type: {}",
+            outcome.counts.retyped
+        ));
+    }
     if let Some(first) = &outcome.first_dropped {
         let (line, reason, what) = (first.line, first.reason.as_str(), &first.text);
         text.push(format!("{name}: line {line} of its body is the first dropped, as {reason}: {what}"));
@@ -154,6 +161,7 @@ fn title(kind: FindingKind) -> &'static str {
         FindingKind::SecondMetadata => "metadata that the answer already has, which strict readers reject",
         FindingKind::LateMetadata => "metadata behind samples of their families, which strict readers reject",
         FindingKind::NoInfBucket => "histograms without a bucket for +Inf, which strict readers reject",
+        FindingKind::UnorderedBuckets => "histograms whose buckets are out of order, which OpenMetrics forbids",
         FindingKind::BadBuckets => "histograms whose buckets do not rise up to their count",
         FindingKind::BadValue => "values that a family of the type cannot have",
         FindingKind::SplitFamily => "families in two places, which text allows and OpenMetrics does not",

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use super::dialect::Dialect;
 use crate::exposition::bytes::{is_old_label_name, is_old_metric_name};
-use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
+use crate::exposition::engine::{ExemplarFate, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
 use crate::exposition::format::Escaping;
 use crate::exposition::labels::{Labels, Names, Resolver};
@@ -284,11 +284,13 @@ impl<F: Dialect> LineWriter<F> {
             _ => self.spell_tail(sample, time, keeps_exemplar, out),
         }
         Ok(Written {
-            lost_exemplar: match sample.exemplar {
-                Exemplar::Absent => false,
-                Exemplar::Malformed => true,
+            exemplar: match sample.exemplar {
+                Exemplar::Absent => ExemplarFate::Written,
+                Exemplar::Malformed => ExemplarFate::Lost,
+                Exemplar::Found { .. } if keeps_exemplar => ExemplarFate::Written,
+                Exemplar::Found { .. } if F::CONVENTION == Convention::OpenMetrics => ExemplarFate::Lost,
                 // In text it goes, whoever reads it.
-                Exemplar::Found { .. } => F::CONVENTION == Convention::OpenMetrics && !keeps_exemplar,
+                Exemplar::Found { .. } => ExemplarFate::Unwritten,
             },
             lost: Lost::default(),
         })

@@ -338,6 +338,9 @@ pub(super) struct Metric<'a> {
     pub labels: Labels<'a>,
     /// The one that it has; 0 is none to Prometheus.
     pub time: Option<Time<'a>>,
+    pub exemplars: u64,
+    /// It is a native histogram.
+    pub is_native: bool,
 }
 
 #[cfg(test)]

@@ -96,7 +96,10 @@ pub(super) struct Checker {
     /// The family has a native histogram. Whether a histogram is taken for a native one is decided by the first of its
     /// family in old releases, and by the one before in some newer ones.
     is_native: bool,
+    /// Of the metric last checked.
     timestamp: i64,
+    exemplars: u64,
+    is_native_itself: bool,
 }
 
 impl Checker {
@@ -111,6 +114,16 @@ impl Checker {
         self.timestamp
     }
 
+    /// The number of the exemplars of the metric last checked.
+    pub(super) fn exemplars(&self) -> u64 {
+        self.exemplars
+    }
+
+    /// Whether the metric last checked is a native histogram.
+    pub(super) fn found_native(&self) -> bool {
+        self.is_native_itself
+    }
+
     /// The labels of the metric last checked.
     pub(super) fn labels(&self) -> &Pairs {
         &self.labels
@@ -119,7 +132,7 @@ impl Checker {
     /// Checks a metric of a family of this type.
     pub(super) fn check(&mut self, metric: &[u8], kind: MetricType) -> Result<(), DropReason> {
         self.labels.clear();
-        self.timestamp = 0;
+        (self.timestamp, self.exemplars, self.is_native_itself) = (0, 0, false);
         let mut seen = 0u32;
         let mut histogram = None;
         let mut fields = Fields::of(metric);
@@ -131,7 +144,10 @@ impl Checker {
                 }
                 (field::LABEL, Value::Bytes(pair)) => self.label(metric, pair, metric.len() - fields.remaining())?,
                 (field::GAUGE | field::UNTYPED, Value::Bytes(message)) => check(message, SIMPLE)?,
-                (field::COUNTER, Value::Bytes(message)) => check(message, COUNTER)?,
+                (field::COUNTER, Value::Bytes(message)) => {
+                    check(message, COUNTER)?;
+                    self.exemplars += messages(message, 2).count() as u64;
+                }
                 (field::SUMMARY, Value::Bytes(message)) => check(message, SUMMARY)?,
                 (field::HISTOGRAM, Value::Bytes(message)) => {
                     histogram.get_or_insert_with(Histogram::default).add(message)?;
@@ -155,7 +171,9 @@ impl Checker {
             return Err(DropReason::Malformed);
         }
         if let Some(histogram) = histogram.filter(|_| field::value(kind) == field::HISTOGRAM) {
-            self.is_native |= self.check_histogram(&histogram)?;
+            self.is_native_itself = self.check_histogram(&histogram)?;
+            self.is_native |= self.is_native_itself;
+            self.exemplars = histogram.exemplars;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! claims a billion buckets costs nothing.
 
 use super::check::{BUCKET, EXEMPLAR, TIMESTAMP, check};
+use super::points::messages;
 use super::wire::{Fields, MAX_VARINT, Malformed, Value, read_varint, unzigzag32, unzigzag64};
 
 /// The resolutions that all releases know (`ExponentialSchemaMin` and `ExponentialSchemaMax` in `model/histogram`).
@@ -24,6 +25,7 @@ pub(super) struct Histogram {
     zero_count_float: f64,
     negative: Side,
     positive: Side,
+    pub exemplars: u64,
 }
 
 /// The native buckets for negative or for positive observations.
@@ -70,7 +72,10 @@ impl Histogram {
                 (1, Value::Varint(count)) => self.sample_count = count,
                 (2, Value::Fixed64(bits)) => self.sample_sum = f64::from_bits(bits),
                 (3, Value::Bytes(bucket)) if is_plain_bucket(bucket) => {}
-                (3, Value::Bytes(bucket)) => check(bucket, BUCKET)?,
+                (3, Value::Bytes(bucket)) => {
+                    check(bucket, BUCKET)?;
+                    self.exemplars += messages(bucket, 3).count() as u64;
+                }
                 (4, Value::Fixed64(bits)) => self.sample_count_float = f64::from_bits(bits),
                 (5, Value::Varint(schema)) => self.schema = unzigzag32(schema),
                 (6, Value::Fixed64(bits)) => self.zero_threshold = f64::from_bits(bits),
@@ -83,7 +88,10 @@ impl Histogram {
                 (13, value) => self.positive.deltas(value)?,
                 (14, value) => self.positive.floats(value)?,
                 (15, Value::Bytes(timestamp)) => check(timestamp, TIMESTAMP)?,
-                (16, Value::Bytes(exemplar)) => check(exemplar, EXEMPLAR)?,
+                (16, Value::Bytes(exemplar)) => {
+                    check(exemplar, EXEMPLAR)?;
+                    self.exemplars += 1;
+                }
                 (1..=16, _) => return Err(Malformed),
                 _ => {}
             }

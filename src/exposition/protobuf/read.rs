@@ -107,6 +107,8 @@ fn read_metric(
         place,
         labels: checker.labels().labels(metric, false),
         time: (time != 0).then_some(Time::Number(time)),
+        exemplars: checker.exemplars(),
+        is_native: checker.found_native(),
     })
 }
 

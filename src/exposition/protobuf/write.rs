@@ -29,7 +29,7 @@ use super::check::{COUNTER, SIMPLE, check, field as metric_field};
 use super::encode::{EXEMPLAR_LABEL, is_time, put_exemplar, put_label, put_simple};
 use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
-use crate::exposition::engine::{Facts, Lost, Slot, Told, Writer, Written};
+use crate::exposition::engine::{ExemplarFate, Facts, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
 use crate::exposition::format::Escaping;
 use crate::exposition::labels::{Labels, Names, Resolver};
@@ -246,7 +246,10 @@ impl MessageWriter {
             true => Some(place_of(kind, slot.part, value, at).ok_or(DropReason::Malformed)?),
             false => None,
         };
-        let lost_exemplar = !self.put_exemplar(&sample.exemplar, place);
+        let exemplar = match self.put_exemplar(&sample.exemplar, place) {
+            true => ExemplarFate::Written,
+            false => ExemplarFate::Lost,
+        };
         match place {
             None => self.add_simple(value, time),
             Some(place) => self.add_part(place, value, time)?,
@@ -254,7 +257,7 @@ impl MessageWriter {
         if !self.family.has_room() {
             self.lost.too_long += self.family.give_up();
         }
-        Ok(Written { lost_exemplar, lost: std::mem::take(&mut self.lost) })
+        Ok(Written { exemplar, lost: std::mem::take(&mut self.lost) })
     }
 
     /// Gives back what an unusually large sample or metric took.

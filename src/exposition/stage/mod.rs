@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use self::pending::PendingMetadata;
 use self::recent::RecentNames;
-use super::engine::{Events, Facts, Lost, Noting, Slot, Told, Writer};
+use super::engine::{Events, ExemplarFate, Facts, Lost, Noting, Slot, Told, Writer};
 use super::families::{Families, Full, Known};
 use super::filter::Filter;
 use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
-use super::progress::{DropReason, Progress};
+use super::progress::{DropReason, Progress, Unwritten};
 use super::rules::{Rules, Untyped, UntypedAction};
 
 /// The longest name of a family or a sample, in bytes: names are kept, hashed and matched by patterns.
@@ -203,8 +203,12 @@ impl<W: Writer> Events for Writing<'_, W> {
         match written {
             Ok(written) => {
                 self.stage.progress.add(1);
-                if written.lost_exemplar {
-                    self.drop_sample(DropReason::Malformed, sample);
+                match written.exemplar {
+                    ExemplarFate::Written => {}
+                    ExemplarFate::Lost => self.drop_sample(DropReason::Malformed, sample),
+                    ExemplarFate::Unwritten => {
+                        self.stage.progress.leave_unwritten(Unwritten { exemplars: 1, ..Unwritten::default() });
+                    }
                 }
                 if written.lost.is_some() {
                     self.take_back(written.lost, Some(sample));
@@ -238,7 +242,13 @@ impl<W: Writer> Events for Writing<'_, W> {
         stage.writer.before_metric(metric, self.out);
         let start = self.out.len();
         match stage.writer.metric(metric, self.out) {
-            Ok(samples) if stage.progress.has_room_for(samples) => stage.progress.add(samples),
+            Ok(samples) if stage.progress.has_room_for(samples) => {
+                stage.progress.add(samples);
+                if W::CONVENTION != Convention::Protobuf {
+                    let (exemplars, native_histograms) = (metric.exemplars, u64::from(metric.is_native));
+                    stage.progress.leave_unwritten(Unwritten { exemplars, native_histograms, utf8_names: 0 });
+                }
+            }
             Ok(_) => {
                 self.out.truncate(start);
                 stage.progress.exceed_limit();
@@ -396,6 +406,13 @@ impl<W: Writer> Writing<'_, W> {
     fn write_family(&mut self, family: &Family<'_>, facts: Facts<'_>, has_samples: bool) -> Settled {
         let stage = &mut *self.stage;
         let key = family.key(stage.writer.escaping(), &mut stage.key);
+        if has_samples
+            && !W::IS_VERBATIM
+            && (!family.is_old || !family.is_declared)
+            && self.families.known(key).is_none_or(|known| !known.has_samples)
+        {
+            stage.progress.note_family(family, key);
+        }
         let told = Told { family: *family, key, facts, has_samples, from: stage.from };
         let slot = stage.writer.family(&told, self.families, self.out)?;
         // A message without metrics says nothing to anybody, so that one is not written.
@@ -488,6 +505,7 @@ impl<W: Writer> Writing<'_, W> {
         (now.out, now.samples) = (self.out.len(), stage.progress.counts().samples);
         now.before = self.families.known(&stage.key);
         if dropped.is_none() {
+            stage.progress.note_family(&family, &stage.key);
             let unit = (!message.unit.is_empty()).then_some(message.unit);
             let told = Told {
                 family,

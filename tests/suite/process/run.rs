@@ -56,6 +56,18 @@ async fn run(variables: &[(&str, &str)], program: &[&str]) -> Output {
     output.expect("the program was built")
 }
 
+#[tokio::test]
+async fn the_dashes_before_a_program_may_be_left_out() {
+    for command in [&["run", "sh", "-c", "exit 7"][..], &["run", "--", "sh", "-c", "exit 7"]] {
+        let output = undisturbed(&[], &[&[PROGRAM], command].concat()).stdin(Stdio::null()).output().await;
+        assert_eq!(output.expect("the program was built").status.code(), Some(7), "{command:?}");
+    }
+    let output =
+        undisturbed(&[], &[PROGRAM, "run"]).stdin(Stdio::null()).output().await.expect("the program was built");
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("PROGRAM"), "it says what is missing");
+}
+
 async fn next(lines: &mut Lines<impl tokio::io::AsyncBufRead + Unpin>) -> String {
     let line = lines.next_line().await.expect("it is text");
     line.expect("there is another line")

@@ -140,3 +140,66 @@ async fn help_names_every_variable_and_the_version_is_told() {
     let (status, said) = run(&[], &["--version"]).await;
     assert_eq!((status, said), (0, format!("qpext {}\n", env!("CARGO_PKG_VERSION"))));
 }
+
+/// A target that answers in this type.
+async fn speaking(content_type: &str, body: &[u8]) -> Stub {
+    Stub::start(vec![answer("200 OK", &format!("content-type: {content_type}\r\n"), body)]).await
+}
+
+#[tokio::test]
+async fn what_a_scraper_loses_by_its_format_is_told_and_why() {
+    let queue_proxy = Stub::text("# TYPE kn gauge\nkn 1\n").await;
+    let open_metrics = "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8";
+    let body = "# TYPE a counter\na_total 1 # {id=\"x\"} 1\na_total{b=\"c\"} 1 # {id=\"y\"} 1\n# TYPE \"b.c\" gauge\n{\"b.c\"} 1\n\
+                # TYPE d unknown\nd_created 1\n# EOF\n";
+    let app = speaking(open_metrics, body.as_bytes()).await;
+    let ports = [queue_proxy.port().to_string(), app.port().to_string()];
+    let (status, said) = run(&pod(&ports[0], &ports[1]), &["check"]).await;
+    assert_eq!(status, 0, "{said}");
+    for expected in [
+        "queue-proxy speaks text only: 2 exemplars and 1 UTF-8 name are lost for this scraper\n",
+        "app has untyped families that are given a type: 1\n",
+        "bytes of text/plain; version=0.0.4",
+    ] {
+        assert!(said.contains(expected), "{expected} in\n{said}");
+    }
+
+    let alone = [("QPEXT_QUEUE_PROXY_METRICS_PORT", ""), ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", &ports[1])];
+    let alone = [&alone[..], &[("SERVING_SERVICE", "iris")]].concat();
+    let (_, said) = run(&alone, &["check", "--accept", open_metrics]).await;
+    assert!(said.contains("bytes of application/openmetrics-text; version=1.0.0"), "{said}");
+    assert!(!said.contains("lost for this scraper"), "{said}");
+    let (_, said) = run(&alone, &["check", "--accept", "text/plain"]).await;
+    assert!(
+        said.contains("takes no format that has a place for them: 2 exemplars and 1 UTF-8 name are lost"),
+        "{said}"
+    );
+    let (_, said) = run(&alone, &["check", "--format", "json", "--accept", "text/plain"]).await;
+    let report: Value = serde_json::from_str(&said).expect("it is JSON");
+    assert_eq!(report["targets"][0]["last_scrape"]["unwritten"]["exemplars"], 2);
+    assert_eq!(report["targets"][0]["last_scrape"]["retyped_families"], 1);
+    let (status, _) = run(&alone, &["check", "--accept", "text/\nplain"]).await;
+    assert_eq!(status, 64);
+}
+
+#[tokio::test]
+async fn buckets_out_of_order_are_no_finding_in_text() {
+    // VerneMQ's order, and GitLab's.
+    let app = Stub::text(
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 3\na_bucket{le=\"2\"} 2\na_bucket{le=\"1\"} 1\na_sum 1\na_count 3\n\
+         # TYPE b histogram\nb_bucket{le=\"+Inf\"} 3\nb_bucket{le=\"10\"} 2\nb_bucket{le=\"2\"} 1\nb_sum 1\nb_count 3\n",
+    )
+    .await;
+    let port = app.port().to_string();
+    let variables = [
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", ""),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", &port),
+        ("SERVING_SERVICE", "iris"),
+    ];
+    let (status, said) = run(&variables, &["check"]).await;
+    assert_eq!(status, 0, "{said}");
+    assert!(
+        said.contains("a note, no finding: histograms whose buckets are out of order, which OpenMetrics forbids: 2\n")
+    );
+    assert!(!said.contains("do not rise") && !said.contains("+Inf, which"), "{said}");
+}
