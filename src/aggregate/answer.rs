@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::stream::Step;
 use super::target::{ScrapeState, TargetScrape};
-use super::{FRAME, FRAME_CAPACITY, Failure};
+use super::{FRAME, FRAME_CAPACITY, Failure, TURN};
 use crate::budget::Budget;
 use crate::exposition::{End, Families, Format, Held, OpenMetricsVersion, Room, Rules, Spelling, engine};
 use crate::negotiation::{Accepted, content_type};
@@ -185,6 +185,7 @@ impl Answer {
         if let Some(piece) = self.pulled.pop_front() {
             return Poll::Ready(Some(piece));
         }
+        let began = Instant::now();
         loop {
             self.poll_heads(cx);
             ready!(self.poll_format(cx));
@@ -213,6 +214,14 @@ impl Answer {
                 }
             };
             match step {
+                // There may be much work of which nothing comes: a bomb of newlines, say.
+                Step::Progress if began.elapsed() >= TURN => {
+                    cx.waker().wake_by_ref();
+                    return match self.take_piece() {
+                        None => Poll::Pending,
+                        piece => Poll::Ready(piece),
+                    };
+                }
                 Step::Progress => {}
                 Step::End(result) => scrape.end(result),
                 Step::Waiting if self.let_another_go(cx) || self.poll_deadline(cx).is_ready() => {}

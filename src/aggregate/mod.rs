@@ -34,6 +34,9 @@ const FRAME: usize = 256 << 10;
 /// Room for a piece of the answer and the slice that completes it, labels added.
 const FRAME_CAPACITY: usize = FRAME + 2 * SLICE;
 
+/// How long an answer may work before everybody else has a turn.
+const TURN: Duration = Duration::from_millis(1);
+
 /// A target, and what is done with its body.
 #[derive(Debug)]
 struct Plan {

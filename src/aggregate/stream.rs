@@ -104,7 +104,13 @@ impl Stream {
         out: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) -> Step {
-        self.turn_began.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        self.turn_began.get_or_insert(now);
+        // Neither a target that always has more to send, nor the rest of a chunk, waits for the timer.
+        if now >= budget.bodies_by {
+            self.engine.finish(End::BrokenOff, families, out);
+            return Step::End(Err(ScrapeError::BodyTimeout(now - budget.start)));
+        }
         if !self.chunk.is_empty() {
             let slice = self.chunk.split_to(SLICE.min(self.chunk.len()));
             self.engine.push(&slice, families, out);
@@ -113,11 +119,6 @@ impl Stream {
                 return Step::End(Err(ScrapeError::SampleLimit(self.sample_limit)));
             }
             return Step::Progress;
-        }
-        // A target that always has more to send never waits for the timer.
-        if Instant::now() >= budget.bodies_by {
-            self.engine.finish(End::BrokenOff, families, out);
-            return Step::End(Err(ScrapeError::BodyTimeout(budget.start.elapsed())));
         }
         if self.poll_fill(cx).is_pending() {
             return Step::Waiting;

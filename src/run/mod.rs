@@ -206,7 +206,8 @@ fn is_of_this_group(program: Pid) -> bool {
 ///
 /// The process may have no more files open.
 pub fn runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_io().enable_time().build()
+    // Sockets are looked at after so many turns of tasks, however many of them never wait.
+    runtime::Builder::new_current_thread().event_interval(8).enable_io().enable_time().build()
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -52,6 +52,9 @@ impl TargetBody {
             if memchr(b'\n', line).is_some() || line.len() >= longest {
                 break line;
             }
+            if line.is_empty() {
+                read.clear();
+            }
             match poll_fn(|cx| self.poll_chunk(cx)).await.transpose()? {
                 Some(chunk) => read.extend_from_slice(&chunk),
                 None => break read.trim_ascii_start(),

@@ -24,7 +24,7 @@ const PIECE: usize = 64 << 10;
 
 /// Bytes that are decoded before everybody else has a turn. A chunk that was read may hold a thousand times its size, and
 /// unlike reading, decoding never waits by itself.
-const TURN: usize = 1 << 20;
+const TURN: usize = 64 << 10;
 
 /// How far back a zstd body may refer, and so what a decoder holds: 8 MiB, as a power of 2. More than that no sender may
 /// ask of a receiver (RFC 9659).

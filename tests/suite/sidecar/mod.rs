@@ -10,6 +10,7 @@ mod check;
 pub mod clients;
 mod compression;
 mod formats;
+mod hostile;
 mod lenient;
 mod memory;
 mod pod;
