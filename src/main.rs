@@ -94,12 +94,16 @@ fn alone(command: Option<Command>) -> Result<ExitCode, Fatal> {
     let config = Config::from_env()?;
     // One thread: a sidecar must not take the processor from the model beside it.
     let runtime = run::runtime().map_err(Fatal::io("start the runtime"))?;
-    if let Some(Command::Check { format, accept }) = command {
-        // What would be logged is in the report.
-        return runtime.block_on(check(&config, format, accept));
-    }
-    let _log = log::start(config.log.clone(), config.log_format);
-    runtime.block_on(serve_until_told(config))
+    // What would be logged is in the report of a check.
+    let serves = !matches!(command, Some(Command::Check { .. }));
+    let _log = serves.then(|| log::start(config.log.clone(), config.log_format));
+    let ended = match command {
+        Some(Command::Check { format, accept }) => runtime.block_on(check(&config, format, accept)),
+        _ => runtime.block_on(serve_until_told(config)),
+    };
+    // A resolver may stand still in a thread of its own: nobody waits for that.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn check(config: &Config, format: CheckFormat, accept: Option<HeaderValue>) -> Result<ExitCode, Fatal> {
@@ -178,6 +182,7 @@ fn serve_beside(stop: Stop) {
                 })
             };
             runtime.block_on(run::keep_serving(stop, serve));
+            runtime.shutdown_background();
         }
         Err(fatal) => error!("no metrics are served: {fatal}"),
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, OtherError};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::files::{FileError, WatchedFile};
 
@@ -65,6 +66,25 @@ impl Listed {
     pub(crate) fn takes(&self, shown: &CertificateDer<'_>, refused: &Error) -> bool {
         is_authority(refused) && self.0.contains(shown)
     }
+}
+
+/// Those of a file's certificates that are trusted at this time, if some of them are not: as in Go, an authority whose own time
+/// is over vouches for nobody. To webpki an authority is its key, and lives for ever.
+pub(crate) fn in_their_time<'a>(certificates: &[CertificateDer<'a>], at: UnixTime) -> Option<Vec<CertificateDer<'a>>> {
+    let (in_time, others): (Vec<_>, Vec<_>) =
+        certificates.iter().cloned().partition(|certificate| is_in_its_time(certificate, at));
+    (!others.is_empty()).then_some(in_time)
+}
+
+/// Whether a certificate is valid at this time, as far as it can be read. That is what is looked at first in whatever is shown.
+fn is_in_its_time(certificate: &CertificateDer<'_>, at: UnixTime) -> bool {
+    let (Ok(shown), Ok(itself)) = (EndEntityCert::try_from(certificate), anchor_from_trusted_cert(certificate)) else {
+        return true;
+    };
+    let algorithms = provider().signature_verification_algorithms.all;
+    let anchors = [itself];
+    let found = shown.verify_for_usage(algorithms, &anchors, &[], at, KeyUsage::client_auth(), None, None);
+    !matches!(found, Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. }))
 }
 
 /// Whether a certificate can be read at all: one of X.509's first version cannot, for example. Whoever shows such a one is

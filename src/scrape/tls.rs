@@ -10,12 +10,13 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, WantsVerifier,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    WantsVerifier,
 };
 
 use crate::config::HttpOptions;
 use crate::files::{FileError, WatchedFile, read_all};
-use crate::trust::{Listed, certificates, no_pair, private_key, provider, unreadable};
+use crate::trust::{Listed, certificates, in_their_time, no_pair, private_key, provider, unreadable};
 
 /// The files that say whom a target may be and who asks it.
 #[derive(Debug)]
@@ -124,12 +125,16 @@ impl Trusted {
     /// As in Go, it is enough that one of the certificates can be read.
     fn of(file: &WatchedFile) -> Result<Self, FileError> {
         let certificates = certificates(file)?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(certificates.iter().cloned());
-        let leading_to_them = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-        let leading_to_them = leading_to_them.map_err(|_| unreadable(file))?;
+        let leading_to_them = leading_to(certificates.clone()).ok_or_else(|| unreadable(file))?;
         Ok(Self { listed: Listed(certificates), leading_to_them })
     }
+}
+
+/// What takes whoever leads to one of these certificates, as far as they can be read; none, if none can.
+fn leading_to(certificates: Vec<CertificateDer<'static>>) -> Option<Arc<WebPkiServerVerifier>> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates);
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()
 }
 
 impl ServerCertVerifier for TargetVerifier {
@@ -143,6 +148,12 @@ impl ServerCertVerifier for TargetVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let Some(Trusted { listed, leading_to_them }) = &self.trusted else {
             return Ok(ServerCertVerified::assertion());
+        };
+        let of_those_in_time = in_their_time(&listed.0, now).map(leading_to);
+        let leading_to_them = match &of_those_in_time {
+            None => leading_to_them,
+            Some(Some(verifier)) => verifier,
+            Some(None) => return Err(CertificateError::Expired.into()),
         };
         match leading_to_them.verify_server_cert(own, others, name, ocsp_response, now) {
             Err(refused) if listed.takes(own, &refused) => {

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
@@ -123,33 +124,45 @@ impl Drop for Served {
 }
 
 /// The clients that are connected, and where from.
-#[derive(Debug, Default)]
-pub(super) struct Clients(Vec<Arc<Client>>);
+#[derive(Debug)]
+pub(super) struct Clients {
+    connected: Vec<Arc<Client>>,
+    limit: usize,
+}
+
+impl Default for Clients {
+    /// As many as there may be; but no more than take half of the process's file descriptors, because targets take some, too.
+    fn default() -> Self {
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+        Self { connected: Vec::new(), limit: half.clamp(1, MAX_CONNECTIONS) }
+    }
+}
 
 impl Clients {
     /// A new client, for whom another may have to leave; `None` if every other one is being served.
     pub(super) fn let_in(&mut self, origin: IpAddr, log_limit: &LogLimit) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.
-        self.0.retain(|client| Arc::strong_count(client) > 1);
-        if self.0.len() >= MAX_CONNECTIONS {
+        self.connected.retain(|client| Arc::strong_count(client) > 1);
+        if self.connected.len() >= self.limit {
             let Some(index) = self.most_dispensable() else {
                 if let Some(times) = log_limit.happened("turned away") {
-                    warn!(times, "a client was turned away: {MAX_CONNECTIONS} others are being served");
+                    warn!(times, "a client was turned away: {} others are being served", self.limit);
                 }
                 return None;
             };
-            self.0.swap_remove(index).put_out.notify_one();
+            self.connected.swap_remove(index).put_out.notify_one();
         }
         let client = Arc::new(Client::new(origin));
-        self.0.push(Arc::clone(&client));
+        self.connected.push(Arc::clone(&client));
         Some(client)
     }
 
     /// The one that is quiet, of where most come from; of those, the one that has been quiet longest. So whoever opens
     /// many connections loses its own, never a scraper's.
     fn most_dispensable(&self) -> Option<usize> {
-        let crowds = crowds(self.0.iter().map(|client| client.origin));
-        let quiet = self.0.iter().enumerate().filter_map(|(index, client)| {
+        let crowds = crowds(self.connected.iter().map(|client| client.origin));
+        let quiet = self.connected.iter().enumerate().filter_map(|(index, client)| {
             let since = client.quiet_since()?;
             Some((Reverse(crowds[&client.origin]), since, index))
         });

@@ -28,7 +28,9 @@ use tokio_rustls::server::TlsStream;
 use crate::config::ServingTls;
 use crate::files::{FileError, Watched, WatchedFile};
 use crate::lock::lock;
-use crate::trust::{Listed, certificates, describe, is_readable, no_pair, private_key, provider, unreadable};
+use crate::trust::{
+    Listed, certificates, describe, in_their_time, is_readable, no_pair, private_key, provider, unreadable,
+};
 
 /// Bytes of the certificates that a client shows. They are kept as long as its connection, and have some kilobytes.
 const MAX_SHOWN: usize = 16 << 10;
@@ -138,7 +140,15 @@ impl Peer {
 
 impl Authority {
     fn check(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
-        match self.leading_to_them.verify_client_cert(own, others, UnixTime::now()) {
+        let now = UnixTime::now();
+        let found = match in_their_time(&self.listed.0, now) {
+            None => self.leading_to_them.verify_client_cert(own, others, now),
+            Some(in_time) => match leading_to(in_time) {
+                Some(verifier) => verifier.verify_client_cert(own, others, now),
+                None => Err(CertificateError::Expired.into()),
+            },
+        };
+        match found {
             Err(refused) if !self.listed.takes(own, &refused) => Err(refused),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -247,12 +257,17 @@ fn read_identity([cert_file, key_file]: &[WatchedFile; 2]) -> Result<Arc<Certifi
 
 fn read_authority([file]: &[WatchedFile; 1]) -> Result<Authority, FileError> {
     let certificates = certificates(file)?;
+    let leading_to_them = leading_to(certificates.clone()).ok_or_else(|| unreadable(file))?;
+    Ok(Authority { listed: Listed(certificates), leading_to_them })
+}
+
+/// What takes whoever leads to one of these certificates; none, if one of them cannot be read, or there are none.
+fn leading_to(certificates: Vec<CertificateDer<'static>>) -> Option<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
-    for certificate in &certificates {
-        roots.add(certificate.clone()).map_err(|_| unreadable(file))?;
+    for certificate in certificates {
+        roots.add(certificate).ok()?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    Ok(Authority { listed: Listed(certificates), leading_to_them: verifier.build().map_err(|_| unreadable(file))? })
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()
 }
 
 #[cfg(test)]

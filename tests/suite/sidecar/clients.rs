@@ -1,14 +1,16 @@
 //! What clients do, and what it costs: their own answer, never anybody else's.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use crate::support::bodies;
-use crate::support::sidecar::{Sidecar, client, scrape};
+use crate::support::sidecar::{PROGRAM, Sidecar, client, scrape};
 use crate::support::stub::{Event, Step, Stub, chunk, chunked_head, in_two_parts, last_chunk, ok};
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
@@ -286,6 +288,57 @@ async fn more_connections_than_there_is_room_for_keep_nobody_out() {
     let _ = quiet[0].read_to_end(&mut nothing).await;
     let open = std::fs::read_dir(format!("/proc/{}/fd", sidecar.id())).unwrap().count();
     assert!(open < 300, "{open} file descriptors");
+}
+
+#[tokio::test]
+async fn with_few_descriptors_scrapers_are_answered_beside_idle_clients() {
+    let (queue_proxy, app) = (Stub::text("q 1\n").await, Stub::text(APP_TEXT).await);
+    let ports = [queue_proxy.port().to_string(), app.port().to_string()];
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=256:256", PROGRAM]).env_clear().envs([
+        ("PATH", std::env::var("PATH").expect("there is one").as_str()),
+        ("AGGREGATE_PROMETHEUS_METRICS_PORT", "0"),
+        ("QPEXT_QUEUE_PROXY_METRICS_PORT", &ports[0]),
+        ("KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", &ports[1]),
+    ]);
+    command.stderr(Stdio::piped()).kill_on_drop(true);
+    let sidecar = Sidecar::spawn(command).await;
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(connect(&sidecar).await);
+    }
+    for _ in 0..20 {
+        let answer = sidecar.scrape(LONG).await;
+        assert!(answer.text.contains("q 1\n") && answer.text.contains("app_requests_total"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_requests_wedge_no_connection() {
+    let app = Stub::text(APP_TEXT).await;
+    let sidecar = sidecar_for(&app, &[]).await;
+    let next = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let chunked = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for body in [
+        "content-length: 5\r\n\r\nhello".to_owned(),
+        format!("content-length: 3000000\r\n\r\n{}", "x".repeat(3_000_000)),
+        chunked.to_owned(),
+        format!("transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", "1\r\nx\r\n".repeat(100_000)),
+        "transfer-encoding: chunked\r\n\r\nnone\r\n".to_owned(),
+        "content-length: 500\r\n\r\nhello".to_owned(),
+    ] {
+        for head in ["GET /metrics", "GET /healthz", "POST /metrics"] {
+            let mut stream = connect(&sidecar).await;
+            let request = format!("{head} HTTP/1.1\r\nhost: x\r\n{body}{next}");
+            // It may be hung up on before it has sent all of it.
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut answer = [0; 12];
+            if stream.read_exact(&mut answer).await.is_ok() {
+                assert!(answer.starts_with(b"HTTP/1.1 40"), "{head}: {}", String::from_utf8_lossy(&answer));
+            }
+        }
+    }
+    assert_eq!(sidecar.scrape(LONG).await.status, 200);
 }
 
 #[tokio::test]

@@ -210,11 +210,17 @@ async fn a_certificate_that_is_its_own_authority_is_taken_where_ca_file_has_it()
     let told = "cannot be reached by TLS: invalid peer certificate: CaUsedAsEndEntity; ca_file is to have it itself";
     assert_eq!(error, told);
 
+    let former = Authority::former();
+    let side = Stub::text_tls(&Shown::new(&former.server()), SIDE_TEXT).await;
+    let ca_file = directory.write("former_authority.pem", former.pem());
+    let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
+    assert!(error.contains("Expired"), "{error}");
+
     let former = Certificate::formerly_self_signed();
     let side = Stub::text_tls(&Shown::new(&former), SIDE_TEXT).await;
     let ca_file = directory.write("former.pem", &former.pem);
     let error = refused(&json!({"name": "side", "url": https(&side), "ca_file": ca_file}), &[]).await;
-    assert!(error.contains("certificate expired"), "{error}");
+    assert!(error.contains("Expired"), "{error}");
 }
 
 #[tokio::test]

@@ -281,6 +281,26 @@ async fn half_a_rotation_keeps_the_certificate_and_is_told_once() {
 }
 
 #[tokio::test]
+async fn an_authority_whose_time_is_over_vouches_for_nobody() {
+    let mut app = Stub::text(APP_TEXT).await;
+    let (former, directory) = (Authority::former(), Directory::new());
+    for beside in [String::new(), Authority::called("beside").pem()] {
+        let both = directory.write("both.pem", former.pem() + &beside);
+        let pod = Pod::start(&app, Asks::default(), &[("QPEXT_TLS_CLIENT_CA_FILE", &both)]).await;
+        let scraper = Scraper::with(&[&TLS13], &pod.authority, Some(&former.client()));
+        assert_eq!(scraper.get(pod.port(), "/metrics", &[]).await.status, 401);
+    }
+    assert_eq!(app.past_events(), []);
+
+    let both = directory.write("both.pem", Authority::new().pem() + &former.pem());
+    let own = Authority::called("own");
+    let all = directory.write("all.pem", own.pem() + &std::fs::read_to_string(both).expect("it was written"));
+    let pod = Pod::start(&app, Asks::default(), &[("QPEXT_TLS_CLIENT_CA_FILE", &all)]).await;
+    let scraper = Scraper::with(&[&TLS13], &pod.authority, Some(&own.client()));
+    assert_eq!(scraper.get(pod.port(), "/metrics", &[]).await.status, 200, "the others do");
+}
+
+#[tokio::test]
 async fn a_certificate_of_the_authority_is_needed_for_all_but_healthz() {
     let mut app = Stub::text(APP_TEXT).await;
     let asks = Asks { certificate: true, ..Asks::default() };

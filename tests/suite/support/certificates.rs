@@ -34,6 +34,16 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key()).expect("its own key fits"))
     }
 
+    /// One whose own time was over some years ago.
+    pub fn former() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "a former authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(2020, 1, 1);
+        Self(CertifiedIssuer::self_signed(params, key()).expect("its own key fits"))
+    }
+
     /// Its own certificate.
     pub fn pem(&self) -> String {
         self.0.pem()
