@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{ANY_ODD, IS_ODD, IS_QUOTED, KEPT_LABELS, LabelSet, Labels, METRIC_NAME, Pair, are_different};
+use super::{ANY_ODD, IS_ODD, IS_QUOTED, KEPT_LABELS, LabelSet, Labels, METRIC_NAME, Pair};
 use crate::exposition::bytes::{Span, escape_name, is_old_label_name};
 use crate::exposition::format::Escaping;
 use crate::exposition::model::Text;
@@ -14,10 +14,6 @@ const EXPORTED: &[u8] = b"exported_";
 
 /// Room for given names that is kept for the next sample, in bytes.
 const KEPT_GIVEN: usize = 16 << 10;
-
-/// Two labels would have one name, or one the name under which Prometheus keeps the metric's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::exposition) struct Ambiguous;
 
 /// Settles by which names labels are written.
 #[derive(Debug)]
@@ -62,32 +58,32 @@ impl Resolver {
 
     /// Settles the names of labels that may stand together, behind which those are written that are added.
     #[inline(always)]
-    pub(in crate::exposition) fn resolve(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
+    pub(in crate::exposition) fn resolve(&mut self, labels: &Labels<'_>) -> Names {
         if labels.fingerprints() & self.added.fingerprints == 0 && !labels.any(ANY_ODD) {
-            return Ok(Names::Own);
+            return Names::Own;
         }
         self.give(labels, true)
     }
 
     /// As [`Self::resolve`], for labels to which none are added.
-    pub(in crate::exposition) fn resolve_alone(&mut self, labels: &Labels<'_>) -> Result<Names, Ambiguous> {
+    pub(in crate::exposition) fn resolve_alone(&mut self, labels: &Labels<'_>) -> Names {
         if !labels.any(ANY_ODD) {
-            return Ok(Names::Own);
+            return Names::Own;
         }
         self.give(labels, false)
     }
 
     #[inline(never)]
-    fn give(&mut self, labels: &Labels<'_>, renames: bool) -> Result<Names, Ambiguous> {
+    fn give(&mut self, labels: &Labels<'_>, renames: bool) -> Names {
         if self.have_last_names(labels) && self.renames == renames {
-            return Ok(Names::Given);
+            return Names::Given;
         }
         let is_escaped = labels.any(ANY_ODD) && self.escaping == Escaping::Underscores;
         let collides = |pair: &Pair| {
             pair.fingerprint & self.added.fingerprints != 0 && self.added.contains(pair.name.of(labels.bytes))
         };
         if !(is_escaped || renames && labels.pairs.iter().any(collides)) {
-            return Ok(Names::Own);
+            return Names::Own;
         }
         self.given.clear();
         self.names.clear();
@@ -105,14 +101,8 @@ impl Resolver {
             }
             self.names.push(Span::new(start, self.given.len()));
         }
-        if is_escaped && !self.are_unambiguous() {
-            self.own_names.clear();
-            return Err(Ambiguous);
-        }
-        if renames {
-            self.rename();
-        }
-        Ok(Names::Given)
+        self.rename(labels, is_escaped);
+        Names::Given
     }
 
     /// Whether these have the names of those that were last given others.
@@ -123,30 +113,48 @@ impl Resolver {
             })
     }
 
-    fn are_unambiguous(&self) -> bool {
-        let names = || self.names.iter().map(|span| span.of(&self.given));
-        !names().any(|name| name == METRIC_NAME) && are_different(names())
+    /// Gives another name to those that were escaped and are another label's by now, or the one under which Prometheus keeps the
+    /// metric's; and then to those that are among the added ones.
+    fn rename(&mut self, labels: &Labels<'_>, is_escaped: bool) {
+        for index in 0..self.names.len() {
+            if is_escaped && self.is_taken_by_another(labels, index) {
+                self.export(index);
+            }
+        }
+        for index in 0..self.names.len() {
+            if self.renames && self.added.contains(self.names[index].of(&self.given)) {
+                self.export(index);
+            }
+        }
     }
 
-    /// Gives those names that are among the added ones another, as often as it takes.
-    fn rename(&mut self) {
-        for index in 0..self.names.len() {
-            let own = self.names[index];
-            if !self.added.contains(own.of(&self.given)) {
-                continue;
+    /// Puts the prefix before a name, as often as it takes.
+    fn export(&mut self, index: usize) {
+        let start = self.given.len();
+        self.given.extend_from_within(self.names[index].range());
+        loop {
+            self.given.splice(start..start, EXPORTED.iter().copied());
+            let name = &self.given[start..];
+            let is_taken = self.names.iter().any(|other| other.of(&self.given) == name);
+            if !(is_taken || self.renames && self.added.contains(name)) {
+                break;
             }
-            let start = self.given.len();
-            self.given.extend_from_within(own.range());
-            loop {
-                self.given.splice(start..start, EXPORTED.iter().copied());
-                let name = &self.given[start..];
-                let is_taken = self.names.iter().any(|other| other.of(&self.given) == name);
-                if !is_taken && !self.added.contains(name) {
-                    break;
-                }
-            }
-            self.names[index] = Span::new(start, self.given.len());
         }
+        self.names[index] = Span::new(start, self.given.len());
+    }
+
+    /// Whether another label has the name that this one was given: one that needed no escaping keeps its own, and of others the
+    /// first by its own name, so that it does not matter in which order they stand.
+    fn is_taken_by_another(&self, labels: &Labels<'_>, index: usize) -> bool {
+        let pair = labels.pairs[index];
+        if pair.facts & IS_ODD == 0 {
+            return false;
+        }
+        let (own, name) = (pair.name_in(labels.bytes).plain(), self.names[index].of(&self.given));
+        let goes_first = |other: &Pair| other.facts & IS_ODD == 0 || other.name_in(labels.bytes).plain() < own;
+        let mut others = self.names.iter().zip(labels.pairs).enumerate();
+        name == METRIC_NAME
+            || others.any(|(at, (other, pair))| at != index && other.of(&self.given) == name && goes_first(pair))
     }
 
     /// Gives back what unusually many labels took.

@@ -248,7 +248,7 @@ impl<F: Dialect> LineWriter<F> {
 
     #[inline(always)]
     fn put_sample(&mut self, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<Written, DropReason> {
-        let names = self.resolver.resolve(&sample.labels).map_err(|_| DropReason::Malformed)?;
+        let names = self.resolver.resolve(&sample.labels);
         let keeps_exemplar = self.keeps_exemplar(sample);
         // Text has no time before 1970, nor one beyond what its integers hold.
         let is_own_time = match sample.time {
@@ -382,7 +382,7 @@ impl<F: Dialect> LineWriter<F> {
 
     /// Spells what all lines of a metric have in common.
     fn begin_metric(&mut self, metric: &Metric<'_>) -> Result<(), DropReason> {
-        let names = self.resolver.resolve(&metric.labels).map_err(|_| DropReason::Malformed)?;
+        let names = self.resolver.resolve(&metric.labels);
         self.own.clear();
         for (name, value) in self.resolver.iter(&metric.labels, names) {
             check_name(name.bytes())?;

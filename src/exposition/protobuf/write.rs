@@ -162,7 +162,7 @@ impl Writer for MessageWriter {
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
         let length = self.message.length.as_ref().map_or(0, |pending| pending.length(out));
         let start = out.len();
-        let names = self.resolver.resolve(&metric.labels).map_err(|_| DropReason::Malformed)?;
+        let names = self.resolver.resolve(&metric.labels);
         let mut own = metric.message;
         if names == Names::Given || self.message.kind.is_some() {
             if let Err(malformed) = self.rewrite(metric, names) {
@@ -324,7 +324,7 @@ impl MessageWriter {
     ) -> Result<Option<f64>, DropReason> {
         self.series.clear();
         let kind = self.family.kind();
-        let names = self.resolver.resolve(labels).map_err(|_| DropReason::Malformed)?;
+        let names = self.resolver.resolve(labels);
         let mut at = None;
         let mut before = Cow::default();
         let mut is_sorted = true;
@@ -361,9 +361,7 @@ impl MessageWriter {
         let (true, Some(value)) = (has_place, value.float()) else {
             return false;
         };
-        let Ok(names) = self.resolver.resolve_alone(labels) else {
-            return false;
-        };
+        let names = self.resolver.resolve_alone(labels);
         for (name, value) in self.resolver.iter(labels, names) {
             put_label(EXEMPLAR_LABEL, &name.plain(), &value.plain(), &mut self.exemplar);
         }

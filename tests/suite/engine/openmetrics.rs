@@ -104,7 +104,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
         b"x{\"service.name\"=\"2\"} 1",
         Mended("x{exported_service_name=\"2\",@} 1"),
     ),
-    (b"x{a_b=\"1\",\"a.b\"=\"2\"} 1", Rejected),
+    (b"x{a_b=\"1\",\"a.b\"=\"2\"} 1", Mended("x{a_b=\"1\",exported_a_b=\"2\",@} 1")),
     (b"x{\"a\"=\"1\",a=\"2\"} 1", Rejected),
     (b"x{\"__name__\"=\"y\"} 1", Rejected),
     (b"x{\"\"=\"y\"} 1", Rejected),

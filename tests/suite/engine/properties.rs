@@ -224,14 +224,7 @@ fn expected(sample: &Sample, cell: Cell) -> Option<Sample> {
     }
     if cell.names == Escaping::Underscores {
         sample.name = escaped(&sample.name, ":");
-        for (name, _) in &mut sample.labels {
-            *name = escaped(name, "");
-        }
-        let mut names: Vec<&String> = sample.labels.iter().map(|(name, _)| name).collect();
-        names.sort();
-        if names.windows(2).any(|pair| pair[0] == pair[1]) || names.iter().any(|name| *name == "__name__") {
-            return None;
-        }
+        sample.labels = escaped_labels(&sample.labels, &SERVING_LABELS.map(|(name, _)| name));
         sample.exemplar = sample.exemplar.filter(|exemplar| {
             let is_quoted = |(name, _): &(String, String)| !is_plain(name, "");
             // What 2.42 takes.
@@ -271,6 +264,25 @@ pub fn escaped(name: &str, besides: &str) -> String {
         if is_kept { character } else { '_' }
     };
     name.chars().enumerate().map(escape).collect()
+}
+
+/// Labels for the same scraper. Of those that are one then, all but one get another name, and none gets one of these.
+pub fn escaped_labels(labels: &[(String, String)], taken: &[&str]) -> Vec<(String, String)> {
+    let mut given: Vec<String> = labels.iter().map(|(name, _)| escaped(name, "")).collect();
+    for (index, (own, _)) in labels.iter().enumerate() {
+        let is_anothers = labels.iter().zip(&given).enumerate().any(|(at, ((other, _), name))| {
+            at != index && *name == given[index] && (is_plain(other, "") || other < own)
+        });
+        if is_plain(own, "") || (given[index] != "__name__" && !is_anothers) {
+            continue;
+        }
+        let mut name = format!("exported_{}", given[index]);
+        while given.contains(&name) || taken.contains(&name.as_str()) {
+            name = format!("exported_{name}");
+        }
+        given[index] = name;
+    }
+    labels.iter().zip(given).map(|((_, value), name)| (name, value.clone())).collect()
 }
 
 /// What a sample must be behind the sidecar: the serving labels added, its own of those names renamed.

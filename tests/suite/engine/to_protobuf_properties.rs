@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use qpext::exposition::{End, Escaping, Families, Untyped};
 
-use crate::engine::properties::{almost_an_exposition, escaped, families, render, tries, untyped};
+use crate::engine::properties::{almost_an_exposition, escaped, escaped_labels, families, render, tries, untyped};
 use crate::engine::protobuf::Setting;
 use crate::engine::protobuf_properties::rename;
 use crate::engine::to_protobuf::{append, convert, read_put_together};
@@ -373,17 +373,17 @@ fn milliseconds(from: Lines, sample: &Sample) -> Option<Option<i64>> {
 
 /// A sample's labels by the names that they must have; nothing, if two have one.
 fn final_labels(setting: Setting, sample: &Sample) -> Option<Vec<LabelPair>> {
-    let mut labels = names_of(setting, &sample.labels)?;
+    let mut labels = names_of(setting, &sample.labels, &SERVING_LABELS.map(|(name, _)| name))?;
     rename(&mut labels);
     Some(labels)
 }
 
-fn names_of(setting: Setting, labels: &[(String, String)]) -> Option<Vec<LabelPair>> {
-    let name_of = |name: &String| match setting.names {
-        Escaping::AllowUtf8 => name.clone(),
-        Escaping::Underscores => escaped(name, ""),
+fn names_of(setting: Setting, labels: &[(String, String)], taken: &[&str]) -> Option<Vec<LabelPair>> {
+    let labels = match setting.names {
+        Escaping::AllowUtf8 => labels.to_vec(),
+        Escaping::Underscores => escaped_labels(labels, taken),
     };
-    let labels: Vec<LabelPair> = labels.iter().map(|(name, value)| label(&name_of(name), value)).collect();
+    let labels: Vec<LabelPair> = labels.iter().map(|(name, value)| label(name, value)).collect();
     let is_new = |index: usize| labels[..index].iter().all(|other| other.name != labels[index].name);
     let are_valid = (0..labels.len()).all(|index| is_new(index) && labels[index].name() != "__name__");
     are_valid.then_some(labels)
@@ -393,7 +393,7 @@ fn message_of(setting: Setting, exemplar: &reader::Exemplar) -> Option<Exemplar>
     let seconds = exemplar.timestamp.as_ref().map(|text| read_value(text).expect("it was read"));
     let seconds = seconds.filter(|seconds| (-62_135_596_800.0..=253_402_300_799.0).contains(seconds));
     Some(Exemplar {
-        label: names_of(setting, &exemplar.labels)?,
+        label: names_of(setting, &exemplar.labels, &[])?,
         value: Some(read_value(&exemplar.value).expect("it was read")),
         timestamp: seconds.map(time),
     })

@@ -16,8 +16,8 @@ const SCRAPERS: usize = 8;
 /// is how long the target has its way.
 const SAYS: &str = "2";
 
-/// How often a probe must be answered while that goes on. An event loop that is held for half a second answers four.
-const PROBES: usize = 12;
+/// How often a probe must be answered while that goes on. An event loop that is held for a second answers two.
+const PROBES: usize = 4;
 
 const TEXT: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\n";
 const PROTOBUF: &str = "HTTP/1.1 200 OK\r\n\
