@@ -89,14 +89,24 @@ impl Accepted {
     /// The format of the answer, from those in which the living targets answered, and the names that it may use.
     ///
     /// Protobuf loses nothing, so one target that speaks it is enough. OpenMetrics can be made of OpenMetrics only, so
-    /// all must speak it, and must be known to: `all_known` says that no target is still awaited. No target at all speaks
-    /// text.
+    /// all must speak it, and must be known to: `all_known` says that no target is still awaited. Otherwise it is the newest
+    /// text that the scraper takes, whatever the targets speak: what is in its families does not depend on that.
     pub fn choose(&self, answered: &[Format], all_known: bool) -> Spelling {
         let if_answered = |format| self.entry(format).filter(|_| answered.contains(&format));
         let open_metrics = || self.open_metrics(answered).filter(|_| all_known);
-        let text = || if_answered(TEXT_1_0_0);
+        let text = || self.entry(TEXT_1_0_0);
         let chosen = if_answered(Format::Protobuf).or_else(open_metrics).or_else(text);
-        chosen.map_or(PLAIN_TEXT, |entry| entry.spelling)
+        chosen.map_or(PLAIN_TEXT, |entry| self.spelling(entry))
+    }
+
+    /// How an answer in this format is spelt. Who reads UTF-8 names in one format reads them in protobuf and old OpenMetrics,
+    /// too, for which no Prometheus says so: names must not change because another target stops answering, or starts to.
+    fn spelling(&self, entry: &Entry) -> Spelling {
+        let mut spelling = entry.spelling;
+        if spelling.format != TEXT_0_0_4 && self.0.iter().any(|entry| entry.spelling.escaping == Escaping::AllowUtf8) {
+            spelling.escaping = Escaping::AllowUtf8;
+        }
+        spelling
     }
 
     /// The newest OpenMetrics that is accepted and no newer than what any target answered in. An older one will do for
@@ -113,9 +123,9 @@ impl Accepted {
             .find_map(|version| self.entry(Format::OpenMetrics(version)))
     }
 
-    /// Whether nothing but text 0.0.4 is accepted, so that no target need be awaited before the answer begins.
+    /// Whether nothing but text is accepted, so that no target need be awaited before the answer begins.
     pub fn is_text_only(&self) -> bool {
-        self.0.iter().all(|entry| entry.spelling.format == TEXT_0_0_4)
+        self.0.iter().all(|entry| matches!(entry.spelling.format, Format::Text(_)))
     }
 
     fn entry(&self, format: Format) -> Option<&Entry> {

@@ -152,14 +152,14 @@ const SCRAPERS: &[Scraper] = &[
                       text/plain;version=1.0.0;escaping=allow-utf-8;escaping=allow-utf-8;q=0.4,\
                       text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3,*/*;q=0.1",
         answers: [
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
-            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
             spelling(TEXT_1, UTF8),
             spelling(OM_0, UTF8),
             spelling(OM_1, UTF8),
-            spelling(TEXT, ASCII),
-            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
         ],
     },
     Scraper {
@@ -172,14 +172,14 @@ const SCRAPERS: &[Scraper] = &[
                       application/openmetrics-text;version=0.0.1;q=0.5,\
                       text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         answers: [
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
-            spelling(OM_0, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
+            spelling(OM_0, UTF8),
             spelling(OM_1, UTF8),
-            spelling(TEXT, ASCII),
-            spelling(TEXT, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
         ],
     },
     Scraper {
@@ -198,14 +198,14 @@ const SCRAPERS: &[Scraper] = &[
             "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
         ),
         answers: [
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
-            spelling(OM_0, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
+            spelling(OM_0, UTF8),
             spelling(OM_1, UTF8),
-            spelling(PROTO, ASCII),
-            spelling(PROTO, ASCII),
+            spelling(PROTO, UTF8),
+            spelling(PROTO, UTF8),
         ],
     },
     Scraper {
@@ -218,14 +218,14 @@ const SCRAPERS: &[Scraper] = &[
                       application/openmetrics-text;version=0.0.1;q=0.5,\
                       text/plain;version=1.0.0;escaping=underscores;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         answers: [
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, ASCII),
-            spelling(TEXT, ASCII),
+            spelling(TEXT_1, ASCII),
+            spelling(TEXT_1, ASCII),
             spelling(TEXT_1, ASCII),
             spelling(OM_0, ASCII),
             spelling(OM_1, ASCII),
-            spelling(TEXT, ASCII),
-            spelling(TEXT, ASCII),
+            spelling(TEXT_1, ASCII),
+            spelling(TEXT_1, ASCII),
         ],
     },
     Scraper {
@@ -237,14 +237,14 @@ const SCRAPERS: &[Scraper] = &[
             ";q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.1,*/*;q=0.01"
         ),
         answers: [
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
-            spelling(TEXT, ASCII),
             spelling(TEXT_1, UTF8),
-            spelling(TEXT, ASCII),
-            spelling(TEXT, ASCII),
-            spelling(PROTO, ASCII),
-            spelling(PROTO, ASCII),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
+            spelling(TEXT_1, UTF8),
+            spelling(PROTO, UTF8),
+            spelling(PROTO, UTF8),
         ],
     },
     Scraper {
@@ -306,11 +306,11 @@ fn each_scraper_gets_what_it_asked_for_as_far_as_the_targets_have_it() {
 fn open_metrics_waits_until_every_target_is_known_and_the_others_do_not() {
     let accepted = accepted(&[SCRAPERS[7].accept]);
     assert_eq!(SCRAPERS[7].name, "Prometheus 3.5, native histograms");
-    assert_eq!(accepted.choose(&[OM_1], false), spelling(TEXT, ASCII));
+    assert_eq!(accepted.choose(&[OM_1], false), spelling(TEXT_1, UTF8));
     assert_eq!(accepted.choose(&[OM_1], true), spelling(OM_1, UTF8));
-    assert_eq!(accepted.choose(&[OM_1, PROTO], false), spelling(PROTO, ASCII));
+    assert_eq!(accepted.choose(&[OM_1, PROTO], false), spelling(PROTO, UTF8));
     assert_eq!(accepted.choose(&[TEXT_1], false), spelling(TEXT_1, UTF8));
-    assert_eq!(accepted.choose(&[], true), spelling(TEXT, ASCII));
+    assert_eq!(accepted.choose(&[], true), spelling(TEXT_1, UTF8));
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn the_version_of_open_metrics_is_one_that_the_scraper_accepts() {
         ("application/openmetrics-text;version=0.0.1", &[OM_1, OM_0], OM_0),
         ("application/openmetrics-text;version=1.0.0", &[OM_1], OM_1),
         ("application/openmetrics-text;version=1.0.0", &[OM_1, OM_0], TEXT),
-        ("application/openmetrics-text;version=1.0.0, text/plain;version=1.0.0", &[OM_0], TEXT),
+        ("application/openmetrics-text;version=1.0.0, text/plain;version=1.0.0", &[OM_0], TEXT_1),
     ] {
         assert_eq!(accepted(&[accept]).choose(answered, true).format, expected, "{accept} {answered:?}");
     }

@@ -48,12 +48,19 @@ async fn scrape(sidecar: &Sidecar, accept: &str) -> (String, String) {
     (content_type, response.text().await.expect("it is text"))
 }
 
+/// The text that this scraper takes.
+fn text_for(accept: &str) -> String {
+    let text =
+        if accept == PROMETHEUS_3 { "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8" } else { TEXT };
+    text.to_owned()
+}
+
 /// A scrape that accepts protobuf: the families of the answer, which must be protobuf.
 async fn scrape_protobuf(sidecar: &Sidecar) -> Vec<MetricFamily> {
     let request = client().get(sidecar.url("/metrics")).header(ACCEPT, PROMETHEUS_3_NATIVE);
     let response = request.send().await.expect("an answer");
     assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()[CONTENT_TYPE], format!("{PROTOBUF}; escaping=underscores"));
+    assert_eq!(response.headers()[CONTENT_TYPE], format!("{PROTOBUF}; escaping=allow-utf-8"));
     decode(&response.bytes().await.expect("a whole answer")).expect("whole messages")
 }
 
@@ -137,7 +144,34 @@ async fn openmetrics_beside_text_becomes_text() {
     );
     // Asked for or not.
     for accept in [PROMETHEUS_2, PROMETHEUS_3, "text/plain", "*/*", "text/html;q=x,,"] {
-        assert_eq!(scrape(&sidecar, accept).await, (TEXT.to_owned(), expected.clone()), "{accept}");
+        assert_eq!(scrape(&sidecar, accept).await, (text_for(accept), expected.clone()), "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn names_are_the_same_whichever_other_target_answers() {
+    let apps = [
+        // As Go's handlers that know text alone, and Prometheus's /federate, write.
+        ("text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8", APP_UTF_8.to_owned()),
+        (TEXT_1_0_0, APP_UTF_8.to_owned()),
+        (OPEN_METRICS, format!("{}# EOF\n", APP_UTF_8.replace("\"app.requests\",", "\"app.requests_total\","))),
+    ];
+    for (content_type, body) in apps {
+        let app = target(content_type, &body).await;
+        let protobuf = protobuf_target(&encode(&[counter("kn_requests_total", 7.0)])).await;
+        let others = [Stub::absent(), Stub::text(QUEUE_PROXY_TEXT).await, protobuf];
+        for queue_proxy in others {
+            let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
+            for accept in [PROMETHEUS_3, PROMETHEUS_3_NATIVE] {
+                let request = client().get(sidecar.url("/metrics")).header(ACCEPT, accept);
+                let body = request.send().await.expect("an answer").bytes().await.expect("a whole answer");
+                let has = |name: &[u8]| memchr::memmem::find(&body, name).is_some();
+                assert!(has(b"app.requests") && has(b"http.path"), "{content_type} {}", String::from_utf8_lossy(&body));
+            }
+            // To a scraper that takes no such names, none go.
+            let (_, text) = scrape(&sidecar, PROMETHEUS_2).await;
+            assert!(text.contains("app_requests") && text.contains("http_path") && !text.contains('.'), "{text}");
+        }
     }
 }
 
@@ -272,7 +306,7 @@ async fn protobuf_becomes_text_for_a_scraper_that_does_not_take_it() {
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let expected = format!("{QUEUE_PROXY_TEXT}# TYPE app_requests_total counter\napp_requests_total{{{SERVING}}} 3\n");
     for accept in [PROMETHEUS_2, PROMETHEUS_3, "*/*"] {
-        assert_eq!(scrape(&sidecar, accept).await, (TEXT.to_owned(), expected.clone()), "{accept}");
+        assert_eq!(scrape(&sidecar, accept).await, (text_for(accept), expected.clone()), "{accept}");
     }
 }
 
