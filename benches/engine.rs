@@ -75,7 +75,9 @@ fn lines(criterion: &mut Criterion) {
         bench(criterion, name, &body, || between(TEXT, TEXT, &rules));
     }
     let text = bodies::vllm(BODY_BYTES);
-    bench(criterion, "text/verbatim", &text, || verbatim(Escaping::Underscores, &Rules::default()));
+    bench(criterion, "text/verbatim", &text, || {
+        verbatim(Spelling { format: TEXT, escaping: Escaping::Underscores }, &Rules::default())
+    });
     bench(criterion, "text-to-protobuf", &text, || between(TEXT, Format::Protobuf, &rules));
     let open_metrics = bodies::open_metrics(BODY_BYTES);
     bench(criterion, "openmetrics", &open_metrics, || between(OPEN_METRICS, OPEN_METRICS, &rules));

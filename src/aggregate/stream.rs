@@ -48,7 +48,7 @@ impl Stream {
         };
         // Behind another target it would repeat metadata that the answer already holds.
         let engine = if plan.is_verbatim && is_plain && !is_late {
-            verbatim(to.escaping, &plan.rules)
+            verbatim(to, &plan.rules)
         } else {
             engine(from, to, &plan.rules)?
         };

@@ -4,7 +4,7 @@
 //! it. Any reader feeds any writer. Which format is made of which is said here, once.
 
 use super::families::Families;
-use super::format::{Escaping, Format, Spelling};
+use super::format::{Escaping, Format, Spelling, TextVersion};
 use super::lines::{LineReader, LineWriter, OpenMetrics, PlainText, Verbatim};
 use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, Part, Sample, Text};
 use super::progress::{DropReason, Progress};
@@ -59,14 +59,15 @@ pub fn spelling_engine(from: Format, to: Spelling, rules: &Rules) -> Option<Box<
 /// The engine that passes text on as it comes: its samples, which get no labels, its metadata, as often as it comes, and its
 /// comments. What is not spelt as it would be written is spelt so.
 #[must_use]
-pub fn verbatim(escaping: Escaping, rules: &Rules) -> Box<dyn Engine + Send> {
-    pipe::<LineReader<PlainText>, Verbatim>(escaping, rules, true)
+pub fn verbatim(to: Spelling, rules: &Rules) -> Box<dyn Engine + Send> {
+    pipe::<LineReader<PlainText>, Verbatim>(to, rules, true)
 }
 
 /// Whether a line is one that an exposition in text may begin with: a sample, or a comment.
 #[must_use]
 pub fn is_text_line(line: &[u8]) -> bool {
-    let mut engine = verbatim(Escaping::AllowUtf8, &Rules::default());
+    let to = Spelling { format: Format::Text(TextVersion::V1_0_0), escaping: Escaping::AllowUtf8 };
+    let mut engine = verbatim(to, &Rules::default());
     let (mut families, mut out) = (Families::default(), Vec::new());
     engine.push(line, &mut families, &mut out);
     engine.finish(End::Whole, &mut families, &mut out);
@@ -84,14 +85,11 @@ fn build(from: Format, to: Spelling, rules: &Rules, copies: bool) -> Option<Box<
         (Format::Protobuf, Format::Protobuf) => pipe::<MessageReader, MessageWriter>,
         (Format::Text(_) | Format::Protobuf, Format::OpenMetrics(_)) => return None,
     };
-    Some(build(to.escaping, rules, copies))
+    Some(build(to, rules, copies))
 }
 
-fn pipe<R: Reader, W: Writer>(escaping: Escaping, rules: &Rules, copies: bool) -> Box<dyn Engine + Send> {
-    Box::new(Pipe {
-        reader: R::new(&rules.room),
-        stage: Stage::new(R::CONVENTION, W::new(rules, escaping, copies), rules),
-    })
+fn pipe<R: Reader, W: Writer>(to: Spelling, rules: &Rules, copies: bool) -> Box<dyn Engine + Send> {
+    Box::new(Pipe { reader: R::new(&rules.room), stage: Stage::new(R::CONVENTION, W::new(rules, to, copies), rules) })
 }
 
 /// Tells what it reads.
@@ -176,7 +174,7 @@ pub(super) trait Writer: Send + Sized + 'static {
     type Late: Writer;
 
     /// A writer that adds labels. `copies` says that bytes may go out as they came where they are what it would write.
-    fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self;
+    fn new(rules: &Rules, to: Spelling, copies: bool) -> Self;
 
     /// The one for the rest of the body, if that is another.
     fn late(&mut self) -> Option<Self::Late> {
@@ -185,6 +183,11 @@ pub(super) trait Writer: Send + Sized + 'static {
 
     /// Passes on a line that says nothing, with its newline.
     fn comment(&mut self, _line: &[u8], _out: &mut Vec<u8>) {}
+
+    /// Whether samples that go on may need another `# TYPE` line, because of one that was written between them.
+    fn repeats_types(&self) -> bool {
+        false
+    }
 
     /// Which names it may write.
     fn escaping(&self) -> Escaping;

@@ -121,6 +121,18 @@ pub struct Families {
     target: u32,
     conflicts: u64,
     named_conflicts: Vec<Conflict>,
+    type_line: TypeLine,
+}
+
+/// The last `# TYPE` line of the answer. To Prometheus 3 all samples up to the next one are of that type, whatever their names:
+/// it tells whether `le` and `quantile` are written as numbers (`textparse/promparse.go`), and what is a histogram.
+#[derive(Debug, Default)]
+struct TypeLine {
+    name: Vec<u8>,
+    kind: Option<MetricType>,
+    target: u32,
+    /// The lines so far.
+    count: u64,
 }
 
 /// What is known of families, by their names.
@@ -162,6 +174,7 @@ impl Families {
             target: 0,
             conflicts: 0,
             named_conflicts: Vec::new(),
+            type_line: TypeLine::default(),
         }
     }
 
@@ -169,6 +182,37 @@ impl Families {
     /// tell which samples of this one belong to it; what the answer already holds stays known.
     pub fn turn_to(&mut self, target: usize) {
         self.target = u32::try_from(target).expect("an answer has a handful of targets");
+    }
+
+    /// Notes a `# TYPE` line of the answer.
+    pub(super) fn note_type_line(&mut self, name: &[u8], kind: MetricType) {
+        let line = &mut self.type_line;
+        line.name.clear();
+        line.name.extend_from_slice(name);
+        (line.kind, line.target, line.count) = (Some(kind), self.target, line.count + 1);
+    }
+
+    /// The number of `# TYPE` lines so far.
+    pub(super) fn type_lines(&self) -> u64 {
+        self.type_line.count
+    }
+
+    /// Whether samples that follow are read as of this family and type, or as of none if the family has none.
+    pub(super) fn is_read_as(&self, name: &[u8], kind: Option<MetricType>) -> bool {
+        let TypeLine { name: last, kind: open, target, .. } = &self.type_line;
+        match kind {
+            Some(_) => *open == kind && last == name,
+            // Within one body they would be read so anywhere.
+            None => *target == self.target || !open.is_some_and(has_bounds),
+        }
+    }
+
+    /// Whether a sample of this name stands within a histogram or a summary, from whose name it takes its own.
+    pub(super) fn stands_within(&self, name: &[u8]) -> bool {
+        let TypeLine { name: last, kind, target, .. } = &self.type_line;
+        *target == self.target
+            && kind.is_some_and(has_bounds)
+            && name.strip_prefix(last.as_slice()).is_some_and(|rest| rest.starts_with(b"_"))
     }
 
     /// How often a target gave a family another type than the answer holds from an earlier one; each family counts once
@@ -329,6 +373,11 @@ impl Families {
     pub(super) fn is_declared_part(&self, name: &[u8], convention: Convention) -> bool {
         parent_of(name, convention, |name| self.declared(name)).is_some() && self.declared(name).is_none()
     }
+}
+
+/// Whether samples of this type have bounds or quantiles.
+fn has_bounds(kind: MetricType) -> bool {
+    matches!(kind, MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary)
 }
 
 impl Default for ByName {

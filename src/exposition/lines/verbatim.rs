@@ -7,7 +7,7 @@ use super::dialect::PlainText;
 use super::write::LineWriter;
 use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
-use crate::exposition::format::Escaping;
+use crate::exposition::format::{Escaping, Spelling};
 use crate::exposition::labels::LabelSet;
 use crate::exposition::model::{Convention, Fact, Metric, Sample};
 use crate::exposition::progress::DropReason;
@@ -26,9 +26,9 @@ impl Writer for Verbatim {
     const IS_VERBATIM: bool = true;
     type Late = LineWriter<PlainText>;
 
-    fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self {
+    fn new(rules: &Rules, to: Spelling, copies: bool) -> Self {
         let rules = Rules { labels: LabelSet::default().into(), ..rules.clone() };
-        let lines = || LineWriter::new(&rules, escaping, copies);
+        let lines = || LineWriter::new(&rules, to, copies);
         Self { lines: lines(), late: Some(lines()) }
     }
 
@@ -46,19 +46,25 @@ impl Writer for Verbatim {
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
         let slot = Slot { part: told.family.part, bound: told.family.bound(), waits_in: None };
-        if told.facts.iter().all(Option::is_none) {
-            return Ok(slot);
-        }
         // This body is trusted: what there is no room for passes without a note.
         let mut unknown = Default::default();
         let known = families.entry(told.key).unwrap_or(&mut unknown);
+        known.has_samples |= told.has_samples;
         for fact in told.facts.iter().flatten().copied() {
-            self.lines.put_fact(told, fact, out);
-            match fact {
-                Fact::Help(_) => known.has_help = true,
-                Fact::Type(_) => known.has_type = true,
-                Fact::Unit(_) => {}
+            let is_wanted = match fact {
+                Fact::Help(_) => !std::mem::replace(&mut known.has_help, true),
+                // Who reads text 0.0.4 refuses a second one, and one behind samples.
+                Fact::Type(_) => {
+                    !(std::mem::replace(&mut known.has_type, true) || known.has_samples) || self.lines.repeats_types()
+                }
+                Fact::Unit(_) => true,
+            };
+            if is_wanted {
+                self.lines.put_fact(told, fact, out);
             }
+        }
+        if let Some(kind) = told.facts.iter().flatten().find_map(Fact::kind) {
+            families.note_type_line(told.key, kind);
         }
         Ok(slot)
     }

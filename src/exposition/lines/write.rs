@@ -9,10 +9,11 @@ use super::dialect::Dialect;
 use crate::exposition::bytes::{is_old_label_name, is_old_metric_name};
 use crate::exposition::engine::{ExemplarFate, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
-use crate::exposition::format::Escaping;
+use crate::exposition::format::{Escaping, Format, Spelling, TextVersion};
 use crate::exposition::labels::{Labels, Names, Resolver};
 use crate::exposition::model::{
-    Convention, Exemplar, Fact, Metric, Number, Part, Sample, Text, Time, is_unit_of, put_float, put_integer,
+    Convention, Exemplar, Fact, Metric, MetricType, Number, Part, Sample, Text, Time, is_unit_of, put_float,
+    put_integer,
 };
 use crate::exposition::progress::DropReason;
 use crate::exposition::protobuf::{MAX_FAMILY, for_each_point};
@@ -23,6 +24,9 @@ use crate::exposition::rules::Rules;
 #[derive(Debug)]
 pub(in super::super) struct LineWriter<F> {
     resolver: Resolver,
+    /// A `# TYPE` line stands wherever samples follow that would be read as of another type. Of those who read text 0.0.4 or
+    /// OpenMetrics, some refuse a second one.
+    repeats_types: bool,
     /// Bytes go out as they came where they are what would be written.
     copies: bool,
     /// The name and the labels of the sample before were copied.
@@ -53,13 +57,14 @@ impl<F: Dialect> Writer for LineWriter<F> {
     const CONVENTION: Convention = F::CONVENTION;
     type Late = Self;
 
-    fn new(rules: &Rules, escaping: Escaping, copies: bool) -> Self {
+    fn new(rules: &Rules, to: Spelling, copies: bool) -> Self {
         let (added_behind, added_alone) = match rules.labels.text().as_bytes() {
             b"" => (b"}".to_vec(), Vec::new()),
             added => ([b",", added, b"}"].concat(), [b"{", added, b"}"].concat()),
         };
         Self {
-            resolver: Resolver::new(rules.labels.clone(), escaping),
+            resolver: Resolver::new(rules.labels.clone(), to.escaping),
+            repeats_types: to.format == Format::Text(TextVersion::V1_0_0),
             copies,
             has_copied: false,
             added_behind,
@@ -74,6 +79,10 @@ impl<F: Dialect> Writer for LineWriter<F> {
             room: 0,
             dialect: PhantomData,
         }
+    }
+
+    fn repeats_types(&self) -> bool {
+        self.repeats_types
     }
 
     fn escaping(&self) -> Escaping {
@@ -108,6 +117,8 @@ impl<F: Dialect> Writer for LineWriter<F> {
         };
         // A part has no metadata of its own: strict readers take it for that of its family, a second time.
         let is_part = families.is_part(key, F::CONVENTION);
+        let is_read_otherwise =
+            self.repeats_types && told.has_samples && slot.waits_in.is_none() && !families.is_read_as(key, family.kind);
         let known = families.entry(key)?;
         if is_part {
             known.has_samples |= told.has_samples;
@@ -115,7 +126,15 @@ impl<F: Dialect> Writer for LineWriter<F> {
         }
         let mut sink = slot.waits_in.map_or(Vec::new(), |at| std::mem::take(&mut self.waiting[usize::from(at)]));
         let to = if slot.waits_in.is_some() { &mut sink } else { out };
-        let mut takes_type = || !known.has_samples && !std::mem::replace(&mut known.has_type, true);
+        let mut type_line = None;
+        let mut takes_type = |kind| {
+            let is_first = !known.has_samples && !std::mem::replace(&mut known.has_type, true);
+            let is_due = is_first || is_read_otherwise && type_line.is_none();
+            if is_due {
+                type_line = Some(kind);
+            }
+            is_due
+        };
         for fact in told.facts.iter().flatten().copied() {
             let is_new = match fact {
                 Fact::Help(_) => !std::mem::replace(&mut known.has_help, true),
@@ -126,18 +145,22 @@ impl<F: Dialect> Writer for LineWriter<F> {
                         && !std::mem::replace(&mut known.has_unit, true)
                 }
                 // Under another name, or as another type, it is written below.
-                Fact::Type(kind) => family.suffix.is_empty() && family.kind == Some(kind) && takes_type(),
+                Fact::Type(kind) => family.suffix.is_empty() && family.kind == Some(kind) && takes_type(kind),
             };
             if is_new {
                 self.put_fact(told, fact, to);
             }
         }
-        if let Some(kind) = family.kind
-            && takes_type()
+        let kind = family.kind.or(is_read_otherwise.then_some(MetricType::Untyped));
+        if let Some(kind) = kind
+            && takes_type(kind)
         {
             self.put_fact(told, Fact::Type(kind), to);
         }
         known.has_samples |= told.has_samples;
+        if let Some(kind) = type_line {
+            families.note_type_line(key, kind);
+        }
         if let Some(at) = slot.waits_in {
             self.waiting[usize::from(at)] = sink;
         }

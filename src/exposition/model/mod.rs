@@ -311,6 +311,16 @@ pub(super) enum Fact<'a> {
     Unit(&'a [u8]),
 }
 
+impl Fact<'_> {
+    /// The type, if it tells one.
+    pub(super) fn kind(&self) -> Option<MetricType> {
+        match self {
+            Self::Type(kind) => Some(*kind),
+            Self::Help(_) | Self::Unit(_) => None,
+        }
+    }
+}
+
 /// Whether a family of this name may have this unit: its name must end in it (`openmetricsparse.go`).
 pub(super) fn is_unit_of(name: &[u8], unit: &[u8]) -> bool {
     unit.is_empty() || name.strip_suffix(unit).is_some_and(|stem| stem.ends_with(b"_"))

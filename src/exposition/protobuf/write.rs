@@ -31,7 +31,7 @@ use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
 use crate::exposition::engine::{ExemplarFate, Facts, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
-use crate::exposition::format::Escaping;
+use crate::exposition::format::{Escaping, Spelling};
 use crate::exposition::labels::{Labels, Names, Resolver};
 use crate::exposition::lines::is_bound;
 use crate::exposition::model::{
@@ -83,7 +83,7 @@ impl Writer for MessageWriter {
     const WRITES_WHOLE_FAMILIES: bool = true;
     type Late = Self;
 
-    fn new(rules: &Rules, escaping: Escaping, _: bool) -> Self {
+    fn new(rules: &Rules, Spelling { escaping, .. }: Spelling, _: bool) -> Self {
         let mut added = Vec::new();
         for (name, value) in rules.labels.iter() {
             put_label(metric_field::LABEL, name.as_bytes(), value.as_bytes(), &mut added);

@@ -107,14 +107,15 @@ impl<W: Writer> Stage<W> {
         (self.from, W::CONVENTION)
     }
 
-    /// Gives an untyped family of this name the type by which it is written, if that is another.
+    /// Gives an untyped family of this name the type by which it is written, if that is another, and none must not be given.
     ///
     /// # Errors
     ///
     /// It is dropped.
-    fn sanitize(&self, family: &mut Family<'_>, name: &[u8]) -> Result<(), DropReason> {
+    fn sanitize(&self, family: &mut Family<'_>, name: &[u8], keeps_type: bool) -> Result<(), DropReason> {
         match self.untyped.action(name) {
             UntypedAction::Keep => Ok(()),
+            UntypedAction::Convert(_) if keeps_type => Ok(()),
             UntypedAction::Convert(kind) => {
                 family.sanitize(kind, W::CONVENTION);
                 Ok(())
@@ -336,7 +337,13 @@ impl<W: Writer> Writing<'_, W> {
             self.cut(Some(family));
             return None;
         }
+        let type_lines = self.families.type_lines();
         let settled = family.and_then(|family| self.tell(&family));
+        if self.stage.writer.repeats_types() && self.families.type_lines() != type_lines {
+            // Those of other families may need another one when they go on.
+            self.stage.recent.forget();
+            *noting = Noting::Forget;
+        }
         if self.stage.recent.add(sample.name.bytes(), settled) {
             *noting = Noting::Forget;
         }
@@ -368,7 +375,9 @@ impl<W: Writer> Writing<'_, W> {
         let mut family = Family::of_sample(stage.way(), stem, suffix, declared);
         // What a target meant by a type that cannot be read, nobody knows.
         if matches!(declared, None | Some(MetricType::Untyped)) && !self.families.has_unread_type(name) {
-            stage.sanitize(&mut family, name).inspect_err(|_| {
+            // Another type would end the histogram or summary that it stands within.
+            let stands_within = W::CONVENTION == Convention::Text && self.families.stands_within(name);
+            stage.sanitize(&mut family, name, stands_within).inspect_err(|_| {
                 if stage.pending.is_of(stem) {
                     stage.pending.clear();
                 }
@@ -475,7 +484,7 @@ impl<W: Writer> Writing<'_, W> {
         let declared = self.families.declared(name);
         let mut family = Family::without_samples(self.stage.way(), name, declared);
         family.is_old = held.is_old_name;
-        let is_kept = (declared != Some(MetricType::Untyped) || self.stage.sanitize(&mut family, name).is_ok())
+        let is_kept = (declared != Some(MetricType::Untyped) || self.stage.sanitize(&mut family, name, false).is_ok())
             && (self.stage.filter.is_none()
                 || (!self.families.is_filtered(name) && self.stage.keeps_bare(name, declared)));
         if is_kept {
@@ -498,7 +507,7 @@ impl<W: Writer> Writing<'_, W> {
         family.put_key(stage.writer.escaping(), &mut stage.key);
         let mut dropped = (!stage.keeps(&family)).then_some(DropReason::Filtered);
         if dropped.is_none() && message.kind == MetricType::Untyped {
-            dropped = stage.sanitize(&mut family, &stage.key).err();
+            dropped = stage.sanitize(&mut family, &stage.key, false).err();
         }
         let now = &mut stage.message;
         (now.kind, now.is_declared) = (family.kind, family.is_declared);

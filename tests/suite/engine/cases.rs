@@ -3,13 +3,13 @@
 //! Each runs whole, cut into single bytes and in two at every place, and what is written is read by what shares nothing with
 //! the engine. `prometheus.rs` puts what the tables write past a real server.
 
-use qpext::exposition::{Counts, DropReason, End, Families, Rules, verbatim};
+use qpext::exposition::{Counts, DropReason, End, Families, Rules};
 
 use crate::engine::protobuf::Setting;
 use crate::engine::rules::{Form, engine};
 use crate::engine::to_protobuf::{read_put_together, shown};
 use crate::engine::to_protobuf_properties::check_counts;
-use crate::support::{Cut, Lines, SERVING};
+use crate::support::{Cut, Lines, SERVING, verbatim};
 
 /// What becomes of a body.
 #[derive(Debug, Clone, Copy)]

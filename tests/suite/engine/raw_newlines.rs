@@ -4,11 +4,11 @@
 //! between quotes is nobody's sample, type, help text or end mark. If no labels follow the quote that closes, it was the line
 //! before that was broken, and it is lost alone.
 
-use qpext::exposition::{Counts, DropReason, End, Escaping, Families, MAX_LINE, Rules, Untyped, verbatim};
+use qpext::exposition::{Counts, DropReason, End, Escaping, Families, MAX_LINE, Rules, Untyped};
 
 use crate::engine::rules::{Form, engine, outputs, run_to};
 use crate::engine::to_protobuf::{read_put_together, shown};
-use crate::support::{Cut, Lines, SERVING, serving_rules};
+use crate::support::{Cut, Lines, SERVING, serving_rules, verbatim};
 
 use Form::{OpenMetrics, Text};
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use qpext::exposition::{
     Counts, DropReason, End, Engine, Escaping, Families, Filter, FirstDropped, Format, LabelSet, MAX_FAMILY, MAX_LINE,
-    MAX_QUOTED, OpenMetricsVersion, Rules, Untyped, verbatim,
+    MAX_QUOTED, OpenMetricsVersion, Rules, Untyped,
 };
 
 use crate::engine::protobuf::{counter, gauge, histogram, untyped};
 use crate::support::protobuf::*;
-use crate::support::{Cut, Lines, PLAIN, engine_of, reader};
+use crate::support::{Cut, Lines, PLAIN, engine_of, reader, verbatim};
 
 /// A format that is read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

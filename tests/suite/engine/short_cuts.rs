@@ -11,12 +11,12 @@ use std::fs;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use qpext::exposition::{Escaping, LabelSet, Rules, Spelling, Untyped, Unwritten, spelling_engine, verbatim};
+use qpext::exposition::{Escaping, LabelSet, Rules, Spelling, Untyped, Unwritten, spelling_engine};
 
 use crate::engine::corpus::{corpus, files_below};
 use crate::engine::properties::{almost_an_exposition, families, render, tries, untyped};
 use crate::engine::rules::{Form, Outcome, engine, outputs, run};
-use crate::support::{Cut, Lines, SERVING_LABELS};
+use crate::support::{Cut, Lines, SERVING_LABELS, verbatim};
 
 const BOTH_NAMES: [Escaping; 2] = [Escaping::Underscores, Escaping::AllowUtf8];
 

@@ -1,9 +1,11 @@
 //! Real scrapers' readers as judges of what the engine writes.
 //!
 //! * `seeing`: the readers themselves.
+//! * `merging`: two targets in one answer, as against each by itself.
 //! * `answers`: what comes of real bodies and of the tables' cases; what is not taken yet is listed.
 
 mod answers;
+mod merging;
 mod seeing;
 
 use qpext::exposition::{Escaping, Format, Spelling};

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use qpext::exposition::{
     Counts, End, Engine, Escaping, Families, Format, LabelSet, OpenMetricsVersion, Rules, Spelling, TextVersion,
-    Untyped, engine, verbatim,
+    Untyped, engine,
 };
 
 use reader::Exposition;
@@ -74,6 +74,12 @@ impl Cut<'_> {
 
 /// Text, of the version that everybody reads.
 pub const PLAIN: Format = Format::Text(TextVersion::V0_0_4);
+
+/// The engine that passes text on, in the version that has such names.
+pub fn verbatim(names: Escaping, rules: &Rules) -> Box<dyn Engine + Send> {
+    let format = if names == Escaping::AllowUtf8 { Format::Text(TextVersion::V1_0_0) } else { PLAIN };
+    qpext::exposition::verbatim(Spelling { format, escaping: names }, rules)
+}
 
 /// The engine between these formats.
 pub fn engine_of(from: Format, to: Format, escaping: Escaping, rules: &Rules) -> Box<dyn Engine + Send> {
