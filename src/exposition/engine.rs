@@ -232,6 +232,11 @@ pub(super) trait Writer: Send + Sized + 'static {
     /// Writes what stands in the message before a metric, whatever becomes of that.
     fn before_metric(&mut self, _metric: &Metric<'_>, _out: &mut Vec<u8>) {}
 
+    /// How many metrics of the message were taken apart.
+    fn torn(&self) -> u64 {
+        0
+    }
+
     /// Writes a metric of the message. Returns how many samples it counts for; what an error leaves behind is taken back.
     ///
     /// # Errors
@@ -310,11 +315,13 @@ pub(super) struct Lost {
     pub too_long: u64,
     /// They tell the time at which a metric was created that has no other samples.
     pub orphaned: u64,
+    /// Of these metrics no sample is lost, but each is written by itself.
+    pub torn: u64,
 }
 
 impl Lost {
     pub(super) fn is_some(self) -> bool {
-        self.malformed + self.too_long + self.orphaned > 0
+        self.malformed + self.too_long + self.orphaned + self.torn > 0
     }
 }
 

@@ -299,6 +299,11 @@ impl Families {
         }
     }
 
+    /// Whether the target being read sent a sample of this family that was written.
+    pub(super) fn is_sampled(&self, name: &[u8]) -> bool {
+        self.by_name.get(name).is_some_and(|family| family.sampled_by == Some(self.target))
+    }
+
     /// Whether the filter dropped all samples of this family that the target being read sent so far.
     pub(super) fn is_filtered(&self, name: &[u8]) -> bool {
         self.by_name

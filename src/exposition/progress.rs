@@ -64,6 +64,8 @@ pub struct Counts {
     pub unwritten: Unwritten,
     /// Untyped families that were given a type.
     pub retyped: u64,
+    /// Histograms and summaries that no message can tell as they are, so that each of their samples is written by itself.
+    pub torn: u64,
     dropped: [u64; DropReason::ALL.len()],
 }
 
@@ -208,6 +210,11 @@ impl Progress {
     /// Counts what the answer's format has no place for.
     pub(super) fn leave_unwritten(&mut self, unwritten: Unwritten) {
         self.counts.unwritten += unwritten;
+    }
+
+    /// Counts metrics that were taken apart.
+    pub(super) fn tear(&mut self, metrics: u64) {
+        self.counts.torn += metrics;
     }
 
     /// Notes a family that is written for the first time, under this name.

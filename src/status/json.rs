@@ -74,6 +74,7 @@ fn target(state: &TargetState) -> Value {
                 "utf8_names": outcome.counts.unwritten.utf8_names,
             },
             "retyped_families": outcome.counts.retyped,
+            "torn_metrics": outcome.counts.torn,
             "dropped_lines": Map::from_iter(dropped),
         })
     });

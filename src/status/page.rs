@@ -114,6 +114,7 @@ fn card(state: &TargetState, now: SystemTime) -> Markup {
                     (fact("Bytes", &outcome.body_bytes.to_string()))
                     (fact("Format", &outcome.format.map_or("none".to_owned(), |format| format.to_string())))
                     (fact("Families given a type", &outcome.counts.retyped.to_string()))
+                    @if outcome.counts.torn > 0 { (fact("Metrics taken apart", &outcome.counts.torn.to_string())) }
                     (fact("Lines dropped", &outcome.counts.dropped_in_words()))
                 }
             }

@@ -111,6 +111,12 @@ fn of_target(state: &TargetState, report: &Report) -> Vec<String> {
              families, as in # TYPE, not of samples"
         ));
     }
+    if outcome.counts.torn > 0 {
+        text.push(format!(
+            "{name} has histograms or summaries whose parts do not fit together, so that each is written by itself: {}",
+            outcome.counts.torn
+        ));
+    }
     if outcome.counts.retyped > 0 {
         text.push(format!(
             "a note, no finding: {name} has untyped families that are given a type: {}",

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use super::check::field as metric_field;
 use super::encode::{put_bucket, put_counter, put_histogram, put_quantile, put_summary};
 use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
+use super::torn::{TornMetrics, are_torn};
 use super::wire::{put_bytes_field, put_varint, put_varint_field};
 use crate::exposition::engine::Lost;
-use crate::exposition::model::MetricType;
+use crate::exposition::model::{MetricType, Part};
 use crate::exposition::progress::DropReason;
 use crate::exposition::room::{Held, Room};
 
@@ -209,17 +210,19 @@ impl Assembly {
     /// Writes it, if it has a metric, with these labels added to those that are not whole yet, and forgets it. Returns
     /// which of its samples are not written.
     pub(super) fn end(&mut self, added: &[u8], out: &mut Vec<u8>) -> Lost {
-        let lost = self.encode_series(added);
+        let mut torn = TornMetrics::default();
+        let lost = self.encode_series(added, &mut torn);
         if !self.metrics.is_empty() {
             put_varint((self.head.len() + self.metrics.len()) as u64, out);
             out.extend_from_slice(&self.head);
             out.extend_from_slice(&self.metrics);
         }
+        torn.end(&self.name, self.kind, out);
         self.reset();
         lost
     }
 
-    fn encode_series(&mut self, added: &[u8]) -> Lost {
+    fn encode_series(&mut self, added: &[u8], torn: &mut TornMetrics) -> Lost {
         let mut lost = Lost::default();
         let (mut metric, mut value) = (Vec::new(), Vec::new());
         for index in 0..self.series.len() {
@@ -230,6 +233,12 @@ impl Assembly {
             let series = &mut self.series[index];
             // Points that are there twice.
             lost.malformed += series.sort_points();
+            if series.is_torn(self.kind) {
+                lost.torn += 1;
+                lost.too_long += series.tear(self.kind, added, torn);
+                series.points = Vec::new();
+                continue;
+            }
             value.clear();
             series.encode_value(self.kind, created, &self.exemplars, &mut value);
             metric.clear();
@@ -299,6 +308,38 @@ impl Series {
             self.exemplar = exemplar;
         }
         Ok(())
+    }
+
+    /// Whether its message would tell something else than its samples do: what it has no whole number for; or, where each part has a
+    /// timestamp of its own, a 0 for each of the others. (Without one, a part that is missing is missing everywhere, and told as 0.)
+    fn is_torn(&self, kind: MetricType) -> bool {
+        let has_time = self.key.len() > self.labels;
+        let buckets: Vec<_> = self.points.iter().map(|point| (point.at, point.value)).collect();
+        let lacks_part = self.sum.is_none() || self.count.is_none();
+        match kind {
+            MetricType::Counter => false,
+            MetricType::Summary => {
+                let is_none = |count: f64| count.fract() != 0.0 || count >= u64::MAX as f64;
+                has_time && lacks_part || self.count.is_some_and(is_none)
+            }
+            _ => {
+                let count = self.count.or_else(|| buckets.last().map(|(_, count)| *count)).unwrap_or_default();
+                has_time && (lacks_part || buckets.is_empty()) || are_torn(&buckets, count)
+            }
+        }
+    }
+
+    /// Takes it apart. Returns how many of its samples there was no room for.
+    fn tear(&self, kind: MetricType, added: &[u8], torn: &mut TornMetrics) -> u64 {
+        let points = self.points.iter().map(|point| (Part::Bucket, Some(point.at), Some(point.value)));
+        let parts = points.chain([(Part::Sum, None, self.sum), (Part::Count, None, self.count)]);
+        let mut lost = 0;
+        for (part, bound, value) in parts {
+            if let Some(value) = value {
+                lost += u64::from(!torn.add((kind, part), [&self.key, added], bound, value));
+            }
+        }
+        lost
     }
 
     /// Sorts its points. Of those that are there twice the first one stays, as with Prometheus; returns how many go.

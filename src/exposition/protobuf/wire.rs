@@ -232,6 +232,11 @@ impl Pending {
         out.len() - self.start - self.room
     }
 
+    /// Takes back what was appended, and the room.
+    pub(super) fn take_back(self, out: &mut Vec<u8>) {
+        out.truncate(self.start);
+    }
+
     /// Writes the length.
     pub(super) fn end(self, out: &mut Vec<u8>) {
         let Self { start, room } = self;

@@ -27,7 +27,9 @@ use std::borrow::Cow;
 use super::assemble::{Assembly, Place};
 use super::check::{COUNTER, SIMPLE, check, field as metric_field};
 use super::encode::{EXEMPLAR_LABEL, is_time, put_exemplar, put_label, put_simple};
+use super::points::for_each_point;
 use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
+use super::torn::{TornMetrics, are_torn};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
 use crate::exposition::engine::{ExemplarFate, Facts, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
@@ -72,6 +74,11 @@ struct MessageCopy {
     /// The type that an untyped one gets.
     kind: Option<MetricType>,
     drops_unit: bool,
+    /// Its metrics that are taken apart, and how many.
+    torn: TornMetrics,
+    torn_metrics: u64,
+    /// It has others.
+    has_metrics: bool,
 }
 
 /// Room that is kept for the next sample or metric, in bytes. What a larger one took is given back at once: the next may be long
@@ -148,6 +155,7 @@ impl Writer for MessageWriter {
             name: (told.key != message.name).then(|| told.key.to_vec()),
             kind: told.family.kind.filter(|kind| *kind != message.kind),
             drops_unit,
+            ..MessageCopy::default()
         };
         Ok(drops_unit)
     }
@@ -163,6 +171,11 @@ impl Writer for MessageWriter {
         let length = self.message.length.as_ref().map_or(0, |pending| pending.length(out));
         let start = out.len();
         let names = self.resolver.resolve(&metric.labels);
+        if is_torn(metric) {
+            let torn = self.tear(metric, names);
+            self.give_back();
+            return torn;
+        }
         let mut own = metric.message;
         if names == Names::Given || self.message.kind.is_some() {
             if let Err(malformed) = self.rewrite(metric, names) {
@@ -178,15 +191,23 @@ impl Writer for MessageWriter {
         if length + out.len() - start > MAX_FAMILY {
             return Err(DropReason::TooLong);
         }
+        self.message.has_metrics = true;
         Ok(1)
     }
 
     fn message_end(&mut self, message: &FamilyMessage<'_>, out: &mut Vec<u8>) {
         let mut copy = std::mem::take(&mut self.message);
         copy.put_own(&message.message[copy.copied..], out);
-        if let Some(length) = copy.length.take() {
-            length.end(out);
+        match copy.length.take() {
+            Some(length) if copy.torn_metrics > 0 && !copy.has_metrics => length.take_back(out),
+            Some(length) => length.end(out),
+            None => {}
         }
+        copy.torn.end(copy.name.as_deref().unwrap_or(message.name), message.kind, out);
+    }
+
+    fn torn(&self) -> u64 {
+        self.message.torn_metrics
     }
 
     fn cut(&mut self, beyond: Option<&Family<'_>>) -> u64 {
@@ -260,6 +281,25 @@ impl MessageWriter {
         Ok(Written { exemplar, lost: std::mem::take(&mut self.lost) })
     }
 
+    /// Takes a metric apart. Returns how many metrics that makes.
+    fn tear(&mut self, metric: &Metric<'_>, names: Names) -> Result<u64, DropReason> {
+        let mut parts = 0;
+        self.series.clear();
+        for (name, value) in self.resolver.iter(&metric.labels, names) {
+            put_label(metric_field::LABEL, &name.plain(), &value.plain(), &mut self.series);
+        }
+        put_timestamp(metric.time.and_then(Time::milliseconds), &mut self.series);
+        let torn = &mut self.message.torn;
+        for_each_point(metric, |part, bound, number| {
+            let value = number.float().ok_or(DropReason::Malformed)?;
+            let has_room = torn.add((metric.family.kind, part), [&self.series, &self.added], bound, value);
+            parts += 1;
+            if has_room { Ok(()) } else { Err(DropReason::TooLong) }
+        })?;
+        self.message.torn_metrics += 1;
+        Ok(parts)
+    }
+
     /// Gives back what an unusually large sample or metric took.
     fn give_back(&mut self) {
         for buffer in [&mut self.series, &mut self.exemplar, &mut self.scratch] {
@@ -274,6 +314,8 @@ impl MessageWriter {
         let lost = self.family.end(&self.added, out);
         self.lost.malformed += lost.malformed;
         self.lost.orphaned += lost.orphaned;
+        self.lost.too_long += lost.too_long;
+        self.lost.torn += lost.torn;
     }
 
     /// Gives the family what its metadata says of it.
@@ -390,6 +432,26 @@ impl MessageWriter {
         let key = (self.series.as_slice(), labels);
         self.family.add_sample(key, self.added.len(), place, value, &self.exemplar)
     }
+}
+
+/// Whether a metric, which was checked, is a classic histogram that is none: see [`are_torn`].
+fn is_torn(metric: &Metric<'_>) -> bool {
+    if !matches!(metric.family.kind, MetricType::Histogram | MetricType::GaugeHistogram) || metric.is_native {
+        return false;
+    }
+    let (mut buckets, mut all) = (Vec::new(), 0.0);
+    let _ = for_each_point(metric, |part, bound, number| {
+        let value = number.float().unwrap_or(f64::NAN);
+        match (part, bound) {
+            (Part::Bucket, Some(bound)) => buckets.push((bound, value)),
+            (Part::Count, _) => all = value,
+            _ => {}
+        }
+        Ok(())
+    });
+    buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    buckets.dedup_by(|later, first| later.0 == first.0);
+    are_torn(&buckets, all)
 }
 
 /// Writes a `LabelPair` with another name.

@@ -268,6 +268,7 @@ impl<W: Writer> Events for Writing<'_, W> {
         let message = &stage.message;
         // A family without any metric is nothing to a reader, unless it came so.
         if family.metrics == 0 || stage.progress.counts().samples > message.samples {
+            stage.progress.tear(stage.writer.torn());
             stage.writer.message_end(family, self.out);
             if let Some(kind) = message.kind {
                 self.families.settle_type(&stage.key, kind, message.is_declared, W::CONVENTION);
@@ -307,6 +308,7 @@ impl<W: Writer> Writing<'_, W> {
         }
         progress.take_back(DropReason::Malformed, lost.malformed);
         progress.take_back(DropReason::TooLong, lost.too_long);
+        progress.tear(lost.torn);
         if progress.is_over_limit() {
             // What they belong to was to come.
             progress.leave_out(lost.orphaned);
@@ -418,7 +420,7 @@ impl<W: Writer> Writing<'_, W> {
         if has_samples
             && !W::IS_VERBATIM
             && (!family.is_old || !family.is_declared)
-            && self.families.known(key).is_none_or(|known| !known.has_samples)
+            && !self.families.is_sampled(family.stem)
         {
             stage.progress.note_family(family, key);
         }

@@ -420,7 +420,7 @@ fn values() -> Vec<Row> {
             "a gauge histogram is a histogram in text; floats go before whole numbers",
             &one("c", GaugeHistogram, vec![histogram(c)]),
             "# TYPE c histogram\nc_bucket{le=\"2e+06\",@} 1.5\nc_bucket{le=\"+Inf\",@} 7\nc_sum{@} 0\nc_count{@} 7.5\n",
-            "c gaugehistogram\n  {@} count 7 count 7.5f 2000000:1 2000000:1.5f inf:7\n",
+            "c_bucket untyped\n  {le=\"2e+06\",@} 1.5\n  {le=\"+Inf\",@} 7\nc_gsum untyped\n  {@} 0\nc_gcount untyped\n  {@} 7.5\n",
         ),
         Row::new(
             "text has the count and the sum of a native histogram",

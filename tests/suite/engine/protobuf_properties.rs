@@ -73,7 +73,16 @@ fn histogram() -> impl Strategy<Value = Histogram> {
     let buckets = vec((double(), any::<u64>(), proptest::option::of(exemplar())), 0..4);
     (buckets, any::<u64>(), double(), any::<bool>(), side(), side(), 0..9u64, -4..=8i32, vec(exemplar(), 0..2))
         .prop_map(|(buckets, count, sum, is_native, negative, positive, zero_count, schema, exemplars)| {
-            let bucket = buckets.into_iter().map(|(bound, count, exemplar)| Bucket {
+            // One that is torn is taken apart, as the tables say.
+            let mut buckets: Vec<(f64, u64, Option<Exemplar>)> = buckets;
+            buckets.retain(|(bound, ..)| !bound.is_nan());
+            buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+            buckets.dedup_by(|later, first| later.0 == first.0);
+            let mut counts: Vec<u64> = buckets.iter().map(|(_, count, _)| *count).chain([count]).collect();
+            counts.sort_unstable();
+            let has_all = buckets.last().is_some_and(|(bound, ..)| *bound == f64::INFINITY);
+            let count = counts[counts.len() - 1 - usize::from(has_all)];
+            let bucket = buckets.into_iter().zip(counts).map(|((bound, _, exemplar), count)| Bucket {
                 cumulative_count: Some(count),
                 upper_bound: Some(bound),
                 exemplar,

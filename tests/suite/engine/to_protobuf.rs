@@ -270,8 +270,8 @@ pub const CASES: &[Case] = &[
         "counts that are no whole numbers are kept as they are",
         BOTH,
         "# TYPE a histogram\na_bucket{le=\"1\"} 2.5\na_bucket{le=\"2\"} 1e19\na_bucket{le=\"3\"} 18446744073709551615\na_bucket{le=\"4\"} 1e300\n\
-         a_bucket{le=\"+Inf\"} +Inf\na_bucket{le=\"-1\"} 0\na_bucket{le=\"-2\"} -0\na_bucket{le=\"-3\"} 1e-400\na_count 0.5\n",
-        "a histogram\n  {@} count 0.5f -3:0 -2:0 -1:0 1:2.5f 2:10000000000000000000 3:18446744073709552000f \
+         a_bucket{le=\"+Inf\"} +Inf\na_bucket{le=\"-1\"} 0\na_bucket{le=\"-2\"} -0\na_bucket{le=\"-3\"} 1e-400\na_count +Inf\n",
+        "a histogram\n  {@} count inff -3:0 -2:0 -1:0 1:2.5f 2:10000000000000000000 3:18446744073709552000f \
          4:1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000f inf:inff\n",
     ),
     becomes(
@@ -376,8 +376,23 @@ pub const CASES: &[Case] = &[
     becomes(
         "a summary is put together from lines in any order",
         &[Lines::Text],
-        "# TYPE a summary\na_count{x=\"1\"} 2.9\na_count{x=\"2\"} 1e300\n",
-        "a summary\n  {x=\"1\",@} count 2\n  {x=\"2\",@} count 18446744073709551615\n",
+        "# TYPE a summary\na_count{x=\"1\"} 2.9\na_count{x=\"2\"} 1e30\na_count{x=\"3\"} 2\n",
+        "a summary\n  {x=\"3\",@} count 2\na_count untyped\n  {x=\"1\",@} 2.9\n  {x=\"2\",@} 1000000000000000000000000000000\n",
+    ),
+    becomes(
+        "a histogram that is none is taken apart",
+        BOTH,
+        "# TYPE a histogram\na_bucket{x=\"1\",le=\"1\"} 5\na_bucket{x=\"1\",le=\"+Inf\"} 7\na_sum{x=\"1\"} 3\na_count{x=\"1\"} 10\n\
+         a_bucket{x=\"2\",le=\"1\"} 5\na_bucket{x=\"2\",le=\"2\"} 4\na_bucket{x=\"3\",le=\"+Inf\"} 1\na_sum{x=\"3\"} 1\na_count{x=\"3\"} 1\n",
+        "a histogram\n  {x=\"3\",@} count 1 sum 1 inf:1\n\
+         a_bucket untyped\n  {le=\"1.0\",x=\"1\",@} 5\n  {le=\"+Inf\",x=\"1\",@} 7\n  {le=\"1.0\",x=\"2\",@} 5\n  {le=\"2.0\",x=\"2\",@} 4\n\
+         a_sum untyped\n  {x=\"1\",@} 3\na_count untyped\n  {x=\"1\",@} 10\n",
+    ),
+    becomes(
+        "parts with timestamps of their own invent no others",
+        &[Lines::Text],
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1 1000\na_sum 2 2000\na_count 1 3000\n",
+        "a_bucket untyped\n  {le=\"+Inf\",@} 1 at 1000\na_sum untyped\n  {@} 2 at 2000\na_count untyped\n  {@} 1 at 3000\n",
     ),
     // Prometheus takes the first, too.
     loses(

@@ -112,12 +112,34 @@ impl Model {
         self.losses += run.losses;
         let mut family = run.family;
         family.r#type = Some(type_of(&run.kind) as i32);
-        let metrics = run.series.into_iter();
-        family.metric.extend(metrics.filter_map(|series| series.metric(&run.kind, &run.created)));
+        let (torn, whole): (Vec<Series>, Vec<Series>) =
+            run.series.into_iter().partition(|series| series.is_torn(&run.kind));
+        family.metric.extend(whole.into_iter().filter_map(|series| series.metric(&run.kind, &run.created)));
         let is_told = |label: &&Vec<LabelPair>| family.metric.iter().any(|metric| own(metric) == **label);
         self.losses += run.created.iter().filter(|(labels, _)| !is_told(&labels)).count() as u64;
+        let name = family.name().to_owned();
         if !family.metric.is_empty() {
             self.families.push(family);
+        }
+        let ending = |part: &str| match (part, run.kind.as_str()) {
+            ("point", "summary") => "",
+            ("point", _) => "_bucket",
+            ("sum", "gaugehistogram") => "_gsum",
+            ("count", "gaugehistogram") => "_gcount",
+            ("sum", _) => "_sum",
+            _ => "_count",
+        };
+        for part in ["point", "sum", "count"] {
+            let metric: Vec<Metric> = torn.iter().flat_map(|series| series.apart(part, &run.kind)).collect();
+            if !metric.is_empty() {
+                let (name, kind) = (format!("{name}{}", ending(part)), MetricType::Untyped as i32);
+                self.families.push(MetricFamily {
+                    name: Some(name),
+                    r#type: Some(kind),
+                    metric,
+                    ..MetricFamily::default()
+                });
+            }
         }
     }
 }
@@ -299,6 +321,52 @@ impl Series {
         Some(())
     }
 
+    /// Whether its message would say something else than its samples do, or be none to a Prometheus.
+    fn is_torn(&self, kind: &str) -> bool {
+        if self.sum.is_none() && self.count.is_none() && self.points.is_empty() {
+            return false;
+        }
+        let lacks_part = self.timestamp.is_some() && (self.sum.is_none() || self.count.is_none());
+        let mut points: Vec<(f64, f64)> = self.points.iter().map(|(at, value, _)| (*at, *value)).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let last = points.last().copied();
+        let count = self.count.or(last.map(|(_, count)| count)).unwrap_or_default();
+        match kind {
+            "summary" => {
+                lacks_part
+                    || self.count.is_some_and(|count| count.fract() != 0.0 || count >= 18_446_744_073_709_551_615.0)
+            }
+            "histogram" | "gaugehistogram" => {
+                let falls = points.windows(2).any(|pair| pair[1].1 < pair[0].1);
+                let exceeds = last.is_some_and(|(at, last)| last > count || at == f64::INFINITY && last != count);
+                lacks_part || self.timestamp.is_some() && points.is_empty() || falls || exceeds
+            }
+            _ => false,
+        }
+    }
+
+    /// Its parts of a kind, as metrics of their own.
+    fn apart(&self, part: &str, kind: &str) -> Vec<Metric> {
+        let mut points: Vec<(f64, f64)> = self.points.iter().map(|(at, value, _)| (*at, *value)).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let parts: Vec<(Option<f64>, f64)> = match part {
+            "point" => points.into_iter().map(|(at, value)| (Some(at), value)).collect(),
+            "sum" => self.sum.map(|sum| (None, sum)).into_iter().collect(),
+            _ => self.count.map(|count| (None, count)).into_iter().collect(),
+        };
+        let told_by = if kind == "summary" { "quantile" } else { "le" };
+        let metric = |(at, value): (Option<f64>, f64)| {
+            let at = at.map(|at| label(told_by, &spelt(at)));
+            Metric {
+                label: at.into_iter().chain(self.labels.iter().cloned()).chain(labels(SERVING_LABELS)).collect(),
+                timestamp_ms: self.timestamp,
+                untyped: Some(crate::support::protobuf::Untyped { value: Some(value) }),
+                ..Metric::default()
+            }
+        };
+        parts.into_iter().map(metric).collect()
+    }
+
     fn metric(mut self, kind: &str, created: &[(Vec<LabelPair>, f64)]) -> Option<Metric> {
         if self.value.is_none() && self.sum.is_none() && self.count.is_none() && self.points.is_empty() {
             return None;
@@ -344,6 +412,23 @@ impl Series {
             }
         }
         Some(metric)
+    }
+}
+
+/// A bound as Prometheus spells one of a message.
+fn spelt(bound: f64) -> String {
+    let exponent = bound.abs().log10().floor();
+    match bound {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        bound if bound.is_nan() => "NaN".to_owned(),
+        0.0 => "0.0".to_owned(),
+        bound if (-4.0..21.0).contains(&exponent) => format!("{bound:?}"),
+        bound => {
+            let spelt = format!("{bound:e}");
+            let (digits, exponent) = spelt.split_once('e').expect("it has an exponent");
+            format!("{digits}e{:+03}", exponent.parse::<i32>().expect("it is a number"))
+        }
     }
 }
 

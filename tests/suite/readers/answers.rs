@@ -40,9 +40,6 @@ const OF_BODIES: &[Known] = &[
     // Limits of a reader, which does not know what is right.
     ("expfmt", &[OPEN_METRICS], "unsupported metric type \"info\""),
     ("expfmt", &[OPEN_METRICS], "unsupported metric type \"stateset\""),
-    // Parts of histograms that do not fit together, which cost a scrape that makes native ones of them. In lines they are left.
-    ("prometheus_nhcb", &[Format::Protobuf], "takes what came, but: count mismatch: count=10 != le=+Inf count=7"),
-    ("prometheus_nhcb", &[Format::Protobuf], "takes what came, but: count is not cumulative: 0 < 1"),
     // Counts below zero.
     ("expfmt", ALL_TEXT, "negative bucket population for histogram"),
     ("expfmt", ALL_TEXT, "negative count for histogram"),
@@ -103,9 +100,6 @@ const OF_TABLES: &[Known] = &[
     ("prometheus_client", &[PLAIN, OPEN_METRICS], "Invalid labels: __a="),
     ("prometheus_client", &[OPEN_METRICS], "Invalid line: 2 # {a=\"b\",c=\"\\\"\"}"),
     ("victoriametrics", &[OPEN_METRICS], "cannot parse timestamp \"+1.5e3\""),
-    // Parts of histograms that do not fit together, which cost a scrape that makes native ones of them.
-    ("prometheus_nhcb", &[Format::Protobuf], "count mismatch: count=0.5 != le=+Inf count=+Inf"),
-    ("prometheus_nhcb", &[Format::Protobuf], "count mismatch: count=7.5 != le=+Inf count=7"),
     // A carriage return that ends a help text.
     ("expfmt", &[OPEN_METRICS], "unexpected carriage return in HELP"),
     // Samples that are none of their family, or that have its name.

@@ -1,0 +1,96 @@
+//! Histograms and summaries that no message can tell as they are.
+//!
+//! In: the parts of a metric. Out: an untyped family for each kind of part, so that each sample arrives as it is, under its own name,
+//! and no reader takes them for what they are not.
+
+use super::check::field as metric_field;
+use super::encode::{put_label, put_simple};
+use super::read::{MAX_FAMILY, field, number_of};
+use super::wire::{put_bytes_field, put_varint, put_varint_field};
+use crate::exposition::model::{MetricType, Part, put_float};
+
+/// Metrics that are taken apart.
+#[derive(Debug, Default)]
+pub(super) struct TornMetrics {
+    /// Their buckets or quantiles, their sums and their counts, encoded.
+    points: Vec<u8>,
+    sums: Vec<u8>,
+    counts: Vec<u8>,
+    metric: Vec<u8>,
+}
+
+/// A bound, and the count up to it.
+pub(super) type Bucket = (f64, f64);
+
+/// Whether these buckets, which are sorted, and this count are none of a histogram. Where the counts do not rise up to that of all, a
+/// Prometheus 3 that makes native histograms of classic ones refuses the whole answer (`TempHistogram` in
+/// `util/convertnhcb/convertnhcb.go`).
+pub(super) fn are_torn(buckets: &[Bucket], count: f64) -> bool {
+    let counts = || buckets.iter().map(|(_, count)| *count).chain([count]);
+    let is_last_of_all = buckets.last().is_none_or(|(bound, last)| *bound != f64::INFINITY || *last == count);
+    !is_last_of_all
+        || !counts().is_sorted()
+        || !counts().all(|count| count >= 0.0)
+        || buckets.iter().any(|(bound, _)| bound.is_nan())
+}
+
+impl TornMetrics {
+    /// Adds a part of a metric of a family of this type: its labels and its timestamp come encoded. Says whether there was room.
+    pub(super) fn add(
+        &mut self,
+        (kind, part): (MetricType, Part),
+        labels: [&[u8]; 2],
+        bound: Option<f64>,
+        value: f64,
+    ) -> bool {
+        let metric = &mut self.metric;
+        metric.clear();
+        if let Some(bound) = bound {
+            let name: &[u8] = if kind == MetricType::Summary { b"quantile" } else { b"le" };
+            put_label(metric_field::LABEL, name, &spelt(bound), metric);
+        }
+        labels.iter().for_each(|labels| metric.extend_from_slice(labels));
+        put_simple(metric_field::UNTYPED, value, metric);
+        let all = self.points.len() + self.sums.len() + self.counts.len();
+        let has_room = all + metric.len() <= MAX_FAMILY;
+        if has_room {
+            let to = match part {
+                Part::Sum => &mut self.sums,
+                Part::Count => &mut self.counts,
+                _ => &mut self.points,
+            };
+            put_bytes_field(field::METRIC, metric, to);
+        }
+        has_room
+    }
+
+    /// Writes them as families whose names begin with this one, and forgets them.
+    pub(super) fn end(&mut self, name: &[u8], kind: MetricType, out: &mut Vec<u8>) {
+        let endings: [&[u8]; 3] = match kind {
+            MetricType::Summary => [b"", b"_sum", b"_count"],
+            MetricType::GaugeHistogram => [b"_bucket", b"_gsum", b"_gcount"],
+            _ => [b"_bucket", b"_sum", b"_count"],
+        };
+        for (ending, metrics) in endings.into_iter().zip([&self.points, &self.sums, &self.counts]) {
+            if !metrics.is_empty() {
+                let mut head = Vec::new();
+                put_bytes_field(field::NAME, &[name, ending].concat(), &mut head);
+                put_varint_field(field::TYPE, number_of(MetricType::Untyped), &mut head);
+                put_varint((head.len() + metrics.len()) as u64, out);
+                out.extend_from_slice(&head);
+                out.extend_from_slice(metrics);
+            }
+        }
+        *self = Self::default();
+    }
+}
+
+/// A bound as Prometheus spells one of a message (`formatOpenMetricsFloat`).
+fn spelt(bound: f64) -> Vec<u8> {
+    let mut spelt = Vec::new();
+    put_float(bound, &mut spelt);
+    if spelt.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-') {
+        spelt.extend_from_slice(b".0");
+    }
+    spelt
+}
