@@ -37,8 +37,12 @@ pub(in super::super) struct LineReader<D> {
     held: Held,
     state: State,
     scanner: Scanner<D>,
-    /// The end mark came.
+    /// The end mark came, and nothing behind it.
     has_ended: bool,
+    /// It came, whatever followed.
+    has_end_mark: bool,
+    /// That something followed was told.
+    is_glued: bool,
     /// The line that goes on behind its newline is malformed all the same.
     is_malformed: bool,
     /// What is read was held before: a malformed line among it does not go on.
@@ -71,6 +75,8 @@ impl<D: Dialect> Reader for LineReader<D> {
             state: State::Line,
             scanner: Scanner::default(),
             has_ended: false,
+            has_end_mark: false,
+            is_glued: false,
             is_malformed: false,
             is_reread: false,
         }
@@ -144,7 +150,7 @@ impl<D: Dialect> Reader for LineReader<D> {
     }
 
     fn is_whole(&self) -> bool {
-        D::CONVENTION != Convention::OpenMetrics || self.has_ended
+        D::CONVENTION != Convention::OpenMetrics || self.has_end_mark
     }
 }
 
@@ -187,8 +193,8 @@ impl<D: Dialect> LineReader<D> {
         if line.len() > MAX_LINE + 1 {
             return Err(self.skip(line, to));
         }
-        if self.has_ended {
-            return Ok(self.line_behind_the_end(line, to));
+        if self.has_ended && !self.goes_on_behind_the_end(line, to) {
+            return Ok(None);
         }
         let whole = line;
         let line = &line[D::line_start(line)..];
@@ -237,7 +243,7 @@ impl<D: Dialect> LineReader<D> {
                 to.unread_type(name, text);
             }
             Line::Malformed | Line::Misquoted => to.unreadable(DropReason::Malformed, text),
-            Line::Eof => self.has_ended = true,
+            Line::Eof => (self.has_ended, self.has_end_mark) = (true, true),
         }
         Ok(None)
     }
@@ -266,12 +272,21 @@ impl<D: Dialect> LineReader<D> {
         goes_on
     }
 
+    /// Whether a line behind the end mark is read: all but blank ones are, because two bodies were put together by somebody. That is
+    /// told once.
     #[cold]
-    fn line_behind_the_end<'a>(&mut self, line: &[u8], to: &mut impl Events) -> Option<&'a [u8]> {
-        if line != b"\n" {
-            to.unreadable(DropReason::Malformed, &line[..line.len() - 1]);
+    fn goes_on_behind_the_end(&mut self, line: &[u8], to: &mut impl Events) -> bool {
+        if line.trim_ascii().is_empty() {
+            if line != b"\n" {
+                to.unreadable(DropReason::Malformed, &line[..line.len() - 1]);
+            }
+            return false;
         }
-        None
+        if !std::mem::replace(&mut self.is_glued, true) {
+            to.unreadable(DropReason::Malformed, b"# EOF");
+        }
+        self.has_ended = false;
+        true
     }
 
     /// Holds a line that goes on behind its newline, unless it is skipped.

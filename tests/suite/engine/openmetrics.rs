@@ -513,7 +513,6 @@ fn the_end_must_be_the_end() {
         ("# EOF", true, 0),
         ("# EOF\n\n\n", true, 0),
         ("# EOF\n# EOF\n", true, 1),
-        ("# EOF\ny 2\n# HELP y z\n", true, 2),
         ("# EOF\n \n", true, 1),
         ("# EO", false, 1),
         ("#EOF\n", false, 0),
@@ -542,6 +541,18 @@ fn the_end_must_be_the_end() {
         let closed = cell.convert(b"x 1\n# EOF", Untyped::Keep, Cut::Whole, End::BrokenOff);
         assert!(closed.is_whole);
         assert!(!cell.convert(b"", Untyped::Keep, Cut::Whole, End::Whole).is_whole);
+    }
+}
+
+#[test]
+fn what_stands_behind_an_end_is_read_and_told_once() {
+    let glued = "x 1\n# EOF\n# TYPE y gauge\ny 2\n# EOF\n\nz 3\n# EOF\n";
+    for cell in BOTH {
+        for cut in [Cut::Whole, Cut::EveryByte] {
+            let converted = cell.convert(glued.as_bytes(), Untyped::Keep, cut, End::Whole);
+            assert_eq!(body_of(cell, &converted.out).0, written("x{@} 1\n# TYPE y gauge\ny{@} 2\nz{@} 3\n"));
+            assert_eq!((converted.is_whole, converted.counts.dropped_in_all()), (true, 1));
+        }
     }
 }
 

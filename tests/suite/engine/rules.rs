@@ -516,7 +516,7 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
             b"# TYPE a counter\na_total 1 # {\n# EOF\n".to_vec(),
             first(2, "a_total 1 # {", DropReason::Malformed),
         ),
-        (OpenMetrics, b"# EOF\na 1\n".to_vec(), first(2, "a 1", DropReason::Malformed)),
+        (OpenMetrics, b"# EOF\na 1\n".to_vec(), first(2, "# EOF", DropReason::Malformed)),
         (Text, b"# TYPE a histogram\na_bucket 1\n".to_vec(), first(2, "a_bucket 1", DropReason::Malformed)),
     ];
     for (index, (from, body, expected)) in cases.into_iter().enumerate() {
