@@ -282,6 +282,8 @@ pub(super) struct Slot {
     /// The label that must be a number in each: the bound of a bucket, or a quantile. Go's reader refuses the whole body for
     /// one that is none (`startLabelValue` in prometheus/common's `expfmt/text_parse.go`).
     pub bound: Option<&'static [u8]>,
+    /// Whether they may have exemplars: a counter's and a bucket may.
+    pub takes_exemplars: bool,
     /// What they wait in until their family is over; none if they need not wait.
     pub waits_in: Option<u8>,
 }

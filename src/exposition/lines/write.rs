@@ -109,6 +109,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
         let slot = Slot {
             part: family.part,
             bound: family.bound(),
+            takes_exemplars: family.takes_exemplars(),
             waits_in: family.is_apart.then_some(match family.part {
                 Part::Sum => 0,
                 Part::Count => 1,
@@ -170,7 +171,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
     #[inline(always)]
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason> {
         match slot.waits_in {
-            None => self.put_sample(sample, out),
+            None => self.put_sample(sample, slot.takes_exemplars, out),
             Some(at) => {
                 let written = self.wait(sample, usize::from(at));
                 self.has_copied = false;
@@ -256,7 +257,7 @@ impl<F: Dialect> LineWriter<F> {
     fn wait(&mut self, sample: &Sample<'_>, at: usize) -> Result<Written, DropReason> {
         let mut waiting = std::mem::take(&mut self.waiting[at]);
         let before = waiting.len();
-        let mut written = self.put_sample(sample, &mut waiting);
+        let mut written = self.put_sample(sample, false, &mut waiting);
         let others: usize = self.waiting.iter().map(Vec::capacity).sum();
         let in_all = waiting.capacity() + others;
         if written.is_ok() && (in_all > 2 * MAX_FAMILY || !self.held.resize(in_all)) {
@@ -270,9 +271,14 @@ impl<F: Dialect> LineWriter<F> {
     }
 
     #[inline(always)]
-    fn put_sample(&mut self, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<Written, DropReason> {
+    fn put_sample(
+        &mut self,
+        sample: &Sample<'_>,
+        takes_exemplars: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Written, DropReason> {
         let names = self.resolver.resolve(&sample.labels);
-        let keeps_exemplar = self.keeps_exemplar(sample);
+        let keeps_exemplar = takes_exemplars && self.keeps_exemplar(sample);
         // Text has no time before 1970, nor one beyond what its integers hold.
         let is_own_time = match sample.time {
             None => true,
@@ -319,10 +325,14 @@ impl<F: Dialect> LineWriter<F> {
         })
     }
 
-    /// Whether this scraper reads the sample's exemplar.
+    /// Whether this scraper reads the sample's exemplar. Strict readers refuse the whole answer for one that is too long or no number
+    /// (OpenMetrics 1.0, "Exemplars").
     fn keeps_exemplar(&self, sample: &Sample<'_>) -> bool {
         match &sample.exemplar {
-            Exemplar::Found { labels, .. } if F::CONVENTION == Convention::OpenMetrics => {
+            Exemplar::Found { labels, value, .. } if F::CONVENTION == Convention::OpenMetrics => {
+                if exemplar_length(labels) > MAX_EXEMPLAR || value.float().is_none_or(f64::is_nan) {
+                    return false;
+                }
                 self.resolver.escaping() == Escaping::AllowUtf8
                     || (!labels.has_odd_name() && may_have_exemplar(&sample.name.plain()))
             }
@@ -447,6 +457,14 @@ impl<F: Dialect> LineWriter<F> {
         number.put(out);
         out.extend_from_slice(&self.end);
     }
+}
+
+/// The longest labels of an exemplar, their names and values together, in characters.
+const MAX_EXEMPLAR: usize = 128;
+
+fn exemplar_length(labels: &Labels<'_>) -> usize {
+    let characters = |text: Text<'_>| text.plain().iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+    labels.iter().map(|(name, value)| characters(name) + characters(value)).sum()
 }
 
 /// Whether a Prometheus that reads no quoted names reads an exemplar at this name: up to 2.42 it rejects the scrape for

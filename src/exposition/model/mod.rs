@@ -208,6 +208,14 @@ impl<'a> Family<'a> {
         Self { stem, is_old: false, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
     }
 
+    /// Whether its samples may have exemplars in OpenMetrics. Of one that nobody gave a type, nobody knows.
+    pub(super) fn takes_exemplars(&self) -> bool {
+        matches!(
+            (self.kind, self.part),
+            (None, _) | (Some(Counter), Part::Value) | (Some(Histogram | GaugeHistogram), Part::Bucket)
+        )
+    }
+
     /// The label of its samples that must be a number.
     pub(super) fn bound(&self) -> Option<&'static [u8]> {
         match (self.kind?, self.part) {

@@ -126,7 +126,7 @@ impl Writer for MessageWriter {
         if told.has_samples || is_at_hand {
             self.describe(told.facts);
         }
-        Ok(Slot { part: told.family.part, bound: told.family.bound(), waits_in: None })
+        Ok(Slot { part: told.family.part, bound: told.family.bound(), takes_exemplars: true, waits_in: None })
     }
 
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, _: &mut Vec<u8>) -> Result<Written, DropReason> {
