@@ -6,7 +6,7 @@
 use super::families::Families;
 use super::format::{Escaping, Format, Spelling, TextVersion};
 use super::lines::{LineReader, LineWriter, OpenMetrics, PlainText, Verbatim};
-use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, Part, Sample, Text};
+use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, Part, Sample, Text, Values};
 use super::progress::{DropReason, Progress};
 use super::protobuf::{MessageReader, MessageWriter};
 use super::room::Room;
@@ -282,6 +282,7 @@ pub(super) struct Slot {
     /// The label that must be a number in each: the bound of a bucket, or a quantile. Go's reader refuses the whole body for
     /// one that is none (`startLabelValue` in prometheus/common's `expfmt/text_parse.go`).
     pub bound: Option<&'static [u8]>,
+    pub values: Values,
     /// Whether they may have exemplars: a counter's and a bucket may.
     pub takes_exemplars: bool,
     /// What they wait in until their family is over; none if they need not wait.

@@ -109,6 +109,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
         let slot = Slot {
             part: family.part,
             bound: family.bound(),
+            values: family.values(F::CONVENTION),
             takes_exemplars: family.takes_exemplars(),
             waits_in: family.is_apart.then_some(match family.part {
                 Part::Sum => 0,

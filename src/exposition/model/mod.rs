@@ -5,7 +5,7 @@
 
 mod value;
 
-pub(super) use self::value::{Number, Text, Time, put_float, put_integer};
+pub(super) use self::value::{Number, Text, Time, Values, put_float, put_integer};
 use super::bytes::Span;
 use super::format::Escaping;
 use super::labels::Labels;
@@ -206,6 +206,17 @@ impl<'a> Family<'a> {
             _ => "",
         };
         Self { stem, is_old: false, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
+    }
+
+    /// Which values its samples may have where they are written so: strict readers refuse the whole body for another (`readingValue` in
+    /// prometheus/common's `expfmt/text_parse.go`; OpenMetrics 1.0, "Counter").
+    pub(super) fn values(&self, to: Convention) -> Values {
+        match (self.kind, self.part) {
+            (Some(Counter), Part::Value) if to == OpenMetrics => Values::Count,
+            (Some(Histogram | GaugeHistogram), Part::Bucket | Part::Count) if to == OpenMetrics => Values::Count,
+            (Some(Histogram), Part::Bucket | Part::Count) | (Some(GaugeHistogram), Part::Bucket) => Values::NotNegative,
+            _ => Values::Any,
+        }
     }
 
     /// Whether its samples may have exemplars in OpenMetrics. Of one that nobody gave a type, nobody knows.

@@ -92,7 +92,35 @@ pub(in crate::exposition) enum Number<'a> {
     Count(u64),
 }
 
+/// Which values a sample may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exposition) enum Values {
+    Any,
+    /// None below 0.
+    NotNegative,
+    /// Neither one below 0 nor NaN.
+    Count,
+}
+
+impl Values {
+    pub(in crate::exposition) fn have(self, value: Number<'_>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::NotNegative => value.is_count() || value.float().is_some_and(f64::is_nan),
+            Self::Count => value.is_count(),
+        }
+    }
+}
+
 impl Number<'_> {
+    /// Whether it counts something: it is neither below 0 nor NaN.
+    pub(in crate::exposition) fn is_count(&self) -> bool {
+        match self {
+            Self::Token([b'0'..=b'9', ..]) | Self::Count(_) => true,
+            Self::Token(_) | Self::Float(_) => self.float().is_some_and(|value| value >= 0.0),
+        }
+    }
+
     /// A count that may be a float: the float goes before if it is above zero (client_model's `metrics.proto`).
     pub(in crate::exposition) fn count(whole: u64, float: f64) -> Self {
         if float > 0.0 { Self::Float(float) } else { Self::Count(whole) }

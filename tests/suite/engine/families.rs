@@ -74,6 +74,15 @@ pub const CASES: &[Case] = &[
     )
     .losing(5),
     becomes(
+        "a bucket and a count below zero cost themselves",
+        Untyped::Convert,
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2\"} -1\nh_bucket{le=\"3\"} -0\nh_bucket{le=\"4\"} NaN\nh_sum -5\nh_count -2\n\
+         # TYPE c counter\nc -1\n# TYPE s summary\ns{quantile=\"1\"} -1\ns_sum -1\n",
+        "# TYPE h histogram\nh_bucket{le=\"1\",@} 1\nh_bucket{le=\"3\",@} -0\nh_bucket{le=\"4\",@} NaN\nh_sum{@} -5\n\
+         # TYPE c counter\nc{@} -1\n# TYPE s summary\ns{quantile=\"1\",@} -1\ns_sum{@} -1\n",
+    )
+    .losing(2),
+    becomes(
         "a family whose type cannot be read gets no other",
         Untyped::Convert,
         "# TYPE a_total cuonter\na_total 1\n# TYPE b\nb_total 1\nb_created 1\nc_total 1\n",

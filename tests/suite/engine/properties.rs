@@ -123,15 +123,34 @@ pub fn families(format: Lines) -> impl Strategy<Value = Vec<Family>> {
     btree_map(name, family, 0..6).prop_map(move |families| {
         families
             .into_iter()
-            .map(|(name, (help, kind, has_unit, samples))| Family {
-                name: if has_unit { format!("{name}_\u{b5}s") } else { name },
-                help,
-                kind,
-                has_unit: has_unit && format == Lines::OpenMetrics,
-                samples,
+            .map(|(name, (help, kind, has_unit, mut samples))| {
+                let name = if has_unit { format!("{name}_\u{b5}s") } else { name };
+                for sample in &mut samples {
+                    if may_count(kind, &name, sample.suffix) {
+                        sample.value = counting(&sample.value);
+                    }
+                }
+                Family { name, help, kind, has_unit: has_unit && format == Lines::OpenMetrics, samples }
             })
             .collect()
     })
+}
+
+/// Whether a sample may be one that counts something, in a family of this type or in another one, whose name it has.
+fn may_count(kind: Option<&str>, name: &str, suffix: &str) -> bool {
+    let endings = ["_bucket", "_count", "_gcount", "_total"];
+    !suffix.is_empty()
+        || matches!(kind, Some("counter" | "histogram" | "gaugehistogram"))
+        || endings.iter().any(|ending| name.ends_with(ending))
+}
+
+/// A value that counts something, made of any.
+fn counting(value: &str) -> String {
+    match value {
+        "NaN" => "1".to_owned(),
+        "-Inf" => "+Inf".to_owned(),
+        value => value.trim_start_matches('-').to_owned(),
+    }
 }
 
 /// Whether a name need not stand between quotes.

@@ -26,8 +26,6 @@ const OUTPUTS: [(Format, Escaping); 6] = [
     (Format::Protobuf, Escaping::AllowUtf8),
 ];
 
-const ALL_TEXT: &[Format] = &[PLAIN, TEXT_1_0_0];
-
 /// A refusal that is known: by whom, of which formats, and what it says.
 type Known = (&'static str, &'static [Format], &'static str);
 
@@ -40,9 +38,6 @@ const OF_BODIES: &[Known] = &[
     // Limits of a reader, which does not know what is right.
     ("expfmt", &[OPEN_METRICS], "unsupported metric type \"info\""),
     ("expfmt", &[OPEN_METRICS], "unsupported metric type \"stateset\""),
-    // Counts below zero.
-    ("expfmt", ALL_TEXT, "negative bucket population for histogram"),
-    ("expfmt", ALL_TEXT, "negative count for histogram"),
     // What strict readers of OpenMetrics refuse of the target, too: bounds,
     ("expfmt", &[OPEN_METRICS], "invalid quantile"),
     ("expfmt", &[OPEN_METRICS], "missing le label for histogram"),
@@ -50,13 +45,9 @@ const OF_BODIES: &[Known] = &[
     ("prometheus_client", &[OPEN_METRICS], "Invalid le label"),
     ("prometheus_client", &[OPEN_METRICS], "Invalid quantile label"),
     // values that a type cannot have,
-    ("expfmt", &[OPEN_METRICS], "counter value must not be negative or NaN"),
     ("expfmt", &[OPEN_METRICS], "invalid count \"NaN\" for summary"),
     ("expfmt", &[OPEN_METRICS], "invalid sum"),
-    ("expfmt", &[OPEN_METRICS], "negative or NaN bucket count"),
-    ("expfmt", &[OPEN_METRICS], "negative or NaN count"),
     ("expfmt", &[OPEN_METRICS], "negative quantile value"),
-    ("prometheus_client", &[OPEN_METRICS], "Bucket value must be an integer"),
     ("prometheus_client", &[OPEN_METRICS], "Count value must be an integer"),
     ("prometheus_client", &[OPEN_METRICS], "Counter-like samples cannot be NaN"),
     ("prometheus_client", &[OPEN_METRICS], "Counter-like samples cannot be negative"),
