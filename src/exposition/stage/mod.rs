@@ -163,6 +163,9 @@ impl<W: Writer> Events for Writing<'_, W> {
                 self.metadata_in_place(&name, is_old, metadata.fact);
                 Ok(())
             }
+            ..=MAX_NAME if self.is_second_counter(&name, metadata.fact) => {
+                self.hold_second_counter(&name, is_old, metadata.fact).map_err(DropReason::from)
+            }
             ..=MAX_NAME => self.hold(&name, is_old, metadata.fact).map_err(DropReason::from),
             _ => Err(DropReason::TooLong),
         };
@@ -436,6 +439,10 @@ impl<W: Writer> Writing<'_, W> {
 
     /// Holds a line of metadata until there is a sample of its family, or of another one.
     fn hold(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), Full> {
+        if matches!(fact, Fact::Help(_)) && self.stage.pending.is_of(name) && self.stage.pending.family.is_told {
+            // It may be of another family by the same name.
+            self.stage.pending.clear();
+        }
         if !self.stage.pending.is_of(name) {
             if self.families.is_declared_part(name, self.stage.from) {
                 // Its samples belong to another family already.
@@ -460,6 +467,31 @@ impl<W: Writer> Writing<'_, W> {
             self.stage.recent.forget();
         }
         self.stage.pending.add(fact)
+    }
+
+    /// Whether this makes a counter of a family that is another in OpenMetrics already: as Go's default registry writes a gauge `x`, and
+    /// then a counter `x` with samples `x_total`.
+    fn is_second_counter(&self, name: &[u8], fact: Fact<'_>) -> bool {
+        self.stage.from == Convention::OpenMetrics
+            && matches!(fact, Fact::Type(MetricType::Counter))
+            && self.families.declared(name).is_some_and(|kind| kind != MetricType::Counter)
+    }
+
+    /// Holds it under the name of its samples, with the help text before it. To OpenMetrics no reader takes it as a counter by that
+    /// name, and there it has no type.
+    fn hold_second_counter(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), Full> {
+        let counter = [name, b"_total"].concat();
+        let pending = &mut self.stage.pending;
+        if pending.is_of(name) && !pending.family.is_told {
+            pending.family.name.clone_from(&counter);
+            self.families.entry(&counter)?;
+        }
+        if W::CONVENTION != Convention::OpenMetrics {
+            return self.hold(&counter, is_old, fact);
+        }
+        self.families.note_unread_type(&counter);
+        self.stage.recent.forget();
+        Ok(())
     }
 
     /// Writes a line of metadata where it stands. One that there is no room for to be known passes all the same.

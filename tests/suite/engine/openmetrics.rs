@@ -748,6 +748,20 @@ fn unknown_families_are_sanitized_and_counters_are_not() {
 }
 
 #[test]
+fn a_gauge_and_a_counter_of_one_name_stay_what_they_are() {
+    // As Go's default registry writes them.
+    let body =
+        "# HELP a Bytes.\n# TYPE a gauge\na 1\n# HELP a All bytes.\n# TYPE a counter\na_total 5\n# TYPE b gauge\nb 2\n";
+    check(&becomes(
+        "a gauge and a counter of one name stay what they are",
+        Untyped::Convert,
+        body,
+        "# HELP a Bytes.\n# TYPE a gauge\na{@} 1\n# HELP a_total All bytes.\na_total{@} 5\n# TYPE b gauge\nb{@} 2\n",
+        "# HELP a Bytes.\n# TYPE a gauge\na{@} 1\n# HELP a_total All bytes.\n# TYPE a_total counter\na_total{@} 5\n# TYPE b gauge\nb{@} 2\n",
+    ));
+}
+
+#[test]
 fn quoted_families_and_their_parts_find_each_other() {
     let body = "# HELP \"a.b\" Words.\n# TYPE \"a.b\" counter\n{\"a.b_total\",x=\"y\"} 1 # {} 1\n{\"a.b_created\"} 2\n\
                 # TYPE \"c.total\" gauge\n{\"c.total\"} 3\n";
