@@ -314,7 +314,6 @@ impl Series {
     /// timestamp of its own, a 0 for each of the others. (Without one, a part that is missing is missing everywhere, and told as 0.)
     fn is_torn(&self, kind: MetricType) -> bool {
         let has_time = self.key.len() > self.labels;
-        let buckets: Vec<_> = self.points.iter().map(|point| (point.at, point.value)).collect();
         let lacks_part = self.sum.is_none() || self.count.is_none();
         match kind {
             MetricType::Counter => false,
@@ -323,8 +322,9 @@ impl Series {
                 has_time && lacks_part || self.count.is_some_and(is_none)
             }
             _ => {
-                let count = self.count.or_else(|| buckets.last().map(|(_, count)| *count)).unwrap_or_default();
-                has_time && (lacks_part || buckets.is_empty()) || are_torn(&buckets, count)
+                let buckets = self.points.iter().map(|point| (point.at, point.value));
+                let count = self.count.or_else(|| Some(self.points.last()?.value)).unwrap_or_default();
+                has_time && (lacks_part || self.points.is_empty()) || are_torn(buckets, count)
             }
         }
     }

@@ -25,13 +25,15 @@ pub(super) type Bucket = (f64, f64);
 /// Whether these buckets, which are sorted, and this count are none of a histogram. Where the counts do not rise up to that of all, a
 /// Prometheus 3 that makes native histograms of classic ones refuses the whole answer (`TempHistogram` in
 /// `util/convertnhcb/convertnhcb.go`).
-pub(super) fn are_torn(buckets: &[Bucket], count: f64) -> bool {
-    let counts = || buckets.iter().map(|(_, count)| *count).chain([count]);
-    let is_last_of_all = buckets.last().is_none_or(|(bound, last)| *bound != f64::INFINITY || *last == count);
-    !is_last_of_all
-        || !counts().is_sorted()
-        || !counts().all(|count| count >= 0.0)
-        || buckets.iter().any(|(bound, _)| bound.is_nan())
+pub(super) fn are_torn(buckets: impl Iterator<Item = Bucket>, count: f64) -> bool {
+    let (mut last, mut below) = (f64::NEG_INFINITY, 0.0);
+    for (bound, count) in buckets {
+        if bound.is_nan() || count.is_nan() || count < below {
+            return true;
+        }
+        (last, below) = (bound, count);
+    }
+    count.is_nan() || count < below || (last == f64::INFINITY && count != below)
 }
 
 impl TornMetrics {

@@ -457,7 +457,7 @@ fn is_torn(metric: &Metric<'_>) -> bool {
     });
     buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     buckets.dedup_by(|later, first| later.0 == first.0);
-    are_torn(&buckets, all)
+    are_torn(buckets.into_iter(), all)
 }
 
 /// Writes a `LabelPair` with another name.

@@ -30,7 +30,7 @@ pub fn vllm_of(engines: usize, bytes: usize) -> Vec<u8> {
                 let _ = writeln!(body, "{name}_bucket{{{labels},le=\"{le}\"}} {}.0", index * 1037 + series);
             }
             let _ = writeln!(body, "{name}_sum{{{labels}}} {}.7283491", series * 311);
-            let _ = writeln!(body, "{name}_count{{{labels}}} {}.0", series * 997);
+            let _ = writeln!(body, "{name}_count{{{labels}}} {}.0", (BUCKETS.len() - 1) * 1037 + series);
         }
         let name = format!("vllm:http_requests_{family}_total");
         let _ = writeln!(body, "# HELP {name} Number of requests by handler and status.");
@@ -70,7 +70,7 @@ pub fn queue_proxy(bytes: usize) -> Vec<u8> {
             let _ = writeln!(body, "{name}_bucket{{{labels},le=\"{le}\"}} {}", index * 3);
         }
         let _ = writeln!(body, "{name}_sum{{{labels}}} 0.03{family}1276");
-        let _ = writeln!(body, "{name}_count{{{labels}}} 33");
+        let _ = writeln!(body, "{name}_count{{{labels}}} 42");
         family += 1;
     }
     body.into_bytes()
@@ -120,7 +120,7 @@ pub fn open_metrics(bytes: usize) -> Vec<u8> {
                 let value = index * 1037 + series;
                 let _ = writeln!(body, "{name}_bucket{{{labels},le=\"{le}\"}} {value}.0{exemplar}");
             }
-            let _ = writeln!(body, "{name}_count{{{labels}}} {}.0", series * 997);
+            let _ = writeln!(body, "{name}_count{{{labels}}} {}.0", (BUCKETS.len() - 1) * 1037 + series);
             let _ = writeln!(body, "{name}_sum{{{labels}}} {}.7283491", series * 311);
             let _ = writeln!(body, "{name}_created{{{labels}}} 1700000000.5");
         }
