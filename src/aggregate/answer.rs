@@ -216,11 +216,9 @@ impl Answer {
             match step {
                 // There may be much work of which nothing comes: a bomb of newlines, say.
                 Step::Progress if began.elapsed() >= TURN => {
+                    // What is written goes out with what follows: a piece takes as much room however little is in it.
                     cx.waker().wake_by_ref();
-                    return match self.take_piece() {
-                        None => Poll::Pending,
-                        piece => Poll::Ready(piece),
-                    };
+                    return Poll::Pending;
                 }
                 Step::Progress => {}
                 Step::End(result) => scrape.end(result),

@@ -229,7 +229,6 @@ impl Assembly {
             if !self.series[index].has_value() {
                 continue;
             }
-            let created = self.created_of(index);
             let series = &mut self.series[index];
             // Points that are there twice.
             lost.malformed += series.sort_points();
@@ -239,6 +238,8 @@ impl Assembly {
                 series.points = Vec::new();
                 continue;
             }
+            let created = self.created_of(index);
+            let series = &mut self.series[index];
             value.clear();
             series.encode_value(self.kind, created, &self.exemplars, &mut value);
             metric.clear();
