@@ -15,7 +15,7 @@ use std::sync::Arc;
 use self::pending::PendingMetadata;
 use self::recent::RecentNames;
 use super::engine::{Events, ExemplarFate, Facts, Lost, Noting, Slot, Told, Writer};
-use super::families::{Families, Full, Known};
+use super::families::{Families, Known};
 use super::filter::Filter;
 use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
 use super::progress::{DropReason, Progress, Unwritten};
@@ -159,14 +159,11 @@ impl<W: Writer> Events for Writing<'_, W> {
         let name = metadata.name.plain();
         let is_old = matches!(metadata.name, Text::Plain(_));
         let told = match name.len() {
-            ..=MAX_NAME if W::IS_VERBATIM => {
-                self.metadata_in_place(&name, is_old, metadata.fact);
-                Ok(())
-            }
+            ..=MAX_NAME if W::IS_VERBATIM => self.metadata_in_place(&name, is_old, metadata.fact),
             ..=MAX_NAME if self.is_second_counter(&name, metadata.fact) => {
-                self.hold_second_counter(&name, is_old, metadata.fact).map_err(DropReason::from)
+                self.hold_second_counter(&name, is_old, metadata.fact)
             }
-            ..=MAX_NAME => self.hold(&name, is_old, metadata.fact).map_err(DropReason::from),
+            ..=MAX_NAME => self.hold(&name, is_old, metadata.fact),
             _ => Err(DropReason::TooLong),
         };
         if let Err(reason) = told {
@@ -438,7 +435,7 @@ impl<W: Writer> Writing<'_, W> {
     }
 
     /// Holds a line of metadata until there is a sample of its family, or of another one.
-    fn hold(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), Full> {
+    fn hold(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), DropReason> {
         if matches!(fact, Fact::Help(_)) && self.stage.pending.is_of(name) && self.stage.pending.family.is_told {
             // It may be of another family by the same name.
             self.stage.pending.clear();
@@ -457,7 +454,9 @@ impl<W: Writer> Writing<'_, W> {
         }
         if let Fact::Type(kind) = fact {
             if self.families.is_settled(name) {
-                return Ok(());
+                // Who says it again says nothing new; another type, or one behind samples, nobody takes.
+                let is_told_again = self.families.declared(name) == Some(kind);
+                return if is_told_again { Ok(()) } else { Err(DropReason::Malformed) };
             }
             // What the filter drops takes room only where samples by other names are known by it.
             if kind.has_parts(self.stage.from) || self.stage.keeps_bare(name, Some(kind)) {
@@ -466,7 +465,7 @@ impl<W: Writer> Writing<'_, W> {
             // It may tell anew which samples belong to which family.
             self.stage.recent.forget();
         }
-        self.stage.pending.add(fact)
+        Ok(self.stage.pending.add(fact)?)
     }
 
     /// Whether this makes a counter of a family that is another in OpenMetrics already: as Go's default registry writes a gauge `x`, and
@@ -479,7 +478,7 @@ impl<W: Writer> Writing<'_, W> {
 
     /// Holds it under the name of its samples, with the help text before it. To OpenMetrics no reader takes it as a counter by that
     /// name, and there it has no type.
-    fn hold_second_counter(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), Full> {
+    fn hold_second_counter(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), DropReason> {
         let counter = [name, b"_total"].concat();
         let pending = &mut self.stage.pending;
         if pending.is_of(name) && !pending.family.is_told {
@@ -495,15 +494,19 @@ impl<W: Writer> Writing<'_, W> {
     }
 
     /// Writes a line of metadata where it stands. One that there is no room for to be known passes all the same.
-    fn metadata_in_place(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) {
+    fn metadata_in_place(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), DropReason> {
         let mut kind = None;
         if let Fact::Type(declared) = fact {
+            if self.families.is_settled(name) && self.families.declared(name) != Some(declared) {
+                return Err(DropReason::Malformed);
+            }
             kind = Some(declared);
             self.stage.recent.forget();
             let _ = self.families.declare(name, declared);
         }
         let family = Family { is_old, ..Family::without_samples(self.stage.way(), name, kind) };
         let _ = self.write_family(&family, [Some(fact), None, None], false);
+        Ok(())
     }
 
     /// Writes the metadata that no sample asked for.

@@ -94,19 +94,22 @@ pub const CASES: &[Case] = &[
         Untyped::Convert,
         "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a gauge\na 1\n# HELP a Three.\n# TYPE a counter\na 2\n",
         "# HELP a One.\n# TYPE a counter\na{@} 1\na{@} 2\n",
-    ),
+    )
+    .losing(1),
     becomes(
         "a type behind the first sample is dropped",
         Untyped::Convert,
         "a 1\n# TYPE a counter\na 2\n",
         "a{@} 1\na{@} 2\n",
-    ),
+    )
+    .losing(1),
     becomes(
         "a type behind the first sample is dropped",
         Untyped::Convert,
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n# TYPE a counter\na_count 1\n",
         "# TYPE a histogram\na_bucket{le=\"+Inf\",@} 1\na_count{@} 1\n",
-    ),
+    )
+    .losing(1),
     becomes(
         "a line that was dropped is no first sample",
         Untyped::Convert,

@@ -632,16 +632,9 @@ pub const BODIES: &[[Case; 2]] = &[
     becomes(
         "metadata that comes twice is written once",
         Untyped::Keep,
-        "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a gauge\na_total 1\n# HELP a Three.\n# TYPE a gauge\na_total 2\n",
+        "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a counter\na_total 1\n# HELP a Three.\n# TYPE a counter\na_total 2\n",
         "# HELP a One.\n# TYPE a counter\na_total{@} 1\na_total{@} 2\n",
         "# HELP a_total One.\n# TYPE a_total counter\na_total{@} 1\na_total{@} 2\n",
-    ),
-    becomes(
-        "a type behind the first sample is dropped",
-        Untyped::Keep,
-        "a 1\n# TYPE a gauge\na 2\n# TYPE b counter\nb_total 1\n# TYPE b gauge\nb_total 2\n",
-        "a{@} 1\na{@} 2\n# TYPE b counter\nb_total{@} 1\nb_total{@} 2\n",
-        "a{@} 1\na{@} 2\n# TYPE b_total counter\nb_total{@} 1\nb_total{@} 2\n",
     ),
     // In text the counter goes by the name that has samples by now.
     becomes(
@@ -745,6 +738,18 @@ fn unknown_families_are_sanitized_and_counters_are_not() {
         )
         .map(|case| case.dropping(2)),
     );
+}
+
+#[test]
+fn a_type_behind_the_first_sample_is_dropped_and_told() {
+    let cases = becomes(
+        "a type behind the first sample is dropped and told",
+        Untyped::Keep,
+        "a 1\n# TYPE a gauge\na 2\n# TYPE b counter\nb_total 1\n# TYPE b gauge\nb_total 2\n",
+        "a{@} 1\na{@} 2\n# TYPE b counter\nb_total{@} 1\nb_total{@} 2\n",
+        "a{@} 1\na{@} 2\n# TYPE b_total counter\nb_total{@} 1\nb_total{@} 2\n",
+    );
+    check(&cases.map(|case| case.losing(2)));
 }
 
 #[test]

@@ -327,10 +327,12 @@ pub const CASES: &[Case] = &[
         "a histogram\n  {@} count 3 0.5:1 1:2 # {} NaN at -2.500000000 inf:3 # {t=\"1\"} 0.5\n\
          b gaugehistogram\n  {@} count 3 inf:3 # {service_name=\"kept\"} 4\n",
     ),
-    becomes(
+    loses(
         "metadata may come behind samples but for the type",
         BOTH,
+        USUAL,
         "a 1\n# TYPE a gauge\n# HELP a Words.\n# HELP a Other words.\na 2\n# HELP b Of no samples.\n# TYPE b gauge\n# TYPE c gauge\nc 3\n# HELP c Late.\n",
+        1,
         "a untyped help \"Words.\"\n  {@} 1\n  {@} 2\nc gauge help \"Late.\"\n  {@} 3\n",
     ),
     becomes("metadata without samples is nothing", BOTH, "# HELP a Words.\n# TYPE a gauge\n# HELP b Words.\n", ""),
