@@ -59,13 +59,20 @@ pub async fn check(config: &Config, accept: Option<HeaderValue>) -> Result<Repor
     // How each target failed, its state tells.
     if let Ok(mut answer) = aggregator.scrape(&headers).await {
         let content_type = String::from_utf8_lossy(answer.content_type().as_bytes()).into_owned();
-        let mut lint = Lint::new(content_type.starts_with("application/openmetrics-text"));
+        // What is said of lines is nothing that can be said of messages.
+        let has_lines = !content_type.starts_with("application/vnd.google.protobuf");
+        let mut lint = has_lines.then(|| Lint::new(content_type.starts_with("application/openmetrics-text")));
         report.content_type = Some(content_type);
         while let Some(piece) = poll_fn(|cx| answer.poll_piece(cx)).await {
-            report.read(&piece, &answer, &mut lint, config);
+            match &mut lint {
+                Some(lint) => report.read(&piece, &answer, lint, config),
+                None => report.bytes += piece.len() as u64,
+            }
         }
-        report.not_remembered = lint.not_remembered();
-        (report.findings, report.counts) = lint.finish();
+        if let Some(lint) = lint {
+            report.not_remembered = lint.not_remembered();
+            (report.findings, report.counts) = lint.finish();
+        }
     }
     report.targets = aggregator.telemetry().states();
     report.conflicts = aggregator.telemetry().conflicts();

@@ -203,3 +203,20 @@ async fn buckets_out_of_order_are_no_finding_in_text() {
     );
     assert!(!said.contains("do not rise") && !said.contains("+Inf, which"), "{said}");
 }
+
+#[tokio::test]
+async fn an_answer_in_messages_has_no_lines_to_find_fault_with() {
+    let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+    let sound = speaking(protobuf, b"\x13\x0a\x02kn\x18\x01\x22\x0b\x12\x09\x09\0\0\0\0\0\0\xf0\x3f").await;
+    let torn = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 7\nh_sum 1\nh_count 10\n";
+    let app = Stub::text(torn).await;
+    let ports = [sound.port().to_string(), app.port().to_string()];
+    let (_, said) = run(&pod(&ports[0], &ports[1]), &["check", "--accept", protobuf]).await;
+    for expected in [
+        "bytes of application/vnd.google.protobuf",
+        "app has histograms or summaries whose parts do not fit together, so that each is written by itself: 1\n",
+        "\nnothing to be mended\n",
+    ] {
+        assert!(said.contains(expected), "{expected} in\n{said}");
+    }
+}
