@@ -21,7 +21,7 @@ const LONG: f64 = 60.0;
 
 /// How a body is compressed, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
+pub enum Coding {
     Gzip,
     Zstd,
 }
@@ -36,7 +36,7 @@ impl Coding {
         }
     }
 
-    fn encode(self, body: &[u8]) -> Vec<u8> {
+    pub fn encode(self, body: &[u8]) -> Vec<u8> {
         match self {
             Self::Gzip => {
                 let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

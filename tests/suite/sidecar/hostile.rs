@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use reqwest::header::ACCEPT;
 use tokio::task::JoinSet;
 
+use super::compression::Coding;
 use crate::support::sidecar::{Sidecar, client, resident_kilobytes};
 use crate::support::stub::{Step, Stub, ok};
 
@@ -33,17 +34,6 @@ fn endless(head: &str, piece: impl Into<Vec<u8>>) -> Vec<Step> {
 /// The same, compressed.
 fn coded(coding: &str, piece: impl Into<Vec<u8>>) -> Vec<Step> {
     endless(&format!("{TEXT}content-encoding: {coding}\r\n\r\n"), piece)
-}
-
-fn gzip(text: &[u8]) -> Vec<u8> {
-    use std::io::Write as _;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(text).expect("a Vec takes it");
-    encoder.finish().expect("a Vec takes it")
-}
-
-fn zstd(text: &[u8]) -> Vec<u8> {
-    zstd::encode_all(text, 1).expect("a Vec takes it")
 }
 
 /// Lets eight scrapers ask a pod in which a target does this beside one that is well.
@@ -140,10 +130,10 @@ async fn a_bomb_costs_its_target_alone() {
     let stored = format!("{TEXT}content-encoding: gzip\r\n\r\n\u{1f}").into_bytes();
     let stored = [&stored[..], b"\x8b\x08\0\0\0\0\0\0\x03"].concat();
     for (what, steps) in [
-        ("gzip of newlines", coded("gzip", gzip(&newlines))),
-        ("zstd of newlines", coded("zstd", zstd(&newlines))),
-        ("gzip of nothing", coded("gzip", gzip(b""))),
-        ("zstd of nothing", coded("zstd", zstd(b""))),
+        ("gzip of newlines", coded("gzip", Coding::Gzip.encode(&newlines))),
+        ("zstd of newlines", coded("zstd", Coding::Zstd.encode(&newlines))),
+        ("gzip of nothing", coded("gzip", Coding::Gzip.encode(b""))),
+        ("zstd of nothing", coded("zstd", Coding::Zstd.encode(b""))),
         ("zstd that is skipped", coded("zstd", b"\x50\x2a\x4d\x18\x04\0\0\0abcd")),
         ("empty blocks of gzip", vec![Step::Send(stored), Step::Forever(b"\0\0\0\xff\xff".repeat(50_000))]),
     ] {

@@ -1,8 +1,8 @@
 //! What servers get wrong, and Go's client takes: it costs no sample here either. And what is no exposition at all, whatever its
 //! head says.
 
-use crate::support::reader::{Exposition, read};
-use crate::support::sidecar::{Answer, Sidecar};
+use crate::support::reader::Exposition;
+use crate::support::sidecar::Sidecar;
 use crate::support::stub::{Step, Stub, answer, ok};
 
 const QUEUE_PROXY_TEXT: &str = "# TYPE kn_requests_total counter\nkn_requests_total 7\n";
@@ -16,13 +16,9 @@ async fn scrape_beside_queue_proxy(steps: Vec<Step>) -> (Sidecar, Exposition) {
     let app = Stub::start(steps).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SELF_METRICS", "true")]).await;
     let answer = sidecar.scrape(LONG).await;
-    let exposition = read_answer(&answer);
+    let exposition = answer.read();
     assert_eq!(value(&exposition, "kn_requests_total", ""), Some("7"), "{}", answer.text);
     (sidecar, exposition)
-}
-
-fn read_answer(answer: &Answer) -> Exposition {
-    read(answer.text.as_bytes()).unwrap_or_else(|error| panic!("{error} in\n{}", answer.text))
 }
 
 /// The value of a sample, of which a label may have to have this value.
@@ -80,7 +76,7 @@ async fn a_server_that_wants_title_case_gets_it() {
     });
     let app = app.await;
     let sidecar = Sidecar::for_pod(&Stub::text(QUEUE_PROXY_TEXT).await, &app, &[]).await;
-    assert_eq!(value(&read_answer(&sidecar.scrape(LONG).await), "app", ""), Some("1"));
+    assert_eq!(value(&sidecar.scrape(LONG).await.read(), "app", ""), Some("1"));
 }
 
 #[tokio::test]
@@ -183,7 +179,7 @@ async fn a_redirect_to_another_name_of_the_pod_itself_is_followed() {
         });
         let (queue_proxy, app) = (Stub::text(QUEUE_PROXY_TEXT).await, app.await);
         let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-        let exposition = read_answer(&sidecar.scrape(LONG).await);
+        let exposition = sidecar.scrape(LONG).await.read();
         if host == "[::1]" || host == "127.0.0.2" {
             // It listens at one address only; that it was looked for at the other is what is to be seen.
             assert!(sidecar.logged("target failed").await.contains("cannot be reached"));

@@ -20,10 +20,6 @@ const SHORT: f64 = 2.0;
 /// Seconds that a scraper gives where nothing hangs: long, because these tests never wait it out.
 const LONG: f64 = 60.0;
 
-fn read_answer(answer: &Answer) -> Exposition {
-    read(answer.text.as_bytes()).unwrap_or_else(|error| panic!("{error} in\n{}", answer.text))
-}
-
 fn value<'a>(exposition: &'a Exposition, name: &str) -> Option<&'a str> {
     let sample = exposition.samples.iter().find(|sample| sample.name == name)?;
     Some(&sample.value)
@@ -42,7 +38,7 @@ async fn beside_healthy_queue_proxy(steps: Vec<Step>, seconds: f64) -> (Answer, 
     let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     let answer = scrape_saying(&sidecar, seconds).await;
     assert_eq!(answer.status, 200);
-    let exposition = read_answer(&answer);
+    let exposition = answer.read();
     assert_eq!(value(&exposition, "kn_requests_total"), Some("7"), "the queue-proxy's samples arrive");
     let log = sidecar.logged("target failed").await;
     assert!(log.contains("\"target\":\"app\""), "{log}");
@@ -162,7 +158,7 @@ async fn an_app_that_sends_one_byte_at_a_time_loses_nothing() {
     };
     let app = Stub::start(vec![Step::Dribble(bytes)]).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let exposition = read_answer(&sidecar.scrape(LONG).await);
+    let exposition = sidecar.scrape(LONG).await.read();
     assert_eq!(value(&exposition, "app_requests_total"), Some("3"));
 }
 
@@ -177,7 +173,7 @@ async fn a_body_without_end_is_cut_at_a_whole_line_in_time() {
         let app = Stub::start(vec![chunked_head(), endless]).await;
         let no_limit = [("QPEXT_MAX_BODY_BYTES", "1000000000000")];
         let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &no_limit).await;
-        let exposition = read_answer(&scrape_saying(&sidecar, seconds).await);
+        let exposition = scrape_saying(&sidecar, seconds).await.read();
         assert_eq!(value(&exposition, "kn_requests_total"), Some("7"));
         assert_eq!(value(&exposition, "endless"), Some("1"));
         assert!(sidecar.logged("target failed").await.contains("did not end within"));
@@ -195,7 +191,7 @@ async fn a_body_over_the_limit_is_cut_at_a_whole_line_and_counts_as_failed() {
             ("QPEXT_MAX_BODY_BYTES", "8"),
         ];
         let mut sidecar = Sidecar::start(&variables).await;
-        let exposition = read_answer(&sidecar.scrape(LONG).await);
+        let exposition = sidecar.scrape(LONG).await.read();
         assert_eq!(value(&exposition, "a"), Some("1"));
         assert_eq!(value(&exposition, "b"), expected, "{app_text:?}");
         assert_eq!(value(&exposition, "c"), None);
@@ -221,7 +217,7 @@ async fn a_queue_proxy_that_hangs_inside_its_body_costs_only_its_own_samples() {
     let body = bodies::vllm(1 << 20);
     let app = Stub::text(body.clone()).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[("QPEXT_SCRAPE_TIMEOUT_OFFSET", "2s")]).await;
-    let exposition = read_answer(&scrape_saying(&sidecar, 8.0).await);
+    let exposition = scrape_saying(&sidecar, 8.0).await.read();
     assert_eq!(value(&exposition, "kn_first"), Some("1"));
     assert_eq!(value(&exposition, "kn_second"), None, "the cut is at a whole line");
     let samples = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"vllm:")).count();
@@ -337,7 +333,7 @@ async fn a_queue_proxy_that_breaks_off_is_cut_after_its_last_whole_line() {
     let queue_proxy = Stub::start(steps).await;
     let app = Stub::text(APP_TEXT).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let exposition = read_answer(&sidecar.scrape(LONG).await);
+    let exposition = sidecar.scrape(LONG).await.read();
     assert_eq!(value(&exposition, "kn_first"), Some("1"));
     assert_eq!(value(&exposition, "kn_second"), None);
     assert_eq!(value(&exposition, "app_requests_total"), Some("3"));
@@ -348,7 +344,7 @@ async fn a_body_that_only_the_connection_ends_loses_a_line_that_may_be_a_piece()
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
     let app = Stub::start(vec![Step::Send(b"HTTP/1.0 200 OK\r\n\r\nfirst 1\nsecond 22".to_vec()), Step::Close]).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let exposition = read_answer(&sidecar.scrape(LONG).await);
+    let exposition = sidecar.scrape(LONG).await.read();
     assert_eq!(value(&exposition, "first"), Some("1"));
     assert_eq!(value(&exposition, "second"), None);
 }
@@ -500,7 +496,7 @@ async fn connections_are_kept_and_a_kept_one_that_is_dead_loses_no_scrape() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
     for _ in 0..3 {
-        let exposition = read_answer(&sidecar.scrape(LONG).await);
+        let exposition = sidecar.scrape(LONG).await.read();
         assert_eq!(value(&exposition, "app_requests_total"), Some("3"));
     }
     let events = app.past_events();
@@ -540,7 +536,7 @@ async fn a_redirect_is_followed_within_the_target_only() {
     ] {
         let variables = [("KSERVE_CONTAINER_PROMETHEUS_METRICS_PATH", path)];
         let mut sidecar = Sidecar::for_pod(&queue_proxy, &app, &variables).await;
-        let exposition = read_answer(&sidecar.scrape(LONG).await);
+        let exposition = sidecar.scrape(LONG).await.read();
         assert_eq!(value(&exposition, "stolen"), None);
         match failure {
             None => assert_eq!(value(&exposition, "app_requests_total"), Some("3"), "{path}"),
@@ -557,7 +553,7 @@ async fn localhost_is_ipv4_or_ipv6_whichever_answers() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;
     let app = Stub::route_at(Ipv6Addr::LOCALHOST.into(), |_| vec![ok(APP_TEXT.as_bytes())]).await;
     let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-    let exposition = read_answer(&sidecar.scrape(LONG).await);
+    let exposition = sidecar.scrape(LONG).await.read();
     assert_eq!(value(&exposition, "app_requests_total"), Some("3"), "the application listens on ::1 alone");
     assert_eq!(value(&exposition, "kn_requests_total"), Some("7"), "the queue-proxy listens on 127.0.0.1 alone");
 }
@@ -570,7 +566,7 @@ async fn content_types_of_an_exposition_are_read() {
     {
         let app = Stub::start(vec![answer("200 OK", content_type, APP_TEXT.as_bytes())]).await;
         let sidecar = Sidecar::for_pod(&queue_proxy, &app, &[]).await;
-        let exposition = read_answer(&sidecar.scrape(LONG).await);
+        let exposition = sidecar.scrape(LONG).await.read();
         assert_eq!(value(&exposition, "app_requests_total"), Some("3"), "{content_type:?}");
     }
 }

@@ -9,6 +9,7 @@ use reqwest::{Client, StatusCode};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
+use super::reader::{Exposition, read};
 use super::stub::Stub;
 
 /// The program under test.
@@ -29,6 +30,14 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub text: String,
+}
+
+impl Answer {
+    /// What a reader of text sees of it, which must take it.
+    #[track_caller]
+    pub fn read(&self) -> Exposition {
+        read(self.text.as_bytes()).unwrap_or_else(|error| panic!("{error} in\n{}", self.text))
+    }
 }
 
 /// A command that runs the program with these variables and no others.
