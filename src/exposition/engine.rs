@@ -289,6 +289,19 @@ pub(super) struct Slot {
     pub waits_in: Option<u8>,
 }
 
+impl Slot {
+    /// That of a family in this format, whose samples need not wait.
+    pub(super) fn of(family: &Family<'_>, to: Convention) -> Self {
+        Self {
+            part: family.part,
+            bound: family.bound(),
+            values: family.values(to),
+            takes_exemplars: family.takes_exemplars(),
+            waits_in: None,
+        }
+    }
+}
+
 /// What was written of a sample.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Written {

@@ -331,6 +331,11 @@ impl Families {
         })
     }
 
+    /// Whether this is another type than the target being read gave the family of this name, or comes behind its samples.
+    pub(super) fn is_contradicted(&self, name: &[u8], kind: MetricType) -> bool {
+        self.is_settled(name) && self.declared(name) != Some(kind)
+    }
+
     /// The type that the target being read gave the family of this name.
     pub(super) fn declared(&self, name: &[u8]) -> Option<MetricType> {
         let (target, kind) = self.by_name.get(name)?.declared?;

@@ -349,9 +349,9 @@ impl Reading {
     /// Says what is wrong with a histogram, of which everything is known.
     fn judge(&mut self, mut histogram: BucketRun) {
         let text = &histogram.text;
+        let last_line = histogram.buckets.iter().map(|bucket| bucket.line).max().unwrap_or_default();
         if !histogram.buckets.is_sorted_by(|one, next| one.bound < next.bound) {
-            let last = histogram.buckets.iter().map(|bucket| bucket.line).max().unwrap_or_default();
-            self.find_at(last, FindingKind::UnorderedBuckets, None, text);
+            self.find_at(last_line, FindingKind::UnorderedBuckets, None, text);
             histogram.buckets.sort_by(|one, next| one.bound.total_cmp(&next.bound));
         }
         let falls = histogram.buckets.windows(2).find(|pair| pair[1].count < pair[0].count);
@@ -362,8 +362,7 @@ impl Reading {
             self.find_at(line, FindingKind::BadBuckets, None, text);
         }
         if last.is_none() {
-            let line = histogram.buckets.iter().map(|bucket| bucket.line).max().unwrap_or_default();
-            self.find_at(line, FindingKind::NoInfBucket, None, text);
+            self.find_at(last_line, FindingKind::NoInfBucket, None, text);
         }
     }
 

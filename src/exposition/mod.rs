@@ -53,6 +53,7 @@ pub use format::{Escaping, Format, OpenMetricsVersion, Spelling, TextVersion};
 pub use labels::{LabelError, LabelSet};
 pub use lines::MAX_LINE;
 pub use lint::{Finding, FindingKind, Lint};
+pub(crate) use progress::listed;
 pub use progress::{Counts, DropReason, FirstDropped, MAX_QUOTED, Progress, Unwritten};
 pub use protobuf::MAX_FAMILY;
 pub(crate) use room::Held;

@@ -1,6 +1,8 @@
 //! What came of one body so far: what was written and dropped and why, the first line to show for it, and whether there is
 //! too much of it.
 
+use std::borrow::Borrow;
+use std::fmt::Display;
 use std::num::NonZeroU64;
 
 use super::bytes::shown;
@@ -98,11 +100,16 @@ impl Unwritten {
         let parts = parts.into_iter().filter(|(count, _)| *count > 0);
         let words: Vec<String> =
             parts.map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" })).collect();
-        match words.as_slice() {
-            [] => None,
-            [one] => Some(one.clone()),
-            [others @ .., last] => Some(format!("{} and {last}", others.join(", "))),
-        }
+        (!words.is_empty()).then(|| listed(&words))
+    }
+}
+
+/// Several things as a sentence names them: `one, two and three`.
+pub(crate) fn listed<S: Borrow<str> + Display>(words: &[S]) -> String {
+    match words.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.to_string(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
     }
 }
 

@@ -74,15 +74,15 @@ impl Accepted {
     /// the last resort, and whatever there is behind it. Some servers refuse who names neither theirs nor that, and every
     /// Prometheus names it.
     pub fn for_targets(&self) -> HeaderValue {
-        let mut list: Vec<&[u8]> = self.0.iter().map(|entry| entry.text.as_slice()).collect();
-        let lowest = self.0.iter().map(|entry| entry.weight).reduce(f64::min);
-        let text = match lowest {
-            Some(lowest) if self.entry(TEXT_0_0_4).is_none() => last_resort("text/plain;version=0.0.4", lowest),
-            Some(lowest) => (String::new(), lowest),
-            None => ("text/plain;version=0.0.4".to_owned(), 1.0),
-        };
-        let anything = last_resort("*/*", text.1);
-        list.extend([&text.0, &anything.0].map(String::as_bytes).into_iter().filter(|name| !name.is_empty()));
+        let mut list: Vec<Vec<u8>> = self.0.iter().map(|entry| entry.text.clone()).collect();
+        let mut lowest = self.0.iter().map(|entry| entry.weight).fold(1.0, f64::min);
+        if list.is_empty() {
+            list.push(b"text/plain;version=0.0.4".to_vec());
+        } else if self.entry(TEXT_0_0_4).is_none() {
+            lowest = weight_below(lowest);
+            list.push(format!("text/plain;version=0.0.4;q={lowest}").into_bytes());
+        }
+        list.push(format!("*/*;q={}", weight_below(lowest)).into_bytes());
         HeaderValue::from_bytes(&list.join(&b',')).expect("pieces of a header's value make one")
     }
 
@@ -92,10 +92,10 @@ impl Accepted {
     /// all must speak it, and must be known to: `all_known` says that no target is still awaited. Otherwise it is the newest
     /// text that the scraper takes, whatever the targets speak: what is in its families does not depend on that.
     pub fn choose(&self, answered: &[Format], all_known: bool) -> Spelling {
-        let if_answered = |format| self.entry(format).filter(|_| answered.contains(&format));
+        let protobuf = self.entry(Format::Protobuf).filter(|_| answered.contains(&Format::Protobuf));
         let open_metrics = || self.open_metrics(answered).filter(|_| all_known);
         let text = || self.entry(TEXT_1_0_0);
-        let chosen = if_answered(Format::Protobuf).or_else(open_metrics).or_else(text);
+        let chosen = protobuf.or_else(open_metrics).or_else(text);
         chosen.map_or(PLAIN_TEXT, |entry| self.spelling(entry))
     }
 
@@ -133,11 +133,10 @@ impl Accepted {
     }
 }
 
-/// A media type with a weight below this one, as far as there is one, and that weight.
-fn last_resort(name: &str, lowest: f64) -> (String, f64) {
+/// The largest weight of a last resort below this one, as far as there is one.
+fn weight_below(lowest: f64) -> f64 {
     let [.., last] = LAST_RESORTS;
-    let weight = LAST_RESORTS.into_iter().find(|weight| *weight < lowest).unwrap_or(last);
-    (format!("{name};q={weight}"), weight)
+    LAST_RESORTS.into_iter().find(|weight| *weight < lowest).unwrap_or(last)
 }
 
 impl Entry {

@@ -130,16 +130,14 @@ pub(super) struct Clients {
     limit: usize,
 }
 
-impl Default for Clients {
+impl Clients {
     /// As many as there may be; but no more than take half of the process's file descriptors, because targets take some, too.
-    fn default() -> Self {
+    pub(super) fn new() -> Self {
         let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
         let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
         Self { connected: Vec::new(), limit: half.clamp(1, MAX_CONNECTIONS) }
     }
-}
 
-impl Clients {
     /// A new client, for whom another may have to leave; `None` if every other one is being served.
     pub(super) fn let_in(&mut self, origin: IpAddr, log_limit: &LogLimit) -> Option<Arc<Client>> {
         // A connection that is over has dropped its client.

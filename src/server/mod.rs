@@ -94,7 +94,7 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
     let service = Arc::new(Service::new(aggregator, settings));
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
-    let mut clients = Clients::default();
+    let mut clients = Clients::new();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {

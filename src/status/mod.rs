@@ -10,7 +10,7 @@ pub mod text;
 use std::time::SystemTime;
 
 use crate::config::{Config, Variable};
-use crate::exposition::{Conflict, Format, Unwritten};
+use crate::exposition::{Conflict, Format, Unwritten, listed};
 use crate::telemetry::{OWN_NAME, TargetState};
 
 /// What does not change while the sidecar runs.
@@ -50,7 +50,7 @@ fn unwritten(targets: &[TargetState]) -> Option<String> {
     let why = match speakers.as_slice() {
         [] => "the scraper takes no format that has a place for them".to_owned(),
         [one] => format!("{one} speaks text only"),
-        [others @ .., last] => format!("{} and {last} speak text only", others.join(", ")),
+        several => format!("{} speak text only", listed(several)),
     };
     Some(format!("{why}: {what} {are} lost for this scraper"))
 }

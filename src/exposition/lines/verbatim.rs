@@ -45,13 +45,7 @@ impl Writer for Verbatim {
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
-        let slot = Slot {
-            part: told.family.part,
-            bound: told.family.bound(),
-            values: told.family.values(Convention::Text),
-            takes_exemplars: false,
-            waits_in: None,
-        };
+        let slot = Slot::of(&told.family, Convention::Text);
         // This body is trusted: what there is no room for passes without a note.
         let mut unknown = Default::default();
         let known = families.entry(told.key).unwrap_or(&mut unknown);

@@ -107,15 +107,12 @@ impl<F: Dialect> Writer for LineWriter<F> {
             self.room = MAX_FAMILY;
         }
         let slot = Slot {
-            part: family.part,
-            bound: family.bound(),
-            values: family.values(F::CONVENTION),
-            takes_exemplars: family.takes_exemplars(),
             waits_in: family.is_apart.then_some(match family.part {
                 Part::Sum => 0,
                 Part::Count => 1,
                 _ => 2,
             }),
+            ..Slot::of(&family, F::CONVENTION)
         };
         // A part has no metadata of its own: strict readers take it for that of its family, a second time.
         let is_part = families.is_part(key, F::CONVENTION);

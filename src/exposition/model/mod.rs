@@ -212,6 +212,8 @@ impl<'a> Family<'a> {
     /// prometheus/common's `expfmt/text_parse.go`; OpenMetrics 1.0, "Counter").
     pub(super) fn values(&self, to: Convention) -> Values {
         match (self.kind, self.part) {
+            // Which of them have a place in a message, its writer knows.
+            _ if to == Protobuf => Values::Any,
             (Some(Counter), Part::Value) if to == OpenMetrics => Values::Count,
             (Some(Histogram | GaugeHistogram), Part::Bucket | Part::Count) if to == OpenMetrics => Values::Count,
             (Some(Histogram), Part::Bucket | Part::Count) | (Some(GaugeHistogram), Part::Bucket) => Values::NotNegative,

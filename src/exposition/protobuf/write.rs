@@ -37,7 +37,7 @@ use crate::exposition::format::{Escaping, Spelling};
 use crate::exposition::labels::{Labels, Names, Resolver};
 use crate::exposition::lines::is_bound;
 use crate::exposition::model::{
-    Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Time, Values,
+    Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Time,
 };
 use crate::exposition::progress::DropReason;
 use crate::exposition::rules::Rules;
@@ -126,13 +126,7 @@ impl Writer for MessageWriter {
         if told.has_samples || is_at_hand {
             self.describe(told.facts);
         }
-        Ok(Slot {
-            part: told.family.part,
-            bound: told.family.bound(),
-            values: Values::Any,
-            takes_exemplars: true,
-            waits_in: None,
-        })
+        Ok(Slot::of(&told.family, Self::CONVENTION))
     }
 
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, _: &mut Vec<u8>) -> Result<Written, DropReason> {

@@ -453,10 +453,12 @@ impl<W: Writer> Writing<'_, W> {
             self.stage.pending.family.is_old_name = is_old;
         }
         if let Fact::Type(kind) = fact {
+            // Another type, or one behind samples, nobody takes; who says it again says nothing new.
+            if self.families.is_contradicted(name, kind) {
+                return Err(DropReason::Malformed);
+            }
             if self.families.is_settled(name) {
-                // Who says it again says nothing new; another type, or one behind samples, nobody takes.
-                let is_told_again = self.families.declared(name) == Some(kind);
-                return if is_told_again { Ok(()) } else { Err(DropReason::Malformed) };
+                return Ok(());
             }
             // What the filter drops takes room only where samples by other names are known by it.
             if kind.has_parts(self.stage.from) || self.stage.keeps_bare(name, Some(kind)) {
@@ -497,7 +499,7 @@ impl<W: Writer> Writing<'_, W> {
     fn metadata_in_place(&mut self, name: &[u8], is_old: bool, fact: Fact<'_>) -> Result<(), DropReason> {
         let mut kind = None;
         if let Fact::Type(declared) = fact {
-            if self.families.is_settled(name) && self.families.declared(name) != Some(declared) {
+            if self.families.is_contradicted(name, declared) {
                 return Err(DropReason::Malformed);
             }
             kind = Some(declared);
