@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use qpext::exposition::{
     Counts, DropReason, End, Engine, Escaping, Families, Filter, FirstDropped, Format, LabelSet, MAX_FAMILY, MAX_LINE,
-    MAX_QUOTED, OpenMetricsVersion, Rules, Untyped,
+    MAX_QUOTED, OpenMetricsVersion, Rules, Untyped, Unwritten,
 };
 
-use crate::engine::protobuf::{counter, gauge, histogram, untyped};
+use crate::engine::protobuf::{counter, gauge, histogram, native_histogram, untyped};
 use crate::support::protobuf::*;
 use crate::support::{Cut, Lines, PLAIN, engine_of, reader, verbatim};
 
@@ -529,6 +529,21 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
             assert_eq!(outcome.first_dropped, expected, "{from:?} as {to:?}, {index}");
         }
     }
+}
+
+#[test]
+fn what_an_answers_format_has_no_place_for_is_counted() {
+    let native = encode(&[family("a.b", MetricType::Histogram, vec![histogram(native_histogram())])]);
+    let lines = b"# TYPE \"a.b\" counter\n{\"a.b_total\"} 1 # {} 1\n{\"a.b_total\",c=\"d\"} 1 # {} 1\n# EOF\n";
+    let unwritten = |from, to, body: &[u8]| {
+        run(engine(from, to, &Rules::default(), Escaping::Underscores), body, Cut::Whole).counts.unwritten
+    };
+    let of_native = Unwritten { exemplars: 0, native_histograms: 1, utf8_names: 1 };
+    assert_eq!(unwritten(Protobuf, Text, &native), of_native);
+    assert_eq!(unwritten(Protobuf, Protobuf, &native), Unwritten { native_histograms: 0, ..of_native });
+    let of_lines = Unwritten { exemplars: 2, native_histograms: 0, utf8_names: 1 };
+    assert_eq!(unwritten(OpenMetrics, Text, lines), of_lines);
+    assert_eq!(unwritten(OpenMetrics, OpenMetrics, lines), Unwritten { exemplars: 0, ..of_lines });
 }
 
 #[test]
