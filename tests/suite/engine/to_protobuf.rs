@@ -335,6 +335,12 @@ pub const CASES: &[Case] = &[
         1,
         "a untyped help \"Words.\"\n  {@} 1\n  {@} 2\nc gauge help \"Late.\"\n  {@} 3\n",
     ),
+    becomes(
+        "a counter whose name ends as that of another's samples is one itself",
+        &[Lines::Text],
+        "# TYPE a counter\n# TYPE a_total counter\na_total_total 1\na_total 2\n",
+        "a_total_total counter\n  {@} 1\na_total counter\n  {@} 2\n",
+    ),
     becomes("metadata without samples is nothing", BOTH, "# HELP a Words.\n# TYPE a gauge\n# HELP b Words.\n", ""),
     becomes("metadata without samples is nothing", BOTH, "", ""),
     loses("metadata without samples is nothing", BOTH, USUAL, "# HELP a Words.\na one\n", 1, ""),

@@ -69,9 +69,11 @@ fn parent<'a>(from: Lines, body: &Exposition, name: &'a str) -> Option<(&'a str,
     (is_declared(from, body, stem) && has_part(from, &body.types[stem], suffix)).then_some((stem, suffix))
 }
 
-/// Whether the body gives this family a type, and it is no part of another one.
+/// Whether the body gives this family a type, and it is no part of another one. In text, a counter's `_total` is one only where
+/// nothing says otherwise.
 fn is_declared(from: Lines, body: &Exposition, name: &str) -> bool {
-    body.types.contains_key(name) && parent(from, body, name).is_none()
+    let is_own = |(_, suffix): (&str, &str)| from == Lines::Text && suffix == "_total";
+    body.types.contains_key(name) && parent(from, body, name).is_none_or(is_own)
 }
 
 fn declared<'a>(from: Lines, body: &'a Exposition, name: &'a str) -> Declared<'a> {
@@ -490,7 +492,8 @@ fn time(seconds: f64) -> Timestamp {
     Timestamp { seconds: micros.div_euclid(1_000_000) as i64, nanos: (micros.rem_euclid(1_000_000) * 1000) as i32 }
 }
 
-/// Every value in some messages, as text: which series' it is, and what it is.
+/// Every value in some messages, as text: which series' it is, and what it is. A part of a metric that is taken apart is the same as
+/// one that is not.
 #[derive(Debug, Default)]
 struct Told {
     /// Those that lines told.
@@ -498,57 +501,63 @@ struct Told {
     /// Counts of histograms that no line need have told: the last bucket's is the same.
     perhaps: Vec<String>,
     /// When series were created. One line tells it of all points of a series.
-    created: BTreeSet<String>,
+    created: Vec<String>,
 }
 
 impl Told {
     fn by(families: &[MetricFamily]) -> Self {
         let mut told = Self::default();
         for family in families {
-            let mut of_family = Self::default();
+            let mut created = BTreeSet::new();
             for metric in &family.metric {
-                of_family.add(family.name(), metric);
+                created.extend(told.add(family, metric));
             }
-            told.surely.extend(of_family.surely);
-            told.surely.extend(of_family.created);
-            told.perhaps.extend(of_family.perhaps);
+            told.created.extend(created);
         }
         told
     }
 
-    fn add(&mut self, name: &str, metric: &Metric) {
-        let labels = format!("{name} {:?}", metric.label);
-        let key = format!("{labels} at {:?}", metric.timestamp_ms);
+    /// Returns when its series was created, if it says so.
+    fn add(&mut self, family: &MetricFamily, metric: &Metric) -> Option<String> {
+        let name = family.name();
+        let series = |suffix: &str, at: Option<(&str, f64)>, value: f64| {
+            let at = at.map(|(told_by, at)| label(told_by, &spelt(at)));
+            let labels: Vec<LabelPair> = at.into_iter().chain(metric.label.iter().cloned()).collect();
+            format!("{name}{suffix} {labels:?} at {:?} {:?}", metric.timestamp_ms, Some(value))
+        };
+        let [sum, count] = match family.r#type() {
+            MetricType::GaugeHistogram => ["_gsum", "_gcount"],
+            _ => ["_sum", "_count"],
+        };
         let mut created = None;
         if let Some(counter) = &metric.counter {
-            self.surely.push(format!("{key} counter {:?}", counter.value));
+            self.surely.push(series("", None, counter.value()) + " counter");
             created = counter.created_timestamp.as_ref();
         }
         if let Some(summary) = &metric.summary {
-            let sum = summary.sample_sum.iter().map(|sum| format!("{key} sum {sum}"));
-            let count = summary.sample_count.iter().map(|count| format!("{key} count {count}"));
-            let points = summary.quantile.iter().map(|point| format!("{key} {point:?}"));
-            self.surely.extend(sum.chain(count).chain(points));
+            self.surely.extend(summary.sample_sum.map(|value| series(sum, None, value)));
+            self.surely.extend(summary.sample_count.map(|value| series(count, None, value as f64)));
+            let points = summary.quantile.iter();
+            self.surely.extend(points.map(|point| series("", Some(("quantile", point.quantile())), point.value())));
             created = summary.created_timestamp.as_ref();
         }
         if let Some(histogram) = &metric.histogram {
-            let counts = |point: &Bucket| (point.cumulative_count, point.cumulative_count_float);
-            let sum = histogram.sample_sum.iter().map(|sum| format!("{key} sum {sum}"));
-            let buckets = histogram.bucket.iter();
-            let points = buckets.map(|point| format!("{key} {:?} {:?}", point.upper_bound, counts(point)));
-            self.surely.extend(sum.chain(points));
-            let count = (histogram.sample_count, histogram.sample_count_float);
-            let is_last = histogram.bucket.last().map(counts) == Some(count);
-            if count != (None, None) {
-                let told = if is_last { &mut self.perhaps } else { &mut self.surely };
-                told.push(format!("{key} count {count:?}"));
-            }
+            let number = |whole: Option<u64>, float: Option<f64>| float.or(whole.map(|whole| whole as f64));
+            let value_of = |bucket: &Bucket| number(bucket.cumulative_count, bucket.cumulative_count_float);
+            self.surely.extend(histogram.sample_sum.map(|value| series(sum, None, value)));
+            let points = histogram.bucket.iter();
+            let point =
+                |bucket: &Bucket| Some(series("_bucket", Some(("le", bucket.upper_bound())), value_of(bucket)?));
+            self.surely.extend(points.filter_map(point));
+            let all = number(histogram.sample_count, histogram.sample_count_float);
+            let is_last = histogram.bucket.last().map(value_of) == Some(all);
+            let told = if is_last { &mut self.perhaps } else { &mut self.surely };
+            told.extend(all.map(|value| series(count, None, value)));
             created = histogram.created_timestamp.as_ref();
         }
-        let gauge = metric.gauge.iter().map(|gauge| format!("{key} gauge {:?}", gauge.value));
-        let untyped = metric.untyped.iter().map(|untyped| format!("{key} {:?}", untyped.value));
-        self.surely.extend(gauge.chain(untyped));
-        self.created.extend(created.map(|created| format!("{labels} {created:?}")));
+        self.surely.extend(metric.gauge.iter().map(|gauge| series("", None, gauge.value()) + " gauge"));
+        self.surely.extend(metric.untyped.iter().map(|untyped| series("", None, untyped.value())));
+        created.map(|created| format!("{name} {:?} {created:?}", metric.label))
     }
 }
 
@@ -559,7 +568,8 @@ fn settings() -> impl Strategy<Value = Setting> {
 
 pub fn check_counts(families: &[MetricFamily], samples: u64) -> Result<(), TestCaseError> {
     let told = Told::by(families);
-    let (least, most) = (told.surely.len(), told.surely.len() + told.perhaps.len());
+    let least = told.surely.len() + told.created.len();
+    let most = least + told.perhaps.len();
     prop_assert!((least as u64..=most as u64).contains(&samples), "{samples} samples counted, {least} to {most} there");
     Ok(())
 }
@@ -637,14 +647,17 @@ macro_rules! properties {
                     place in any::<usize>(),
                     setting in settings(),
                 ) {
-                    let whole = convert(FROM, setting, &body, Cut::Whole, End::Whole).0;
+                    let (whole, counts) = convert(FROM, setting, &body, Cut::Whole, End::Whole);
                     let part = &body[..place % (body.len() + 1)];
                     let part = convert(FROM, setting, part, Cut::Whole, End::BrokenOff).0;
                     let whole = read_put_together(&whole, setting.names).map_err(TestCaseError::fail)?;
                     let part = read_put_together(&part, setting.names).map_err(TestCaseError::fail)?;
                     let whole = Told::by(&whole);
-                    let mut rest = [whole.surely, whole.perhaps].concat();
-                    for value in Told::by(&part).surely {
+                    let part = Told::by(&part);
+                    let mut rest = [whole.surely, whole.perhaps, whole.created].concat();
+                    // When a metric was created is lost with what it is taken apart for, which may come behind the cut.
+                    let created = part.created.into_iter().filter(|_| counts.torn == 0);
+                    for value in part.surely.into_iter().chain(created) {
                         let place = rest.iter().position(|other| *other == value);
                         prop_assert!(place.is_some(), "{value:?} is not among the whole body's");
                         rest.swap_remove(place.expect("it was just found"));
