@@ -141,7 +141,7 @@ fn may_count(kind: Option<&str>, name: &str, suffix: &str) -> bool {
     let endings = ["_bucket", "_count", "_gcount", "_total"];
     !suffix.is_empty()
         || matches!(kind, Some("counter" | "histogram" | "gaugehistogram"))
-        || endings.iter().any(|ending| name.ends_with(ending))
+        || endings.iter().any(|ending| escaped(name, ":").ends_with(ending))
 }
 
 /// A value that counts something, made of any.
