@@ -23,7 +23,7 @@ const MAX_BYTES_IN_ALL: usize = 16 << 20;
 
 /// What a family costs beside its name, which counts twice: its entry and its place in the table, both of which have as many
 /// free ones again when they have just grown, as the buffer of names has.
-const ENTRY_COST: usize = 120;
+pub(super) const ENTRY_COST: usize = 120;
 
 /// Families that most answers have: the table need not grow for them.
 const USUAL: usize = 224;
@@ -473,7 +473,7 @@ fn parent_of(
 }
 
 /// The family of some type in some format that a sample of this name may be a part of, and the name's ending.
-fn possible_parent(name: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn possible_parent(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let underscore = name.iter().rposition(|byte| *byte == b'_')?;
     let (parent, suffix) = name.split_at(underscore);
     Part::of_ending(suffix).map(|_| (parent, suffix))

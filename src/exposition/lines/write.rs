@@ -134,12 +134,15 @@ impl<F: Dialect> Writer for LineWriter<F> {
             }
             is_due
         };
+        // In OpenMetrics it stands before its samples, or nowhere.
+        let is_late = F::CONVENTION == Convention::OpenMetrics && known.has_samples;
         for fact in told.facts.iter().flatten().copied() {
             let is_new = match fact {
-                Fact::Help(_) => !std::mem::replace(&mut known.has_help, true),
+                Fact::Help(_) => !is_late && !std::mem::replace(&mut known.has_help, true),
                 // Escaped, the name may no longer end in the unit.
                 Fact::Unit(unit) => {
                     F::CONVENTION == Convention::OpenMetrics
+                        && !is_late
                         && is_unit_of(key, unit)
                         && !std::mem::replace(&mut known.has_unit, true)
                 }

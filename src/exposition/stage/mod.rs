@@ -12,7 +12,7 @@ mod recent;
 
 use std::sync::Arc;
 
-use self::pending::PendingMetadata;
+use self::pending::{Deferred, PendingFamily, PendingMetadata};
 use self::recent::RecentNames;
 use super::engine::{Events, ExemplarFate, Facts, Lost, Noting, Slot, Told, Writer};
 use super::families::{Families, Known};
@@ -34,6 +34,7 @@ pub(super) struct Stage<W> {
     progress: Progress,
     recent: RecentNames,
     pending: PendingMetadata,
+    deferred: Deferred,
     /// The message at hand.
     message: Message,
     /// The name under which the family at hand is written.
@@ -72,6 +73,7 @@ impl<W: Writer> Stage<W> {
             progress: Progress::new(rules.sample_limit),
             recent: RecentNames::default(),
             pending: PendingMetadata::new(&rules.room),
+            deferred: Deferred::new(&rules.room),
             message: Message::default(),
             key: Vec::new(),
         }
@@ -97,6 +99,7 @@ impl<W: Writer> Stage<W> {
             // They were settled for the writer before.
             recent: RecentNames::default(),
             pending: std::mem::take(&mut self.pending),
+            deferred: std::mem::take(&mut self.deferred),
             message: std::mem::take(&mut self.message),
             key: Vec::new(),
         })
@@ -291,6 +294,9 @@ impl<W: Writer> Writing<'_, W> {
     /// Ends the body.
     pub(super) fn finish(&mut self) {
         self.flush_pending();
+        for deferred in self.stage.deferred.take_all() {
+            self.write_pending(&deferred);
+        }
         let lost = self.stage.writer.finish(self.out);
         self.take_back(lost, None);
     }
@@ -359,6 +365,7 @@ impl<W: Writer> Writing<'_, W> {
         let stage = &mut *self.stage;
         stage.progress.exceed_limit();
         stage.pending.clear();
+        stage.deferred.take_all();
         let left_out = stage.writer.cut(beyond);
         stage.progress.leave_out(left_out);
     }
@@ -392,7 +399,7 @@ impl<W: Writer> Writing<'_, W> {
 
     /// Has what is known of the family written of a sample that is to be written.
     fn tell(&mut self, family: &Family<'_>) -> Settled {
-        let is_pending = self.stage.pending.is_of(family.stem);
+        let is_pending = self.take_up(family.stem);
         if !is_pending {
             self.flush_pending();
         }
@@ -445,12 +452,14 @@ impl<W: Writer> Writing<'_, W> {
                 // Its samples belong to another family already.
                 return Ok(());
             }
-            self.flush_pending();
-            if self.stage.filter.is_none() {
-                self.families.entry(name)?;
+            if !self.take_up(name) {
+                self.flush_pending();
+                if self.stage.filter.is_none() {
+                    self.families.entry(name)?;
+                }
+                self.stage.pending.family.name.extend_from_slice(name);
+                self.stage.pending.family.is_old_name = is_old;
             }
-            self.stage.pending.family.name.extend_from_slice(name);
-            self.stage.pending.family.is_old_name = is_old;
         }
         if let Fact::Type(kind) = fact {
             // Another type, or one behind samples, nobody takes; who says it again says nothing new.
@@ -511,7 +520,18 @@ impl<W: Writer> Writing<'_, W> {
         Ok(())
     }
 
-    /// Writes the metadata that no sample asked for.
+    /// Whether the metadata of this family is held. If it was deferred, it is no more.
+    fn take_up(&mut self, name: &[u8]) -> bool {
+        if self.stage.pending.is_of(name) {
+            return true;
+        }
+        let Some(deferred) = self.stage.deferred.take(name) else { return false };
+        self.flush_pending();
+        self.stage.pending.put_back(deferred);
+        true
+    }
+
+    /// Defers the metadata that no sample asked for, or writes it.
     fn flush_pending(&mut self) {
         if self.stage.pending.family.name.is_empty() {
             return;
@@ -519,7 +539,20 @@ impl<W: Writer> Writing<'_, W> {
         if self.stage.pending.family.is_told {
             return self.stage.pending.clear();
         }
-        let held = std::mem::take(&mut self.stage.pending.family);
+        let held = self.stage.pending.take();
+        let held = match W::CONVENTION {
+            Convention::OpenMetrics => self.stage.deferred.add(held),
+            Convention::Text | Convention::Protobuf => Some(held),
+        };
+        if let Some(held) = held {
+            self.write_pending(&held);
+            self.stage.pending.put_back(held);
+        }
+        self.stage.pending.clear();
+    }
+
+    /// Writes the metadata that no sample asked for.
+    fn write_pending(&mut self, held: &PendingFamily) {
         let name = &held.name;
         let declared = self.families.declared(name);
         let mut family = Family::without_samples(self.stage.way(), name, declared);
@@ -531,8 +564,6 @@ impl<W: Writer> Writing<'_, W> {
             // Without room for its name there is nothing to write it with.
             let _ = self.write_family(&family, held.told(), false);
         }
-        self.stage.pending.family = held;
-        self.stage.pending.clear();
     }
 
     /// Begins a message, unless it is dropped.

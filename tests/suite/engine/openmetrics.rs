@@ -636,6 +636,15 @@ pub const BODIES: &[[Case; 2]] = &[
         "# HELP a One.\n# TYPE a counter\na_total{@} 1\na_total{@} 2\n",
         "# HELP a_total One.\n# TYPE a_total counter\na_total{@} 1\na_total{@} 2\n",
     ),
+    // Strict readers of OpenMetrics want it so.
+    becomes(
+        "metadata stands before its samples, or at the end where there are none",
+        Untyped::Keep,
+        "# TYPE a counter\n# HELP a A.\n# TYPE b gauge\n# TYPE c gauge\n# HELP b B.\n# HELP d D.\nb 1\na_total 2\ne 1\n",
+        "# TYPE b gauge\n# HELP b B.\nb{@} 1\n# TYPE a counter\n# HELP a A.\na_total{@} 2\ne{@} 1\n# TYPE c gauge\n# HELP d D.\n",
+        "# TYPE a_total counter\n# HELP a_total A.\n# TYPE b gauge\n# TYPE c gauge\n# HELP b B.\n# HELP d D.\n\
+         b{@} 1\na_total{@} 2\ne{@} 1\n",
+    ),
     // In text the counter goes by the name that has samples by now.
     becomes(
         "a type behind the first sample is dropped",

@@ -65,12 +65,10 @@ const OF_BODIES: &[Known] = &[
     ("prometheus_client", &[OPEN_METRICS], "_sum/_gsum must be present if _count is present"),
     ("prometheus_client", &[OPEN_METRICS], "Stateset missing label"),
     // families that are torn apart or have each other's names,
-    ("expfmt", &[OPEN_METRICS], "metadata for metric \"a\" after samples"),
     ("expfmt", &[OPEN_METRICS], "missing required suffix for type COUNTER"),
     ("prometheus_client", &[OPEN_METRICS], "Clashing name"),
     ("prometheus_client", &[OPEN_METRICS], "Invalid metric grouping"),
     ("prometheus_client", &[OPEN_METRICS], "Mix of timestamp presence within a group"),
-    ("prometheus_client", &[OPEN_METRICS], "Received metadata after samples"),
     ("prometheus_client", &[OPEN_METRICS], "Timestamps went backwards within a group"),
     // and exemplars where none may be, or that are too long.
     ("expfmt", &[OPEN_METRICS], "exemplar not allowed on"),
