@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::aggregate::{Aggregator, Answer};
 use crate::config::Config;
 use crate::exposition::{Conflict, DropReason, Finding, FindingKind, Lint};
-use crate::telemetry::{OWN_NAME, TargetState};
+use crate::telemetry::{Apart, OWN_NAME, TargetState};
 
 /// What Prometheus asks for by default, except that text is read, where there is a choice, as what all targets speak.
 const AS_PROMETHEUS: HeaderValue = HeaderValue::from_static(
@@ -31,6 +31,8 @@ pub struct Report {
     pub(crate) conflicts: u64,
     /// Some of them.
     pub(crate) named_conflicts: Vec<Conflict>,
+    /// Why the families of several targets do not stand together, if they do not.
+    pub(crate) apart: Option<Apart>,
     /// The content type of the answer; none if there was none.
     pub(crate) content_type: Option<String>,
     pub(crate) bytes: u64,
@@ -77,6 +79,7 @@ pub async fn check(config: &Config, accept: Option<HeaderValue>) -> Result<Repor
     report.targets = aggregator.telemetry().states();
     report.conflicts = aggregator.telemetry().conflicts();
     report.named_conflicts = aggregator.telemetry().named_conflicts();
+    report.apart = aggregator.telemetry().apart();
     Ok(report)
 }
 

@@ -12,11 +12,13 @@ use tokio::time::{Instant, Sleep};
 
 use super::stream::Step;
 use super::target::{ScrapeState, TargetScrape};
-use super::{FRAME, FRAME_CAPACITY, Failure, TURN};
+use super::{FRAME, FRAME_CAPACITY, Failure, MAX_TOGETHER, TURN};
 use crate::budget::Budget;
-use crate::exposition::{End, Families, Format, Held, OpenMetricsVersion, Room, Rules, Spelling, engine};
+use crate::exposition::{
+    End, Escaping, Families, Format, Held, OpenMetricsVersion, Piece, Room, Rules, Spelling, Together, engine, together,
+};
 use crate::negotiation::{Accepted, content_type};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Apart, ApartReason, Telemetry};
 
 /// From where on an answer is one target's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Answer {
     accepted: Accepted,
     /// What is written, once that is settled.
     spelling: Option<Spelling>,
+    /// What is written first of bodies that are held, each with the place of its scrape.
+    pieces: VecDeque<(usize, Bytes)>,
     /// Everything is written, the end mark too.
     has_ended: bool,
     /// Pieces that were pulled before their time.
@@ -56,13 +60,13 @@ pub struct Answer {
     own_rules: Option<Rules>,
 }
 
-/// A piece of an answer, which takes its room until it is read.
-struct Piece {
+/// A frame of an answer, which takes its room until it is read.
+struct Frame {
     bytes: Vec<u8>,
     _held: Held,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for Frame {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -85,6 +89,7 @@ impl Answer {
             current: 0,
             accepted,
             spelling: None,
+            pieces: VecDeque::new(),
             has_ended: false,
             pulled: VecDeque::new(),
             out: Vec::new(),
@@ -172,12 +177,80 @@ impl Answer {
                 return Poll::Pending;
             }
         }
-        let spelling = self.accepted.choose(&heard, !awaits_any);
+        let mut spelling = self.accepted.choose(&heard, !awaits_any);
+        let (mut pieces, mut apart) = (Vec::new(), None);
+        if heard.len() > 1 && matches!(spelling.format, Format::OpenMetrics(_)) {
+            match ready!(self.poll_together(spelling.escaping, cx)) {
+                Ok(order) => pieces = order,
+                Err(reason) => {
+                    let instead = self.accepted.instead_of_open_metrics();
+                    apart = Some(Apart { reason, is_text: instead.is_some() });
+                    spelling = instead.unwrap_or(spelling);
+                }
+            }
+        }
+        self.telemetry.note_apart(apart);
         self.spelling = Some(spelling);
+        self.hand_out(&pieces);
         for scrape in &mut self.scrapes {
             scrape.open(spelling);
         }
         Poll::Ready(())
+    }
+
+    /// Holds the bodies of several targets, and looks for the families that they have in common. Ready with the pieces in which they
+    /// are written, if not one after the other, or with why they cannot be.
+    fn poll_together(&mut self, escaping: Escaping, cx: &mut Context<'_>) -> Poll<Result<Vec<Piece>, ApartReason>> {
+        let mut left = MAX_TOGETHER;
+        let mut awaits_any = false;
+        for scraped in self.scrapes.iter_mut().filter_map(TargetScrape::heard) {
+            match scraped.body.poll_whole(left, &self.room, cx) {
+                Poll::Ready(true) => left -= scraped.body.gathered().len(),
+                Poll::Ready(false) => return Poll::Ready(Err(ApartReason::NoRoom)),
+                Poll::Pending => awaits_any = true,
+            }
+        }
+        if awaits_any {
+            ready!(self.poll_timer(self.budget.in_turn_by, cx));
+            return Poll::Ready(Err(ApartReason::Late));
+        }
+        let bodies: Vec<&[u8]> =
+            self.scrapes.iter_mut().filter_map(TargetScrape::heard).map(|scraped| scraped.body.gathered()).collect();
+        let together = together(&bodies, escaping, &self.room);
+        Poll::Ready(match together {
+            Together::Apart => Ok(Vec::new()),
+            Together::Pieces(pieces) => Ok(pieces),
+            Together::Clash(family) => Err(ApartReason::Clash(family)),
+            Together::NoRoom => Err(ApartReason::NoRoom),
+        })
+    }
+
+    /// Has these pieces of the bodies that are held written first.
+    fn hand_out(&mut self, pieces: &[Piece]) {
+        if pieces.is_empty() {
+            return;
+        }
+        let heard = self.scrapes.iter_mut().enumerate();
+        let bodies = heard.filter_map(|(place, scrape)| Some((place, scrape.heard()?.body.take_gathered())));
+        let bodies: Vec<(usize, Bytes)> = bodies.collect();
+        self.pieces =
+            pieces.iter().map(|Piece { body, span }| (bodies[*body].0, bodies[*body].1.slice(span.clone()))).collect();
+    }
+
+    /// The place of the scrape whose turn it is.
+    fn turn(&mut self) -> usize {
+        while let Some((place, piece)) = self.pieces.front_mut() {
+            let place = *place;
+            match &mut self.scrapes[place].state {
+                ScrapeState::Alive(stream) if stream.has_chunk() => return place,
+                ScrapeState::Alive(stream) if !piece.is_empty() => {
+                    stream.give(std::mem::take(piece));
+                    return place;
+                }
+                _ => _ = self.pieces.pop_front(),
+            }
+        }
+        self.current
     }
 
     /// The next piece of the answer; `None` at its end.
@@ -194,12 +267,13 @@ impl Answer {
                 self.let_another_go(cx);
                 return Poll::Ready(self.take_piece());
             }
-            let Some(index) = self.scrapes.get(self.current).map(|scrape| scrape.index) else {
+            let turn = self.turn();
+            let Some(index) = self.scrapes.get(turn).map(|scrape| scrape.index) else {
                 self.end();
                 return Poll::Ready(self.take_piece());
             };
             self.turn_to(index);
-            let scrape = &mut self.scrapes[self.current];
+            let scrape = &mut self.scrapes[turn];
             let step = match &mut scrape.state {
                 ScrapeState::Asked(_) | ScrapeState::Heard(_) => Step::Waiting,
                 ScrapeState::Done(_) => {
@@ -236,7 +310,7 @@ impl Answer {
     /// Once the time for the targets' order is over: lets one that has something to say go before the one whose turn it
     /// is. Says whether there is one.
     fn let_another_go(&mut self, cx: &mut Context<'_>) -> bool {
-        if Instant::now() < self.budget.in_turn_by {
+        if Instant::now() < self.budget.in_turn_by || !self.pieces.is_empty() {
             return false;
         }
         let waiting = &mut self.scrapes[self.current..];
@@ -310,6 +384,6 @@ impl Answer {
         let bytes = std::mem::take(&mut self.out);
         self.held.force(bytes.capacity());
         let _held = std::mem::replace(&mut self.held, self.room.hold());
-        Some(Bytes::from_owner(Piece { bytes, _held }))
+        Some(Bytes::from_owner(Frame { bytes, _held }))
     }
 }

@@ -34,6 +34,10 @@ const FRAME: usize = 256 << 10;
 /// Room for a piece of the answer and the slice that completes it, labels added.
 const FRAME_CAPACITY: usize = FRAME + 2 * SLICE;
 
+/// Bytes of bodies in OpenMetrics that are held so that the families that they have in common stand together. A Python program's
+/// body has some hundred kilobytes at most.
+const MAX_TOGETHER: usize = 8 << 20;
+
 /// How long an answer may work before everybody else has a turn.
 const TURN: Duration = Duration::from_millis(1);
 

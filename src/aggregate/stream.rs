@@ -82,6 +82,17 @@ impl Stream {
         outcome.first_dropped = self.engine.progress().first_dropped().cloned();
     }
 
+    /// Is to push this before anything else; it was read before.
+    pub(super) fn give(&mut self, piece: Bytes) {
+        self.body_bytes += piece.len() as u64;
+        self.chunk = piece;
+    }
+
+    /// Whether something has been read and not yet pushed.
+    pub(super) fn has_chunk(&self) -> bool {
+        !self.chunk.is_empty()
+    }
+
     /// Reads, if everything that was read has been pushed.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.chunk.is_empty() && self.ended.is_none() {

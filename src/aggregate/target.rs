@@ -62,6 +62,14 @@ impl TargetScrape {
         Poll::Ready(())
     }
 
+    /// What it answered, if its head is in and its body is not opened.
+    pub(super) fn heard(&mut self) -> Option<&mut Scraped> {
+        match &mut self.state {
+            ScrapeState::Heard(scraped) => scraped.as_deref_mut(),
+            ScrapeState::Asked(_) | ScrapeState::Alive(_) | ScrapeState::Done(_) => None,
+        }
+    }
+
     /// Opens its body, if its head is in: the answer's format is settled.
     pub(super) fn open(&mut self, to: Spelling) {
         let ScrapeState::Heard(scraped) = &mut self.state else {

@@ -44,6 +44,7 @@ mod protobuf;
 mod room;
 mod rules;
 mod stage;
+mod together;
 
 pub use bytes::printable;
 pub use engine::{End, Engine, engine, is_text_line, spelling_engine, verbatim};
@@ -59,3 +60,4 @@ pub use protobuf::MAX_FAMILY;
 pub(crate) use room::Held;
 pub use room::Room;
 pub use rules::{Rules, Untyped};
+pub use together::{Piece, Together, together};

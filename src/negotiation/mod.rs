@@ -47,7 +47,11 @@ const LAST_RESORTS: [f64; 3] = [0.1, 0.01, 0.001];
 
 /// The formats that a scraper accepts, in its own order.
 #[derive(Debug, Clone)]
-pub struct Accepted(Vec<Entry>);
+pub struct Accepted {
+    entries: Vec<Entry>,
+    /// Text is among them, or a wildcard.
+    takes_text: bool,
+}
 
 /// A format, as the scraper named it.
 #[derive(Debug, Clone)]
@@ -63,19 +67,19 @@ impl Accepted {
     /// What is not known, not readable or of the weight 0 is left out. Wildcards are, too: text 0.0.4, which they stand
     /// for, is always accepted.
     pub fn of(headers: &HeaderMap) -> Self {
-        let entries = header::elements(headers, ACCEPT)
-            .filter(|element| element.weight > 0.0)
-            .filter_map(|element| Entry::of(&element))
-            .collect();
-        Self(entries)
+        let elements = || header::elements(headers, ACCEPT).filter(|element| element.weight > 0.0);
+        let entries: Vec<Entry> = elements().filter_map(|element| Entry::of(&element)).collect();
+        let has_wildcard = elements().any(|element| element.is("*/*") || element.is("text/*"));
+        let has_text = entries.iter().any(|entry| matches!(entry.spelling.format, Format::Text(_)));
+        Self { entries, takes_text: has_wildcard || has_text }
     }
 
     /// The `Accept` for the targets: the scraper's own, cut down to the formats that are known here, with text 0.0.4 as
     /// the last resort, and whatever there is behind it. Some servers refuse who names neither theirs nor that, and every
     /// Prometheus names it.
     pub fn for_targets(&self) -> HeaderValue {
-        let mut list: Vec<Vec<u8>> = self.0.iter().map(|entry| entry.text.clone()).collect();
-        let mut lowest = self.0.iter().map(|entry| entry.weight).fold(1.0, f64::min);
+        let mut list: Vec<Vec<u8>> = self.entries.iter().map(|entry| entry.text.clone()).collect();
+        let mut lowest = self.entries.iter().map(|entry| entry.weight).fold(1.0, f64::min);
         if list.is_empty() {
             list.push(b"text/plain;version=0.0.4".to_vec());
         } else if self.entry(TEXT_0_0_4).is_none() {
@@ -94,16 +98,28 @@ impl Accepted {
     pub fn choose(&self, answered: &[Format], all_known: bool) -> Spelling {
         let protobuf = self.entry(Format::Protobuf).filter(|_| answered.contains(&Format::Protobuf));
         let open_metrics = || self.open_metrics(answered).filter(|_| all_known);
-        let text = || self.entry(TEXT_1_0_0);
-        let chosen = protobuf.or_else(open_metrics).or_else(text);
-        chosen.map_or(PLAIN_TEXT, |entry| self.spelling(entry))
+        let chosen = protobuf.or_else(open_metrics);
+        chosen.map_or_else(|| self.text(), |entry| self.spelling(entry))
+    }
+
+    /// The text that goes out where the OpenMetrics of several targets cannot be put together: split families read well there.
+    /// `None` if the scraper does not take any.
+    pub(crate) fn instead_of_open_metrics(&self) -> Option<Spelling> {
+        self.takes_text.then(|| self.text())
+    }
+
+    /// The newest text that is accepted.
+    fn text(&self) -> Spelling {
+        self.entry(TEXT_1_0_0).map_or(PLAIN_TEXT, |entry| self.spelling(entry))
     }
 
     /// How an answer in this format is spelt. Who reads UTF-8 names in one format reads them in protobuf and old OpenMetrics,
     /// too, for which no Prometheus says so: names must not change because another target stops answering, or starts to.
     fn spelling(&self, entry: &Entry) -> Spelling {
         let mut spelling = entry.spelling;
-        if spelling.format != TEXT_0_0_4 && self.0.iter().any(|entry| entry.spelling.escaping == Escaping::AllowUtf8) {
+        if spelling.format != TEXT_0_0_4
+            && self.entries.iter().any(|entry| entry.spelling.escaping == Escaping::AllowUtf8)
+        {
             spelling.escaping = Escaping::AllowUtf8;
         }
         spelling
@@ -125,11 +141,11 @@ impl Accepted {
 
     /// Whether nothing but text is accepted, so that no target need be awaited before the answer begins.
     pub fn is_text_only(&self) -> bool {
-        self.0.iter().all(|entry| matches!(entry.spelling.format, Format::Text(_)))
+        self.entries.iter().all(|entry| matches!(entry.spelling.format, Format::Text(_)))
     }
 
     fn entry(&self, format: Format) -> Option<&Entry> {
-        self.0.iter().find(|entry| entry.spelling.format == format)
+        self.entries.iter().find(|entry| entry.spelling.format == format)
     }
 }
 

@@ -161,6 +161,7 @@ impl Service {
         Now {
             targets: telemetry.states(),
             conflicts: telemetry.named_conflicts(),
+            apart: self.aggregator.telemetry().apart(),
             stale_files: self.settings.authorizer.stale_files(),
         }
     }

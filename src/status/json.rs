@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{About, Now, target_of, unwritten};
 use crate::check::Report;
 use crate::exposition::{Conflict, DropReason, FindingKind};
-use crate::telemetry::TargetState;
+use crate::telemetry::{Apart, TargetState};
 
 pub(crate) fn status(about: &About, is: &Now) -> Value {
     let configuration = about.configuration.iter();
@@ -17,6 +17,7 @@ pub(crate) fn status(about: &About, is: &Now) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(about.started),
         "stale_files": is.stale_files,
+        "not_together": is.apart.as_ref().map(Apart::in_words),
         "family_conflicts": conflicts(&is.conflicts, &is.targets),
         "targets": targets(&is.targets),
         "labels": about.labels,
@@ -42,7 +43,8 @@ pub fn report(report: &Report) -> Value {
         "findings": report.to_be_mended(),
         "warnings": report.warnings,
         "targets": targets(&report.targets),
-        "unwritten": unwritten(&report.targets),
+        "unwritten": unwritten(&report.targets, report.apart.as_ref()),
+        "not_together": report.apart.as_ref().map(Apart::in_words),
         "answer": {"content_type": report.content_type, "bytes": report.bytes},
         "family_conflicts": report.conflicts,
         "named_conflicts": conflicts(&report.named_conflicts, &report.targets),

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::config::{Config, Variable};
 use crate::exposition::{Conflict, Format, Unwritten, listed};
-use crate::telemetry::{OWN_NAME, TargetState};
+use crate::telemetry::{Apart, OWN_NAME, TargetState};
 
 /// What does not change while the sidecar runs.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Now {
     pub(crate) targets: Vec<TargetState>,
     /// Families to which two targets gave two types.
     pub(crate) conflicts: Vec<Conflict>,
+    /// Why families did not stand together in the last answer.
+    pub(crate) apart: Option<Apart>,
     /// Why files of the sidecar's own cannot be used as they are.
     pub(crate) stale_files: Vec<String>,
 }
@@ -37,7 +39,7 @@ impl About {
 }
 
 /// What the last answer's format had no place for, and why it was that one.
-fn unwritten(targets: &[TargetState]) -> Option<String> {
+fn unwritten(targets: &[TargetState], apart: Option<&Apart>) -> Option<String> {
     let mut unwritten = Unwritten::default();
     let mut speakers = Vec::new();
     for (name, outcome) in targets.iter().filter_map(|target| Some((&target.name, &target.last.as_ref()?.1))) {
@@ -48,6 +50,7 @@ fn unwritten(targets: &[TargetState]) -> Option<String> {
     }
     let (what, are) = (unwritten.in_words()?, if unwritten.is_one() { "is" } else { "are" });
     let why = match speakers.as_slice() {
+        [] if apart.is_some() => "the answer is in text".to_owned(),
         [] => "the scraper takes no format that has a place for them".to_owned(),
         [one] => format!("{one} speaks text only"),
         several => format!("{} speak text only", listed(several)),

@@ -9,7 +9,7 @@ use humantime::format_duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{About, Now, target_of, unwritten};
-use crate::telemetry::TargetState;
+use crate::telemetry::{Apart, TargetState};
 
 /// What a browser may do with the page: show it, and nothing else.
 pub(crate) const CONTENT_SECURITY_POLICY: &str =
@@ -63,7 +63,9 @@ pub(crate) fn page(about: &About, is: &Now, now: SystemTime) -> String {
                 }
                 @for problem in &is.stale_files { (stale(problem)) }
                 h2 { "Targets" }
-                @if let Some(unwritten) = unwritten(states) { p { "In the last answer: " (unwritten) } }
+                @for note in is.apart.iter().map(Apart::in_words).chain(unwritten(states, is.apart.as_ref())) {
+                    p { "In the last answer: " (note) }
+                }
                 @for state in states { (card(state, now)) }
                 @if !is.conflicts.is_empty() {
                     h2 { "Families of two types" }

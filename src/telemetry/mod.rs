@@ -16,7 +16,7 @@ use log::TargetLog;
 use metrics::{Counters, OfTarget};
 
 pub(crate) use metrics::PREFIX;
-pub(crate) use state::{Outcome, TargetState};
+pub(crate) use state::{Apart, ApartReason, Outcome, TargetState};
 
 /// What the sidecar is called where it is a target among others: its metrics stand in the answer, too.
 pub(crate) const OWN_NAME: &str = "qpext";
@@ -26,6 +26,7 @@ pub(crate) struct Telemetry {
     targets: Mutex<Vec<TrackedTarget>>,
     counters: Counters,
     named_conflicts: Mutex<Vec<Conflict>>,
+    apart: Mutex<Option<Apart>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +45,12 @@ impl Telemetry {
             label: OfTarget::new(name),
             log: TargetLog::new(),
         });
-        Self { targets: Mutex::new(known.collect()), counters: Counters::default(), named_conflicts: Mutex::default() }
+        Self {
+            targets: Mutex::new(known.collect()),
+            counters: Counters::default(),
+            named_conflicts: Mutex::default(),
+            apart: Mutex::default(),
+        }
     }
 
     pub(crate) fn count_scrape(&self) {
@@ -65,6 +71,15 @@ impl Telemetry {
     /// Some of those that the last answer had.
     pub(crate) fn named_conflicts(&self) -> Vec<Conflict> {
         lock(&self.named_conflicts).clone()
+    }
+
+    /// Notes whether the families of several targets could not stand together in the last answer.
+    pub(crate) fn note_apart(&self, apart: Option<Apart>) {
+        *lock(&self.apart) = apart;
+    }
+
+    pub(crate) fn apart(&self) -> Option<Apart> {
+        lock(&self.apart).clone()
     }
 
     /// Notes how a scrape of the target with this index went, and logs what is news.

@@ -31,6 +31,40 @@ impl Outcome {
     }
 }
 
+/// Families that several targets have in common in OpenMetrics do not stand together in an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Apart {
+    pub(crate) reason: ApartReason,
+    /// It is in text instead, which the scraper takes, too.
+    pub(crate) is_text: bool,
+}
+
+/// Why they do not.
+#[derive(Debug, Clone)]
+pub(crate) enum ApartReason {
+    /// The family of this name is another one in another target.
+    Clash(String),
+    /// The bodies are too large.
+    NoRoom,
+    /// A body was not whole in time.
+    Late,
+}
+
+impl Apart {
+    pub(crate) fn in_words(&self) -> String {
+        let why = match &self.reason {
+            ApartReason::Clash(family) => format!("{family} is one family in one of them and another in another"),
+            ApartReason::NoRoom => "there was no room to put their families together".to_owned(),
+            ApartReason::Late => "one was too late to put their families together".to_owned(),
+        };
+        let what = match self.is_text {
+            true => "text goes out instead",
+            false => "strict readers may refuse the answer",
+        };
+        format!("several targets speak OpenMetrics, but {why}: {what}")
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TargetState {
     pub(crate) name: String,

@@ -38,6 +38,23 @@ async fn a_healthy_pod_ends_with_0() {
 }
 
 #[tokio::test]
+async fn that_the_families_of_two_targets_cannot_stand_together_is_told() {
+    const OPEN_METRICS: &str = "content-type: application/openmetrics-text; version=1.0.0\r\n";
+    let gauge = Stub::start(vec![answer("200 OK", OPEN_METRICS, b"# TYPE a gauge\na 1\n# EOF\n")]).await;
+    let counter = Stub::start(vec![answer("200 OK", OPEN_METRICS, b"# TYPE a counter\na_total 1\n# EOF\n")]).await;
+    let ports = [gauge.port().to_string(), counter.port().to_string()];
+    let variables = pod(&ports[0], &ports[1]);
+    let told = "several targets speak OpenMetrics, but a is one family in one of them and another in another: ";
+    let (_, said) = run(&variables, &["check"]).await;
+    assert!(said.contains(&format!("\na note, no finding: {told}text goes out instead\n")), "{said}");
+    let (_, said) = run(&variables, &["check", "--accept", "application/openmetrics-text"]).await;
+    assert!(said.contains(&format!("\na note, no finding: {told}strict readers may refuse the answer\n")), "{said}");
+    let (_, said) = run(&variables, &["check", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&said).expect("it is JSON");
+    assert_eq!(report["not_together"], format!("{told}text goes out instead"));
+}
+
+#[tokio::test]
 async fn a_pod_with_faults_ends_with_1_and_names_each() {
     let queue_proxy = Stub::text("# TYPE a gauge\na 1\n# TYPE b gauge\nb{\n").await;
     let app = Stub::text("# TYPE a counter\na 1\nx{y=\"1\"} 1\nx{y=\"1\"} 2\n\u{1b}[31m broken\n").await;

@@ -131,6 +131,91 @@ async fn openmetrics_of_all_is_openmetrics_with_one_end() {
     assert!(text.ends_with("\n# EOF\n"));
 }
 
+/// A Python program's body, of which `more` are the last lines.
+fn python(more: &str) -> String {
+    format!("# TYPE python_info gauge\npython_info 1.0\n# TYPE up_seconds counter\nup_seconds_total 9.5\n{more}# EOF\n")
+}
+
+async fn two_apps(first: Vec<Step>, second: Vec<Step>) -> (Sidecar, [Stub; 2]) {
+    let (first, second) = (Stub::start(first).await, Stub::start(second).await);
+    let targets = format!("one={},two={}", first.port(), second.port());
+    let variables =
+        [("QPEXT_QUEUE_PROXY_METRICS_PORT", ""), ("QPEXT_TARGETS", &targets), ("QPEXT_SCRAPE_TIMEOUT", "2s")];
+    (Sidecar::start(&variables).await, [first, second])
+}
+
+#[tokio::test]
+async fn families_of_two_openmetrics_targets_stand_together() {
+    let (first, second) = (python(""), python("# TYPE y gauge\ny 1\n"));
+    let (sidecar, _targets) =
+        two_apps(vec![in_format(OPEN_METRICS, &first)], vec![in_format(OPEN_METRICS, &second)]).await;
+    let expected = "# TYPE python_info gauge\npython_info{container_name=\"one\"} 1.0\npython_info{container_name=\"two\"} 1.0\n\
+                    # TYPE up_seconds counter\nup_seconds_total{container_name=\"one\"} 9.5\n\
+                    up_seconds_total{container_name=\"two\"} 9.5\n# TYPE y gauge\ny{container_name=\"two\"} 1\n# EOF\n";
+    for _ in 0..2 {
+        assert_eq!(scrape(&sidecar, PROMETHEUS_2).await, (OPEN_METRICS.to_owned(), expected.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn families_of_two_openmetrics_targets_that_clash_are_text() {
+    let (first, second) = (python("# TYPE y gauge\ny 1\n"), python("# TYPE y counter\ny_total 1\n"));
+    let (sidecar, _targets) =
+        two_apps(vec![in_format(OPEN_METRICS, &first)], vec![in_format(OPEN_METRICS, &second)]).await;
+    for accept in [PROMETHEUS_2, PROMETHEUS_3, "application/openmetrics-text;version=1.0.0,*/*"] {
+        let (content_type, text) = scrape(&sidecar, accept).await;
+        assert_eq!(content_type, text_for(accept));
+        assert_eq!(text.matches("{container_name=\"two\"} 1").count(), 2, "{text}");
+    }
+    let page = client().get(sidecar.url("/")).send().await.expect("a page").text().await.expect("a page");
+    assert!(page.contains("y is one family in one of them and another in another: text goes out instead"), "{page}");
+    // Who takes nothing else gets what there is, as it comes.
+    let (content_type, text) = scrape(&sidecar, "application/openmetrics-text;version=1.0.0").await;
+    assert_eq!(content_type, OPEN_METRICS);
+    assert!(text.contains("\ny_total{container_name=\"two\"} 1\n"), "{text}");
+}
+
+#[tokio::test]
+async fn families_of_two_openmetrics_targets_of_which_one_is_late_are_text() {
+    let go = Arc::new(Semaphore::new(0));
+    let second = python("");
+    let (begin, rest) = second.split_once("# TYPE up").expect("it is there");
+    let late = vec![
+        chunked_head_of("application/openmetrics-text; version=1.0.0"),
+        chunk(begin.as_bytes()),
+        Step::Await(Arc::clone(&go)),
+        chunk(format!("# TYPE up{rest}").as_bytes()),
+        last_chunk(),
+    ];
+    let (sidecar, _targets) = two_apps(vec![in_format(OPEN_METRICS, &python(""))], late).await;
+    let request = client().get(sidecar.url("/metrics")).header(ACCEPT, PROMETHEUS_2);
+    let mut response = request.send().await.expect("an answer");
+    assert_eq!(response.headers()[CONTENT_TYPE], TEXT);
+    let mut text = String::new();
+    while let Some(chunk) = response.chunk().await.expect("a whole answer") {
+        text.push_str(std::str::from_utf8(&chunk).expect("it is text"));
+        go.add_permits(1);
+    }
+    assert!(text.contains("up_seconds_total{container_name=\"one\"} 9.5\n"), "{text}");
+    assert!(
+        text.ends_with("python_info{container_name=\"two\"} 1.0\nup_seconds_total{container_name=\"two\"} 9.5\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn large_bodies_of_two_openmetrics_targets_are_text() {
+    let family =
+        |number: usize| format!("# TYPE family_{number} gauge\nfamily_{number}{{a=\"{}\"}} 1\n", "x".repeat(1000));
+    let many: String = (0..9000).map(family).collect();
+    let (sidecar, _targets) =
+        two_apps(vec![in_format(OPEN_METRICS, &python(&many))], vec![in_format(OPEN_METRICS, &python(""))]).await;
+    let (content_type, text) = scrape(&sidecar, PROMETHEUS_2).await;
+    assert_eq!(content_type, TEXT);
+    assert_eq!(text.matches("\nfamily_").count(), 9000);
+    assert!(text.ends_with("up_seconds_total{container_name=\"two\"} 9.5\n"), "{}", &text[text.len() - 200..]);
+}
+
 #[tokio::test]
 async fn openmetrics_beside_text_becomes_text() {
     let queue_proxy = Stub::text(QUEUE_PROXY_TEXT).await;

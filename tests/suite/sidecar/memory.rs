@@ -54,8 +54,11 @@ fn message_without(missing: usize) -> [Step; 3] {
 /// A target that is well. Protobuf is asked of all only where one has it.
 async fn healthy(accept: &str) -> Stub {
     const MESSAGE: &[u8] = b"\x18\x0a\x07healthy\x18\x01\x22\x0b\x12\x09\x09\0\0\0\0\0\0\xf0\x3f";
-    let body = if accept == PROTOBUF { MESSAGE } else { b"healthy 1\n" };
-    let content_type = if accept == PROTOBUF { PROTOBUF } else { TEXT };
+    let (content_type, body) = match accept {
+        PROTOBUF => (PROTOBUF, MESSAGE),
+        OPEN_METRICS => (OPEN_METRICS, b"healthy 1\n# EOF\n".as_slice()),
+        _ => (TEXT, b"healthy 1\n".as_slice()),
+    };
     Stub::start(vec![answer("200 OK", &format!("content-type: {content_type}\r\n"), body)]).await
 }
 
@@ -171,6 +174,20 @@ async fn what_waits_for_the_end_of_its_family_is_bounded() {
     assert!(in_all < IN_ALL, "{in_all} MiB");
     let of_one = peak(1, 1, TEXT, created(48)).await;
     assert!(of_one < OF_ONE, "{of_one} MiB");
+}
+
+#[tokio::test]
+async fn what_bodies_take_whose_families_stand_together_is_bounded() {
+    let long = |target| endless(OPEN_METRICS, long_lines("", &format!("m{target}"), 4));
+    let names = |target| endless(OPEN_METRICS, [lines("", 30_000, |number| format!("m{target}_{number} 1"))]);
+    let pieces = |_| endless(OPEN_METRICS, [Step::Repeat(b"a 1\nb 1\n".repeat(1000), 150)]);
+    for (what, peak) in [
+        ("long lines", peak(BAD_TARGETS, SCRAPERS, OPEN_METRICS, long).await),
+        ("names", peak(BAD_TARGETS, SCRAPERS, OPEN_METRICS, names).await),
+        ("pieces", peak(BAD_TARGETS, SCRAPERS, OPEN_METRICS, pieces).await),
+    ] {
+        assert!(peak < IN_ALL, "{what}: {peak} MiB");
+    }
 }
 
 #[tokio::test]

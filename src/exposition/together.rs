@@ -1,0 +1,283 @@
+//! Several bodies of OpenMetrics as one: in which order they are written so that each family stands in one piece.
+//!
+//! Strict readers of OpenMetrics refuse a whole answer in which a family stands in two places, or in which two families claim the
+//! same samples. Any two Python programs have families in common (`python_info`, `process_*`). So their bodies, which must be held
+//! for that, are read in pieces, all those of a family together; what becomes of each is the engine's business, as ever.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use memchr::memchr_iter;
+
+use super::bytes::shown;
+use super::engine::{End, Events, Noting, Reader as _};
+use super::families::{ENTRY_COST, Families, possible_parent};
+use super::format::Escaping;
+use super::lines::{LineReader, OpenMetrics};
+use super::model::{Convention, Fact, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
+use super::progress::DropReason;
+use super::room::{Held, Room};
+
+/// The pieces in which bodies are read, at most. Each takes some tens of bytes.
+const MAX_PIECES: usize = 100_000;
+
+/// Bytes of a name that are shown.
+const SHOWN: usize = 200;
+
+const END_MARK: &[u8] = b"# EOF";
+
+/// How bodies can be put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Together {
+    /// They have no family in common, and none stands in two places: one is read after the other.
+    Apart,
+    /// They are read in these pieces, in this order.
+    Pieces(Vec<Piece>),
+    /// They cannot be: in one, the family of this name is of another type, or is called as samples of another family are.
+    Clash(String),
+    /// To find it out would take too much room.
+    NoRoom,
+}
+
+/// A piece of one of the bodies, of whole lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The index of the body.
+    pub body: usize,
+    /// Where it stands in it.
+    pub span: Range<usize>,
+}
+
+/// Looks for the families that bodies of OpenMetrics have in common where their names are escaped so.
+#[must_use]
+pub fn together(bodies: &[&[u8]], escaping: Escaping, room: &Room) -> Together {
+    let mut index = Index::new(escaping, room);
+    for (body, bytes) in bodies.iter().enumerate() {
+        index.read(body, &bytes[..end_of_families(bytes)]);
+        if index.is_full {
+            return Together::NoRoom;
+        }
+    }
+    let clashes = |group: &&Group| group.has_several_types() || index.claims_samples_of_another(group);
+    if let Some(clash) = index.groups.iter().find(clashes) {
+        return Together::Clash(shown(&clash.name, SHOWN));
+    }
+    if index.is_in_order() {
+        return Together::Apart;
+    }
+    let mut pieces: Vec<(u32, Piece)> = std::mem::take(&mut index.pieces);
+    // They stay in their order within a family.
+    pieces.sort_by_key(|(group, _)| *group);
+    let ends = bodies.iter().enumerate().map(|(body, bytes)| Piece { body, span: end_of_families(bytes)..bytes.len() });
+    Together::Pieces(pieces.into_iter().map(|(_, piece)| piece).chain(ends).collect())
+}
+
+/// Where the last whole line ends, or the mark of the end begins.
+fn end_of_families(body: &[u8]) -> usize {
+    let text = body.trim_ascii_end();
+    match text.strip_suffix(END_MARK) {
+        Some(before) if before.is_empty() || before.ends_with(b"\n") => before.len(),
+        _ => memchr::memrchr(b'\n', body).map_or(0, |newline| newline + 1),
+    }
+}
+
+/// Which families bodies have, and where.
+struct Index {
+    escaping: Escaping,
+    /// The group of each name.
+    by_name: HashMap<Vec<u8>, u32>,
+    groups: Vec<Group>,
+    /// With their groups.
+    pieces: Vec<(u32, Piece)>,
+    /// What the names and the pieces take.
+    bytes: usize,
+    held: Held,
+    room: Room,
+    is_full: bool,
+}
+
+/// The families of one name.
+struct Group {
+    name: Vec<u8>,
+    /// The types that bodies give them.
+    kinds: Vec<(usize, Option<MetricType>)>,
+}
+
+/// What has no family goes last.
+const NO_GROUP: u32 = u32::MAX;
+
+impl Group {
+    fn has_several_types(&self) -> bool {
+        self.kinds.iter().any(|(_, kind)| *kind != self.kinds[0].1)
+    }
+}
+
+impl Index {
+    fn new(escaping: Escaping, room: &Room) -> Self {
+        Self {
+            escaping,
+            by_name: HashMap::new(),
+            groups: Vec::new(),
+            pieces: Vec::new(),
+            bytes: 0,
+            held: room.hold(),
+            room: room.clone(),
+            is_full: false,
+        }
+    }
+
+    /// Reads a body.
+    fn read(&mut self, body: usize, bytes: &[u8]) {
+        let families = Families::of(1, &self.room);
+        let mut reader = LineReader::<OpenMetrics>::new(&self.room);
+        let mut lines = Lines { index: self, body, families, line: 0, starts: Vec::new(), has_sample: false };
+        reader.push(bytes, &mut lines);
+        reader.finish(End::BrokenOff, &mut lines);
+        let starts = std::mem::take(&mut lines.starts);
+        // Where the lines begin, but for the first.
+        let mut begins = memchr_iter(b'\n', bytes).map(|newline| newline + 1);
+        let (mut at_line, mut at) = (1, 0);
+        for (position, (line, group)) in starts.iter().enumerate() {
+            // What stands before the first family goes with it.
+            let line = if position == 0 { 1 } else { *line };
+            if line > at_line {
+                let begin = begins.nth((line - at_line - 1) as usize).expect("it was read");
+                (at_line, at) = (line, begin);
+            }
+            if let Some((_, piece)) = self.pieces.last_mut().filter(|(_, piece)| piece.body == body) {
+                piece.span.end = at;
+            }
+            self.pieces.push((*group, Piece { body, span: at..bytes.len() }));
+        }
+        if starts.is_empty() && !bytes.is_empty() {
+            self.pieces.push((NO_GROUP, Piece { body, span: 0..bytes.len() }));
+        }
+    }
+
+    /// The group of a family, in this body, of this type.
+    fn group(&mut self, body: usize, stem: &[u8], kind: Option<MetricType>) -> u32 {
+        let mut name = Vec::new();
+        self.escaping.put_metric_name(stem, &mut name);
+        let group = match self.by_name.get(&name) {
+            Some(group) => *group,
+            None => {
+                self.take(3 * name.len() + ENTRY_COST);
+                let group = self.groups.len() as u32;
+                self.groups.push(Group { name: name.clone(), kinds: Vec::new() });
+                self.by_name.insert(name, group);
+                group
+            }
+        };
+        let known = &mut self.groups[group as usize];
+        match known.kinds.iter_mut().find(|(of, _)| *of == body) {
+            Some((_, told)) => *told = kind,
+            None => known.kinds.push((body, kind)),
+        }
+        group
+    }
+
+    /// Takes room.
+    fn take(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.is_full |= self.pieces.len() > MAX_PIECES || !self.held.resize(self.bytes);
+    }
+
+    /// Whether the pieces of each family follow each other where one body is read after the other.
+    fn is_in_order(&self) -> bool {
+        self.pieces.is_sorted_by_key(|(group, _)| *group)
+    }
+
+    /// Whether a family is called as samples are of a family of another body.
+    fn claims_samples_of_another(&self, group: &Group) -> bool {
+        let Some((parent, suffix)) = possible_parent(&group.name) else { return false };
+        let Some(parent) = self.by_name.get(parent) else { return false };
+        let parent = &self.groups[*parent as usize];
+        let claims =
+            |kind: &Option<MetricType>| kind.is_some_and(|kind| kind.part(suffix, Convention::OpenMetrics).is_some());
+        let has_both = |body: usize| parent.kinds.iter().any(|(of, _)| *of == body);
+        parent.kinds.iter().any(|(_, kind)| claims(kind)) && group.kinds.iter().any(|(body, _)| !has_both(*body))
+    }
+}
+
+/// Notes on which lines of a body another family begins.
+struct Lines<'a> {
+    index: &'a mut Index,
+    body: usize,
+    families: Families,
+    /// The lines that were read.
+    line: u64,
+    /// Where a family begins, or goes on behind another.
+    starts: Vec<(u64, u32)>,
+    /// The line before was a sample of the last of them.
+    has_sample: bool,
+}
+
+impl Lines<'_> {
+    /// The line at hand is of this family.
+    fn turn_to(&mut self, name: &[u8]) {
+        if self.index.is_full {
+            return;
+        }
+        let (stem, _, kind) = self.families.family_of(name, Convention::OpenMetrics);
+        let kind = kind.filter(|kind| *kind != MetricType::Untyped);
+        let group = self.index.group(self.body, stem, kind);
+        if self.starts.last().is_none_or(|(_, last)| *last != group) {
+            self.starts.push((self.line, group));
+            self.index.take(2 * size_of::<(u32, Piece)>());
+            self.index.is_full |= self.starts.len() > MAX_PIECES;
+        }
+    }
+}
+
+impl Events for Lines<'_> {
+    fn advance(&mut self, lines: u64) {
+        self.line += lines;
+    }
+
+    fn comment(&mut self, _line: &[u8]) {}
+
+    fn metadata(&mut self, metadata: &Metadata<'_>, _line: &[u8]) {
+        let name = metadata.name.plain();
+        if let Fact::Type(kind) = metadata.fact
+            && self.families.declared(&name).is_none()
+            && self.families.declare(&name, kind).is_err()
+        {
+            self.index.is_full = true;
+        }
+        self.turn_to(&name);
+        self.has_sample = false;
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>) -> Noting {
+        if !sample.has_same_name || !self.has_sample {
+            self.turn_to(&sample.name.plain());
+        }
+        self.has_sample = true;
+        Noting::Note
+    }
+
+    fn can_repeat(&self) -> bool {
+        self.has_sample
+    }
+
+    fn repeat(&mut self, _line: &[u8], _head_end: usize) {
+        self.line += 1;
+    }
+
+    fn family(&mut self, _family: &FamilyMessage<'_>) -> bool {
+        false
+    }
+
+    fn metric(&mut self, _metric: &Metric<'_>) -> bool {
+        false
+    }
+
+    fn family_end(&mut self, _family: &FamilyMessage<'_>) {}
+
+    fn unread_type(&mut self, name: Text<'_>, _line: &[u8]) {
+        self.turn_to(&name.plain());
+        self.has_sample = false;
+    }
+
+    fn unreadable(&mut self, _reason: DropReason, _text: &[u8]) {}
+}
