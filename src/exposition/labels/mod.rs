@@ -162,8 +162,14 @@ const ANY_ODD: u8 = 1 << 3;
 const ANY_MISSPELT: u8 = 1 << 4;
 /// The name of this label, or of one before it, is not among those known.
 const ANY_UNKNOWN: u8 = 1 << 5;
+/// The name of this label, or of one before it, is reserved.
+const ANY_RESERVED: u8 = 1 << 6;
 /// What goes on to hold.
-const ANY: u8 = ANY_QUOTED | ANY_ODD | ANY_MISSPELT | ANY_UNKNOWN;
+const ANY: u8 = ANY_QUOTED | ANY_ODD | ANY_MISSPELT | ANY_UNKNOWN | ANY_RESERVED;
+
+/// How the names begin that Prometheus keeps for itself. It reads them all the same, and so do others; the official Python client
+/// refuses the whole body for one.
+const RESERVED: &[u8] = b"__";
 
 impl<'a> Labels<'a> {
     #[inline(always)]
@@ -188,6 +194,11 @@ impl<'a> Labels<'a> {
     /// Whether a name stands between quotes, or must.
     pub(super) fn has_odd_name(&self) -> bool {
         self.any(ANY_QUOTED | ANY_ODD)
+    }
+
+    /// Whether a name is one that Prometheus keeps for itself.
+    pub(super) fn has_reserved_name(&self) -> bool {
+        self.any(ANY_RESERVED)
     }
 
     /// Whether the label of this name, if there is one, is a number to every reader.

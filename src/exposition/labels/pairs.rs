@@ -1,8 +1,8 @@
 //! The labels that are being read, and the label names of the lines or metrics before.
 
 use super::{
-    ANY, ANY_MISSPELT, ANY_ODD, ANY_QUOTED, ANY_UNKNOWN, IS_ODD, IS_QUOTED, KEPT_LABELS, Labels, METRIC_NAME, Pair,
-    are_different, fingerprint,
+    ANY, ANY_MISSPELT, ANY_ODD, ANY_QUOTED, ANY_RESERVED, ANY_UNKNOWN, IS_ODD, IS_QUOTED, KEPT_LABELS, Labels,
+    METRIC_NAME, Pair, RESERVED, are_different, fingerprint,
 };
 use crate::exposition::bytes::{Span, is_old_label_name};
 
@@ -156,8 +156,14 @@ impl Pairs {
         let fingerprint = fingerprint(name);
         // Prometheus keeps the metric's own name under this label, so that it is there twice.
         self.is_bad |= name == METRIC_NAME;
-        let is_known = name != METRIC_NAME && !is_quoted && !is_odd && self.known.note(place, name, fingerprint);
-        let facts = [(is_quoted, IS_QUOTED | ANY_QUOTED), (is_odd, IS_ODD | ANY_ODD), (!is_known, ANY_UNKNOWN)];
+        let is_reserved = name.starts_with(RESERVED);
+        let is_known = !is_reserved && !is_quoted && !is_odd && self.known.note(place, name, fingerprint);
+        let facts = [
+            (is_quoted, IS_QUOTED | ANY_QUOTED),
+            (is_odd, IS_ODD | ANY_ODD),
+            (!is_known, ANY_UNKNOWN),
+            (is_reserved, ANY_RESERVED),
+        ];
         Name { span, fingerprint, facts: facts.into_iter().map(|(holds, fact)| if holds { fact } else { 0 }).sum() }
     }
 

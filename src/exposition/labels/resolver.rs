@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{ANY_ODD, IS_ODD, IS_QUOTED, KEPT_LABELS, LabelSet, Labels, METRIC_NAME, Pair};
+use super::{ANY_ODD, ANY_RESERVED, IS_ODD, IS_QUOTED, KEPT_LABELS, LabelSet, Labels, Pair, RESERVED};
 use crate::exposition::bytes::{Span, escape_name, is_old_label_name};
 use crate::exposition::format::Escaping;
 use crate::exposition::model::Text;
@@ -59,7 +59,7 @@ impl Resolver {
     /// Settles the names of labels that may stand together, behind which those are written that are added.
     #[inline(always)]
     pub(in crate::exposition) fn resolve(&mut self, labels: &Labels<'_>) -> Names {
-        if labels.fingerprints() & self.added.fingerprints == 0 && !labels.any(ANY_ODD) {
+        if labels.fingerprints() & self.added.fingerprints == 0 && !labels.any(ANY_ODD | ANY_RESERVED) {
             return Names::Own;
         }
         self.give(labels, true)
@@ -67,7 +67,7 @@ impl Resolver {
 
     /// As [`Self::resolve`], for labels to which none are added.
     pub(in crate::exposition) fn resolve_alone(&mut self, labels: &Labels<'_>) -> Names {
-        if !labels.any(ANY_ODD) {
+        if !labels.any(ANY_ODD | ANY_RESERVED) {
             return Names::Own;
         }
         self.give(labels, false)
@@ -82,7 +82,7 @@ impl Resolver {
         let collides = |pair: &Pair| {
             pair.fingerprint & self.added.fingerprints != 0 && self.added.contains(pair.name.of(labels.bytes))
         };
-        if !(is_escaped || renames && labels.pairs.iter().any(collides)) {
+        if !(is_escaped || labels.any(ANY_RESERVED) || renames && labels.pairs.iter().any(collides)) {
             return Names::Own;
         }
         self.given.clear();
@@ -113,11 +113,12 @@ impl Resolver {
             })
     }
 
-    /// Gives another name to those that were escaped and are another label's by now, or the one under which Prometheus keeps the
-    /// metric's; and then to those that are among the added ones.
+    /// Gives another name to those that were escaped and are another label's by now; to those that Prometheus keeps for itself; and
+    /// then to those that are among the added ones.
     fn rename(&mut self, labels: &Labels<'_>, is_escaped: bool) {
         for index in 0..self.names.len() {
-            if is_escaped && self.is_taken_by_another(labels, index) {
+            let is_reserved = self.names[index].of(&self.given).starts_with(RESERVED);
+            if is_reserved || is_escaped && self.is_taken_by_another(labels, index) {
                 self.export(index);
             }
         }
@@ -153,8 +154,7 @@ impl Resolver {
         let (own, name) = (pair.name_in(labels.bytes).plain(), self.names[index].of(&self.given));
         let goes_first = |other: &Pair| other.facts & IS_ODD == 0 || other.name_in(labels.bytes).plain() < own;
         let mut others = self.names.iter().zip(labels.pairs).enumerate();
-        name == METRIC_NAME
-            || others.any(|(at, (other, pair))| at != index && other.of(&self.given) == name && goes_first(pair))
+        others.any(|(at, (other, pair))| at != index && other.of(&self.given) == name && goes_first(pair))
     }
 
     /// Gives back what unusually many labels took.

@@ -334,6 +334,9 @@ impl<F: Dialect> LineWriter<F> {
                 if exemplar_length(labels) > MAX_EXEMPLAR || value.float().is_none_or(f64::is_nan) {
                     return false;
                 }
+                if labels.has_reserved_name() {
+                    return false;
+                }
                 self.resolver.escaping() == Escaping::AllowUtf8
                     || (!labels.has_odd_name() && may_have_exemplar(&sample.name.plain()))
             }
@@ -390,7 +393,7 @@ impl<F: Dialect> LineWriter<F> {
             (Some(milliseconds), _) => put_time::<F>(milliseconds, out),
             (None, Some(Time::Milliseconds(token) | Time::Seconds(token))) => {
                 out.push(b' ');
-                out.extend_from_slice(token);
+                Number::Token(token).put(out);
             }
             _ => {}
         }
@@ -408,7 +411,7 @@ impl<F: Dialect> LineWriter<F> {
             value.put(out);
             if let Some(Time::Seconds(token)) = time {
                 out.push(b' ');
-                out.extend_from_slice(token);
+                Number::Token(token).put(out);
             }
         }
         out.push(b'\n');

@@ -126,6 +126,12 @@ impl MetricType {
         }
     }
 
+    /// Whether a family of this type may have this name. The official Python client takes the ending off a counter's, and refuses the
+    /// whole body if nothing is left.
+    pub(super) fn may_have_name(self, name: &[u8]) -> bool {
+        self != Counter || name != b"_total"
+    }
+
     /// Whether a metric of it is made of several numbers, in protobuf.
     pub(super) fn is_composite(self) -> bool {
         matches!(self, Histogram | GaugeHistogram | Summary)
@@ -221,11 +227,11 @@ impl<'a> Family<'a> {
         }
     }
 
-    /// Whether its samples may have exemplars in OpenMetrics. Of one that nobody gave a type, nobody knows.
+    /// Whether its samples may have exemplars in OpenMetrics.
     pub(super) fn takes_exemplars(&self) -> bool {
         matches!(
             (self.kind, self.part),
-            (None, _) | (Some(Counter), Part::Value) | (Some(Histogram | GaugeHistogram), Part::Bucket)
+            (Some(Counter), Part::Value) | (Some(Histogram | GaugeHistogram), Part::Bucket)
         )
     }
 

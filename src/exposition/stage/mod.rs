@@ -162,6 +162,11 @@ impl<W: Writer> Events for Writing<'_, W> {
         let name = metadata.name.plain();
         let is_old = matches!(metadata.name, Text::Plain(_));
         let told = match name.len() {
+            _ if metadata.fact.kind().is_some_and(|kind| !kind.may_have_name(&name)) => {
+                self.families.note_unread_type(&name);
+                self.stage.recent.forget();
+                Err(DropReason::Malformed)
+            }
             ..=MAX_NAME if W::IS_VERBATIM => self.metadata_in_place(&name, is_old, metadata.fact),
             ..=MAX_NAME if self.is_second_counter(&name, metadata.fact) => {
                 self.hold_second_counter(&name, is_old, metadata.fact)
@@ -197,6 +202,7 @@ impl<W: Writer> Events for Writing<'_, W> {
         let written = match settled {
             Some(Ok(Slot { bound: Some(bound), .. })) if !sample.labels.may_bound(bound) => Err(DropReason::Malformed),
             Some(Ok(slot)) if !slot.values.have(sample.value) => Err(DropReason::Malformed),
+            Some(Ok(_)) if sample.time.is_some_and(|time| !time.is_readable()) => Err(DropReason::Malformed),
             Some(Ok(slot)) if self.stage.progress.has_room_for(1) => self.stage.writer.sample(sample, slot, self.out),
             Some(Ok(_)) => {
                 self.cut(None);
@@ -573,7 +579,9 @@ impl<W: Writer> Writing<'_, W> {
             stage.progress.drop_lines(DropReason::TooLong, message.metrics, message.name);
             return false;
         }
-        let mut family = Family::without_samples(stage.way(), message.name, Some(message.kind));
+        let may_have_kind = W::CONVENTION == Convention::Protobuf || message.kind.may_have_name(message.name);
+        let kind = if may_have_kind { message.kind } else { MetricType::Untyped };
+        let mut family = Family::without_samples(stage.way(), message.name, Some(kind));
         stage.key.clear();
         family.put_key(stage.writer.escaping(), &mut stage.key);
         let mut dropped = (!stage.keeps(&family)).then_some(DropReason::Filtered);

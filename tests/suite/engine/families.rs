@@ -90,6 +90,13 @@ pub const CASES: &[Case] = &[
     )
     .losing(2),
     becomes(
+        "a counter of which nothing but its ending is the name has no type",
+        Untyped::Convert,
+        "# HELP _total Words.\n# TYPE _total counter\n_total 1\n# TYPE _sum counter\n_sum 1\n",
+        "# HELP _total Words.\n_total{@} 1\n# TYPE _sum counter\n_sum{@} 1\n",
+    )
+    .losing(1),
+    becomes(
         "metadata that the app gives twice is written once",
         Untyped::Convert,
         "# HELP a One.\n# HELP a Two.\n# TYPE a counter\n# TYPE a gauge\na 1\n# HELP a Three.\n# TYPE a counter\na 2\n",
@@ -447,7 +454,7 @@ fn what_follows_the_labels_is_none_of_them() {
 /// Nothing that a line leaves behind tells on the next: neither whole nor cut is anything lost or gained.
 #[test]
 fn a_malformed_exemplar_costs_no_other_line_its_own() {
-    let body = b"a_total 1 # {x=\"1\",x=\"2\"} 1\na_total 1 # {x=\"1\",y=\"2\"} 1\n# EOF\n";
+    let body = b"# TYPE a counter\na_total 1 # {x=\"1\",x=\"2\"} 1\na_total 1 # {x=\"1\",y=\"2\"} 1\n# EOF\n";
     for cut in [Cut::Whole, Cut::EveryByte] {
         let converted = OPEN_METRICS.convert(body, Untyped::Keep, cut, End::Whole);
         assert_eq!(converted.counts.dropped_in_all(), 1, "{cut:?}");

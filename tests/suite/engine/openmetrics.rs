@@ -37,7 +37,7 @@ pub enum Fate {
     Comment,
     /// It is dropped and counted: Prometheus rejects it.
     Rejected,
-    /// It is dropped and counted, although Prometheus takes it, by a quirk: without a byte that it overlooks.
+    /// It is dropped and counted, although Prometheus takes it: without a byte that it overlooks, or a time that is one to it alone.
     Refused,
 }
 
@@ -75,6 +75,18 @@ impl Fate {
             Becomes(_) | Differs(..) | Mended(_) | MendedInBoth(..) | Comment => false,
         };
         u64::from(is_loss)
+    }
+}
+
+/// What stands before a line of the table in a body: only counters and buckets may have exemplars.
+pub fn type_of(line: &[u8], format: Lines) -> &'static str {
+    let has_exemplar = line.windows(4).any(|bytes| bytes == b" # {");
+    match format {
+        _ if !has_exemplar => "",
+        _ if line.starts_with(b"x_bucket") => "# TYPE x histogram\n",
+        _ if !line.starts_with(b"x_total") || line.starts_with(b"x_total_") => "",
+        Lines::OpenMetrics => "# TYPE x counter\n",
+        Lines::Text => "# TYPE x_total counter\n",
     }
 }
 
@@ -146,7 +158,7 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x{a=\"b\",c=\"d\"} 1", Becomes("x{a=\"b\",c=\"d\",@} 1")),
     (b"x{a=\"b\",} 1", Mended("x{a=\"b\",@} 1")),
     (b"x{le=\"0.5\"} 1", Becomes("x{le=\"0.5\",@} 1")),
-    (b"x{__a=\"b\"} 1", Becomes("x{__a=\"b\",@} 1")),
+    (b"x{__a=\"b\"} 1", Becomes("x{exported___a=\"b\",@} 1")),
     (b"x{a=\"b\"c=\"d\"} 1", Rejected),
     (b"x{,} 1", Rejected),
     (b"x{,a=\"b\"} 1", Rejected),
@@ -220,20 +232,21 @@ pub const CASES: &[(&[u8], Fate)] = &[
     (b"x 1\x00", Rejected),
     (b"<html>", Rejected),
     // Timestamps, in seconds; in text, in milliseconds.
-    (b"x 1 0", Becomes("x{@} 1 0")),
+    (b"x 1 0", Refused),
+    (b"x 1 0.0009", Refused),
+    (b"x 1 0.001", Differs("x{@} 1 0.001", "x{@} 1 1")),
     (b"x 1 2", Differs("x{@} 1 2", "x{@} 1 2000")),
     (
         b"x{a=\"b\"} 1 1520879607.789",
         Differs("x{a=\"b\",@} 1 1520879607.789", "x{a=\"b\",@} 1 1520879607789"),
     ),
     (b"x 1 1.0019", Differs("x{@} 1 1.0019", "x{@} 1 1001")),
-    (b"x 1 +1.5e3", Differs("x{@} 1 +1.5e3", "x{@} 1 1500000")),
-    (b"x 1 1.", Differs("x{@} 1 1.", "x{@} 1 1000")),
-    (b"x 1 -0", Differs("x{@} 1 -0", "x{@} 1 0")),
-    (b"x 1 -0.0004", Differs("x{@} 1 -0.0004", "x{@} 1 0")),
-    // Text has no time before 1970.
-    (b"x 1 -1", OpenMetricsOnly("x{@} 1 -1")),
-    (b"x 1 -0.001", OpenMetricsOnly("x{@} 1 -0.001")),
+    (b"x 1 +1.5e3", Differs("x{@} 1 1.5e3", "x{@} 1 1500000")),
+    (b"x 1 1.", Differs("x{@} 1 1", "x{@} 1 1000")),
+    (b"x 1 -0", Refused),
+    (b"x 1 -0.0004", Refused),
+    (b"x 1 -1", Refused),
+    (b"x 1 -0.001", Refused),
     (
         b"x 1 9223372036854774",
         Differs("x{@} 1 9223372036854774", "x{@} 1 9223372036854773760"),
@@ -406,8 +419,6 @@ const QUOTED: &[(&str, &str, &str)] = &[
         "x{\"service.name\"=\"s\",exported_service_name=\"t\",@} 1",
         "x{\"service.name\"=\"s\",exported_service_name=\"t\",@} 1",
     ),
-    ("{\"x.y\"} 1 # {\"a.b\"=\"c\"} 1", "{\"x.y\",@} 1 # {\"a.b\"=\"c\"} 1", "{\"x.y\",@} 1"),
-    ("x 1 # {} 1", "x{@} 1 # {} 1", "x{@} 1"),
     ("{\"x\0\"} 1", "", ""),
     ("x{\"\0\"=\"\"} 1", "", ""),
     ("# HELP \"x.y\" a \\\"b\\\"", "# HELP \"x.y\" a \\\"b\\\"", "# HELP \"x.y\" a \"b\""),
@@ -441,8 +452,8 @@ fn each_line_becomes_what_the_table_says_however_it_is_cut() {
     for (line, fate) in CASES {
         let shown = String::from_utf8_lossy(line);
         for cell in BOTH {
-            let expected = fate.written_as(cell.to).unwrap_or_default();
-            let body = [*line, b"\n# EOF\n"].concat();
+            let expected = type_of(line, cell.to).to_owned() + &fate.written_as(cell.to).unwrap_or_default();
+            let body = [type_of(line, cell.from).as_bytes(), line, b"\n# EOF\n"].concat();
             for cut in [Cut::Whole, Cut::EveryByte] {
                 let converted = cell.convert(&body, Untyped::Keep, cut, End::Whole);
                 let (out, _) = body_of(cell, &converted.out);
@@ -493,14 +504,43 @@ fn quoted_names_are_kept_for_a_scraper_that_reads_them() {
     }
 }
 
+#[test]
+fn exemplars_with_quoted_names_are_kept_for_a_scraper_that_reads_them() {
+    let body = "# TYPE \"x.y\" counter\n{\"x.y_total\"} 1 # {\"a.b\"=\"c\"} 1\n";
+    let converted = convert(OPEN_METRICS.with_utf8(), Untyped::Keep, body.as_bytes());
+    let (out, _) = body_of(OPEN_METRICS.with_utf8(), &converted.out);
+    assert_eq!(out, written(&body.replace("\"} 1", "\",@} 1").replace("\"c\",@}", "\"c\"}")));
+    assert_eq!(converted.counts.dropped_in_all(), 0);
+}
+
+/// Prometheus takes these exemplars, but strict readers do not take the body then.
+#[test]
+fn an_exemplar_of_a_sample_that_may_have_none_is_left_out_and_counted() {
+    for body in [
+        "x_total{@} 1 # {} 1\n",
+        "# TYPE x gauge\nx{@} 1 # {} 1\n",
+        "# TYPE x unknown\nx{@} 1 # {} 1\n",
+        "# TYPE x summary\nx_sum{@} 1 # {} 1\n",
+        "# TYPE x counter\nx_created{@} 1 # {} 1\n",
+        "# TYPE x counter\nx_total{@} 1 # {__a=\"b\"} 1\n",
+    ] {
+        let converted = convert(OPEN_METRICS.with_utf8(), Untyped::Keep, body.replace("{@}", "").as_bytes());
+        let (out, _) = body_of(OPEN_METRICS.with_utf8(), &converted.out);
+        let (sample, _) = body.split_once(" # {").expect("it has an exemplar");
+        assert_eq!(out, written(sample) + "\n");
+        assert_eq!(converted.counts.dropped(DropReason::Malformed), 1, "{body}");
+    }
+}
+
 /// Prometheus takes these exemplars, but strict readers do not take the body then.
 #[test]
 fn an_exemplar_with_a_label_twice_is_left_out_and_counted() {
     for exemplar in ["{a=\"1\",a=\"2\"}", "{__name__=\"y\"}"] {
         for cell in BOTH {
-            let converted = convert(cell, Untyped::Keep, format!("x_total 1 # {exemplar} 1\n").as_bytes());
+            let converted =
+                convert(cell, Untyped::Keep, format!("# TYPE x counter\nx_total 1 # {exemplar} 1\n").as_bytes());
             let (out, _) = body_of(cell, &converted.out);
-            assert_eq!(out, written("x_total{@} 1\n"));
+            assert_eq!(out, written(&format!("{}x_total{{@}} 1\n", type_of(b"x_total # {", cell.to))));
             assert_eq!(converted.counts.dropped(DropReason::Malformed), 1);
         }
     }
@@ -642,7 +682,7 @@ pub const BODIES: &[[Case; 2]] = &[
         Untyped::Keep,
         "# TYPE a counter\n# HELP a A.\n# TYPE b gauge\n# TYPE c gauge\n# HELP b B.\n# HELP d D.\nb 1\na_total 2\ne 1\n",
         "# TYPE b gauge\n# HELP b B.\nb{@} 1\n# TYPE a counter\n# HELP a A.\na_total{@} 2\ne{@} 1\n# TYPE c gauge\n# HELP d D.\n",
-        "# TYPE a_total counter\n# HELP a_total A.\n# TYPE b gauge\n# TYPE c gauge\n# HELP b B.\n# HELP d D.\n\
+        "# HELP a_total A.\n# TYPE a_total counter\n# TYPE b gauge\n# TYPE c gauge\n# HELP b B.\n# HELP d D.\n\
          b{@} 1\na_total{@} 2\ne{@} 1\n",
     ),
     // In text the counter goes by the name that has samples by now.

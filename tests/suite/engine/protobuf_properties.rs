@@ -25,7 +25,7 @@ struct Written {
 
 fn label_name() -> impl Strategy<Value = String> {
     prop_oneof![
-        4 => "[a-zA-Z_][a-zA-Z0-9_]{0,12}".prop_filter("taken", |name| !["__name__", "le", "quantile"].contains(&name.as_str())),
+        4 => "[a-zA-Z_][a-zA-Z0-9_]{0,12}".prop_filter("taken", |name| !name.starts_with("__") && !["le", "quantile"].contains(&name.as_str())),
         1 => select(vec!["service_name", "revision_name", "exported_service_name"]).prop_map(str::to_owned),
     ]
 }

@@ -302,23 +302,33 @@ pub const CASES: &[Case] = &[
     becomes(
         "timestamps are milliseconds",
         &[Lines::Text],
-        "a 1 0\na 2 9223372036854775807\n",
-        "a untyped\n  {@} 1 at 0\n  {@} 2 at 9223372036854775807\n",
+        "a 1 1\na 2 9223372036854775807\n",
+        "a untyped\n  {@} 1 at 1\n  {@} 2 at 9223372036854775807\n",
     ),
     becomes(
         "timestamps are milliseconds",
         &[Lines::OpenMetrics],
-        "a 1 0\na 2 -1.5\na 3 1700000000.1239\na 4 -0.0004\na 5 9223372036854774\n",
-        "a untyped\n  {@} 1 at 0\n  {@} 2 at -1500\n  {@} 3 at 1700000000123\n  {@} 4 at 0\n  {@} 5 at 9223372036854773760\n",
+        "a 1 0.001\na 3 1700000000.1239\na 5 9223372036854774\n",
+        "a untyped\n  {@} 1 at 1\n  {@} 3 at 1700000000123\n  {@} 5 at 9223372036854773760\n",
     ),
     loses(
         "timestamps are milliseconds",
         &[Lines::OpenMetrics],
         USUAL,
-        "a 1 9223372036854776\na 2 -1e300\n# TYPE b histogram\nb_count 1 1e300\n",
+        "a 1 9223372036854776\na 2 1e300\n# TYPE b histogram\nb_count 1 1e300\n",
         3,
         "",
     ),
+    // A message would have the time of the scrape there.
+    loses(
+        "at 1970 there is no time, nor before",
+        &[Lines::OpenMetrics],
+        USUAL,
+        "a 1 0\na 1 -0.0004\na 2 -1.5\n",
+        3,
+        "",
+    ),
+    loses("at 1970 there is no time, nor before", &[Lines::Text], USUAL, "a 1 0\na 1 -1\n", 2, ""),
     becomes(
         "buckets have their exemplars",
         &[Lines::OpenMetrics],
@@ -792,7 +802,7 @@ fn nothing_that_a_target_may_send_takes_time_by_the_square_of_it() {
         ),
         (
             "points of one series",
-            format!("# TYPE a histogram\n{}", lines(40_000, &|at| format!("a_sum 1 {at}\n"))),
+            format!("# TYPE a histogram\n{}", lines(40_000, &|at| format!("a_sum 1 {}\n", at + 1))),
             40_000,
         ),
         (
@@ -808,7 +818,7 @@ fn nothing_that_a_target_may_send_takes_time_by_the_square_of_it() {
             format!(
                 "# HELP a {}\n# TYPE a histogram\n{}",
                 "x".repeat(1_000_000),
-                lines(40_000, &|at| format!("a_{} 1 {}\n", ["sum", "count"][at % 2], at / 2)),
+                lines(40_000, &|at| format!("a_{} 1 {}\n", ["sum", "count"][at % 2], at / 2 + 1)),
             ),
             40_000,
         ),

@@ -454,7 +454,7 @@ fn milliseconds(from: Lines, sample: &Sample) -> Option<Option<i64>> {
         return Some(timestamp.parse().ok());
     }
     let milliseconds = (read_value(timestamp).expect("it was read") * 1000.0).trunc();
-    let is_in_range = milliseconds.abs() < 9_223_372_036_854_775_808.0;
+    let is_in_range = (1.0..9_223_372_036_854_775_808.0).contains(&milliseconds);
     is_in_range.then_some(Some(milliseconds as i64))
 }
 

@@ -257,7 +257,7 @@ async fn prometheus_agrees_with_the_table_of_open_metrics_lines() {
         });
         for (format, end) in [(Lines::OpenMetrics, "# EOF\n"), (Lines::Text, "")] {
             if let Some(written) = fate.written_as(format) {
-                let body = format!("{written}{end}").into_bytes();
+                let body = format!("{}{written}{end}", openmetrics::type_of(line, format)).into_bytes();
                 bodies.push(Scraped::taken(format.content_type(), body, format!("as {format:?} {shown}")));
             }
         }
