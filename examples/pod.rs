@@ -107,7 +107,7 @@ async fn run(ports: Ports) -> Result<(), String> {
     let (app_port, app) = bind("--app-port", ports.app)?;
     let (pod_port, pod) = bind("--port", ports.pod)?;
     let config = sidecar_config(pod_port, queue_proxy_port, app_port).map_err(|error| error.to_string())?;
-    let aggregator = Aggregator::new(&config).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
+    let aggregator = Aggregator::new(&config);
     tokio::spawn(stand_in(queue_proxy, queue_proxy_body));
     tokio::spawn(stand_in(app, app_body));
     say(&what_to_try(pod_port, queue_proxy_port, app_port));

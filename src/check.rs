@@ -46,16 +46,12 @@ pub struct Report {
 }
 
 /// Scrapes once, as a scraper with this `Accept`, or as Prometheus.
-///
-/// # Errors
-///
-/// The HTTP client cannot be set up.
-pub async fn check(config: &Config, accept: Option<HeaderValue>) -> Result<Report, reqwest::Error> {
+pub async fn check(config: &Config, accept: Option<HeaderValue>) -> Report {
     // Of the check's own metrics nobody wants to know.
     let mut config = config.clone();
     config.self_metrics = false;
     let config = &config;
-    let aggregator = Aggregator::new(config)?;
+    let aggregator = Aggregator::new(config);
     let headers = HeaderMap::from_iter([(ACCEPT, accept.unwrap_or(AS_PROMETHEUS))]);
     let mut report = Report { has_filter: config.filter.is_some(), warnings: config.warnings(), ..Report::default() };
     // How each target failed, its state tells.
@@ -80,7 +76,7 @@ pub async fn check(config: &Config, accept: Option<HeaderValue>) -> Result<Repor
     report.conflicts = aggregator.telemetry().conflicts();
     report.named_conflicts = aggregator.telemetry().named_conflicts();
     report.apart = aggregator.telemetry().apart();
-    Ok(report)
+    report
 }
 
 impl Report {

@@ -58,7 +58,7 @@
 //!     ("SERVING_SERVICE", "sklearn-iris"),
 //! ])?;
 //! let listener = server::bind(config.listen)?;
-//! let aggregator = Aggregator::new(&config)?;
+//! let aggregator = Aggregator::new(&config);
 //! server::serve(listener, aggregator, Settings::new(&config)?, std::future::pending()).await;
 //! # Ok(())
 //! # }

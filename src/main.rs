@@ -45,8 +45,6 @@ enum Fatal {
     Config(#[from] ConfigError),
     #[error("{}: {cause}", cannot_bind(*.listen))]
     Bind { listen: Listen, cause: io::Error },
-    #[error("cannot set up the HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
     #[error("cannot {what}: {cause}")]
     Io { what: &'static str, cause: io::Error },
 }
@@ -109,7 +107,7 @@ fn alone(command: Option<Command>) -> Result<ExitCode, Fatal> {
 async fn check(config: &Config, format: CheckFormat, accept: Option<HeaderValue>) -> Result<ExitCode, Fatal> {
     // Whatever would end the start ends this.
     Settings::new(config)?;
-    let report = check::check(config, accept).await?;
+    let report = check::check(config, accept).await;
     let text = match format {
         CheckFormat::Table => text::report(&report),
         CheckFormat::Json => format!("{:#}\n", json::report(&report)),
@@ -191,7 +189,7 @@ fn serve_beside(stop: Stop) {
 /// Serves until it is time to stop, and the running scrapes are over.
 async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), Fatal> {
     let settings = Settings::new(&config)?;
-    let aggregator = Aggregator::new(&config)?;
+    let aggregator = Aggregator::new(&config);
     let listen = config.listen;
     let listener = server::bind(listen).map_err(|cause| Fatal::Bind { listen, cause })?;
     let address = listener.local_addr().map_err(Fatal::io("tell the address served"))?;

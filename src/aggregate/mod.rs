@@ -86,11 +86,8 @@ fn rules_of(target: &TargetConfig, config: &Config, room: &Room) -> Rules {
 
 impl Aggregator {
     /// Plans the scrapes that the configuration asks for, in the order in which they are written.
-    ///
-    /// # Errors
-    ///
-    /// The HTTP client cannot be set up.
-    pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
         let room = Room::default();
         let plan = |(target, configured): (Target, &TargetConfig)| {
             Arc::new(Plan {
@@ -99,17 +96,17 @@ impl Aggregator {
                 rules: rules_of(configured, config, &room),
             })
         };
-        let targets = scrape::targets(&config.targets, config.max_body_bytes)?;
+        let targets = scrape::targets(&config.targets, config.max_body_bytes);
         let known = config.targets.iter().map(|target| (target.name.as_str(), target.address.to_string()));
         let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
-        Ok(Self {
+        Self {
             plans: targets.into_iter().zip(&config.targets).map(plan).collect(),
             timeout: config.scrape_timeout,
             offset: config.scrape_timeout_offset,
             telemetry: Arc::new(Telemetry::new(known)),
             own_rules: config.self_metrics.then(own_rules),
             room,
-        })
+        }
     }
 
     pub(crate) fn telemetry(&self) -> &Telemetry {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use reqwest::Url;
+use url::Url;
 
 use super::{Listen, values};
 

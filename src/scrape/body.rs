@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 use memchr::memchr;
 
 use super::decode::{Decoder, poll_data};
@@ -55,13 +56,13 @@ impl AsRef<[u8]> for Gathered {
 }
 
 enum Source {
-    Plain(reqwest::Body),
+    Plain(Incoming),
     Compressed(Box<Decoder>),
 }
 
 impl TargetBody {
     /// A body of at most `limit` bytes, decoded.
-    pub(super) fn new(body: reqwest::Body, coding: Option<Coding>, limit: u64) -> Self {
+    pub(super) fn new(body: Incoming, coding: Option<Coding>, limit: u64) -> Self {
         Self {
             source: match coding {
                 None => Source::Plain(body),

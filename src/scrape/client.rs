@@ -5,21 +5,27 @@
 //! Targets without TLS or a socket share one client; the others have one of their own, which with TLS is built anew when the
 //! certificates change.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Mutex;
+use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderMap, HeaderValue};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Url, redirect};
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::ext::on_informational;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Notify;
 use tracing::{info, warn};
-use url::Host;
+use url::{Position, Url};
 
-use super::error::root_cause;
-use super::tls::{TlsFiles, no_tls};
+use super::connection::{AwaitedHead, Dial, NoHead};
+use super::tls::TlsFiles;
 use crate::config::{Authorization, TargetConfig};
 use crate::files::{FileError, FileNews, IS_EMPTY, IS_NO_HEADER, LastGood, WatchedFile, read_all};
 use crate::lock::lock;
@@ -36,44 +42,38 @@ const FEW_TARGETS: usize = 4;
 /// The headers that an answer may have: more than anybody sends. Their bytes are what is bounded.
 pub(super) const MAX_HEADERS: usize = 4096;
 
+/// The informational answers that may come before an answer: more than anybody sends.
+pub(super) const MAX_INFORMATIONAL: usize = 64;
+
 /// How long an unused connection is kept: longer than any usual scrape interval.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
-/// `localhost`, without asking a resolver: the image need not have an /etc/hosts. Whichever answers is used.
-const LOCALHOST: [SocketAddr; 2] =
-    [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0)];
+type HttpClient = Client<Dial, Empty<Bytes>>;
 
 /// The connectors of these targets, which share a client where they need no other.
-pub(super) fn connectors(targets: &[TargetConfig]) -> Result<Vec<Connector>, reqwest::Error> {
+pub(super) fn connectors(targets: &[TargetConfig]) -> Vec<Connector> {
     let kept = if targets.len() <= FEW_TARGETS { KEPT_CONNECTIONS } else { 0 };
-    let shared = plain(kept).build()?;
+    let shared = client(Dial::tcp(), kept);
     targets.iter().map(|target| Connector::new(target, &shared, kept)).collect()
 }
 
-fn plain(kept: usize) -> ClientBuilder {
-    // Left to itself, the builder would look for a cryptography provider of the process's own.
-    builder().pool_max_idle_per_host(kept).tls_backend_preconfigured(no_tls())
-}
-
-fn builder() -> ClientBuilder {
+fn client(dial: Dial, kept: usize) -> HttpClient {
     // As Go's client does: what servers get wrong in a head costs nobody a scrape.
-    Client::builder()
-        .http1_title_case_headers()
+    Client::builder(TokioExecutor::new())
+        .http1_title_case_headers(true)
         .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .http1_ignore_invalid_headers_in_responses(true)
         .http1_max_headers(MAX_HEADERS)
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .resolve_to_addrs("localhost", &LOCALHOST)
-        .pool_max_idle_per_host(KEPT_CONNECTIONS)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(kept)
         .pool_idle_timeout(KEPT_FOR)
+        .build(dial)
 }
 
 #[derive(Debug)]
 pub(super) struct Connector {
     client: TargetClient,
-    server_name: Option<String>,
     /// The headers that do not change.
     headers: HeaderMap,
     credentials: Option<Mutex<Credentials>>,
@@ -81,17 +81,52 @@ pub(super) struct Connector {
 
 #[derive(Debug)]
 enum TargetClient {
-    Plain(Client),
+    Plain(HttpClient),
     Tls(Box<Mutex<TlsClient>>),
 }
 
 #[derive(Debug)]
 struct TlsClient {
     files: TlsFiles,
-    /// The host that is connected to, where URLs have the server's name instead.
-    host: Option<Host>,
-    client: LastGood<Client>,
+    server_name: Option<String>,
+    client: LastGood<HttpClient>,
 }
+
+/// A target's client, and what it is sent.
+pub(super) struct Opened {
+    client: HttpClient,
+    headers: HeaderMap,
+}
+
+impl Opened {
+    /// Asks for a URL, with these headers besides the target's own; waits for the answer's head.
+    pub(super) async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Response<Incoming>, GetError> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = Uri::try_from(&url[..Position::AfterQuery])?;
+        *request.headers_mut() = self.headers.clone();
+        let others = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        request.headers_mut().extend(others);
+        // The client passes over any number of these.
+        let (informational, too_many) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+        let tell = Arc::clone(&too_many);
+        on_informational(&mut request, move |_| {
+            if informational.fetch_add(1, Ordering::Relaxed) == MAX_INFORMATIONAL {
+                tell.notify_one();
+            }
+        });
+        let response = tokio::select! {
+            biased;
+            () = too_many.notified() => return Err(NoHead.into()),
+            response = self.client.request(request) => response?,
+        };
+        if let Some(head) = response.extensions().get::<Arc<AwaitedHead>>() {
+            head.has_come();
+        }
+        Ok(response)
+    }
+}
+
+pub(super) type GetError = Box<dyn Error + Send + Sync>;
 
 /// What authorizes a scrape and stands in a file.
 #[derive(Debug)]
@@ -104,23 +139,18 @@ struct Credentials {
 
 impl Connector {
     /// `shared` is the client of all targets that need no other, each of which keeps so many connections.
-    fn new(target: &TargetConfig, shared: &Client, kept: usize) -> Result<Self, reqwest::Error> {
+    fn new(target: &TargetConfig, shared: &HttpClient, kept: usize) -> Self {
         let (address, http) = (&target.address, &target.http);
         let client = match &address.socket {
-            Some(path) => TargetClient::Plain(plain(kept).unix_socket(path.as_path()).build()?),
+            Some(path) => TargetClient::Plain(client(Dial::unix(path.clone()), kept)),
             None if address.url.scheme() == "https" => {
-                let host = address.url.host().filter(|_| http.server_name.is_some()).map(|host| host.to_owned());
-                let tls = TlsClient { files: TlsFiles::of(http), host, client: LastGood::default() };
+                let (files, server_name) = (TlsFiles::of(http), http.server_name.clone());
+                let tls = TlsClient { files, server_name, client: LastGood::default() };
                 TargetClient::Tls(Box::new(tls.into()))
             }
             None => TargetClient::Plain(shared.clone()),
         };
         let mut headers: HeaderMap = http.headers.iter().cloned().collect();
-        if http.server_name.is_some() {
-            // The name is for TLS alone, as in Go.
-            let authority = &address.url[url::Position::BeforeHost..url::Position::AfterPort];
-            headers.insert(HOST, authority.parse().expect("a URL's host may stand in a header"));
-        }
         let (username, file) = match &http.authorization {
             None => (None, None),
             Some(Authorization::Bearer { token_file }) => {
@@ -134,11 +164,11 @@ impl Connector {
             }
         };
         let credentials = file.map(|file| Mutex::new(Credentials { username, file, header: LastGood::default() }));
-        Ok(Self { client, server_name: http.server_name.clone(), headers, credentials })
+        Self { client, headers, credentials }
     }
 
-    /// Reads the files of this target again. What is returned begins a request for a URL.
-    pub(super) fn open(&self, target: &str) -> Result<impl Fn(&Url) -> RequestBuilder, FileError> {
+    /// Reads the files of this target again.
+    pub(super) fn open(&self, target: &str) -> Result<Opened, FileError> {
         let client = match &self.client {
             TargetClient::Plain(client) => client.clone(),
             TargetClient::Tls(tls) => lock(tls).client(target)?,
@@ -147,14 +177,7 @@ impl Connector {
         if let Some(credentials) = &self.credentials {
             headers.insert(AUTHORIZATION, lock(credentials).header(target)?);
         }
-        Ok(move |url: &Url| {
-            let mut url = url.clone();
-            if let Some(name) = &self.server_name {
-                // TLS has the name from the URL.
-                url.set_host(Some(name)).expect("it is a host's name");
-            }
-            client.get(url).headers(headers.clone())
-        })
+        Ok(Opened { client, headers })
     }
 
     /// Why a file of this target's cannot be used any more, if what it held before is still used.
@@ -170,17 +193,11 @@ impl Connector {
 }
 
 impl TlsClient {
-    fn client(&mut self, target: &str) -> Result<Client, FileError> {
+    fn client(&mut self, target: &str) -> Result<HttpClient, FileError> {
         let read = self.files.read();
         let made = self.client.refresh(read, || {
-            let mut builder = builder().tls_backend_preconfigured(self.files.config()?);
-            if let Some(host) = &self.host {
-                builder = builder.dns_resolver(Always(host.clone()));
-            }
-            builder.build().map_err(|error| {
-                let problem = format!("make no HTTP client: {}", root_cause(&error));
-                FileError::without_path("ca_file, cert_file and key_file", problem)
-            })
+            let config = self.files.config()?;
+            Ok(client(Dial::tls(config, self.server_name.as_deref()), KEPT_CONNECTIONS))
         });
         made.map(|(client, news)| told(target, client, news))
     }
@@ -223,22 +240,4 @@ fn authorization(scheme: &[u8], secret: &[u8]) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_bytes(&[scheme, secret].concat()).ok()?;
     header.set_sensitive(true);
     Some(header)
-}
-
-/// Connects to one host, by whatever name it is called.
-struct Always(Host);
-
-impl Resolve for Always {
-    fn resolve(&self, _: Name) -> Resolving {
-        let host = self.0.clone();
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = match host {
-                Host::Ipv4(address) => vec![(address, 0).into()],
-                Host::Ipv6(address) => vec![(address, 0).into()],
-                Host::Domain(name) if name == "localhost" => LOCALHOST.to_vec(),
-                Host::Domain(name) => tokio::net::lookup_host((name, 0)).await?.collect(),
-            };
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
 }

@@ -4,6 +4,7 @@
 //! time. However small the chunks that blow up to however much, no more is decoded than is pulled, and no more is held
 //! than one piece and the coding's own window.
 
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,7 +14,8 @@ use async_compression::zstd::DParameter;
 use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use http_body::Body as _;
+use http_body::Body;
+use hyper::body::Incoming;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::error::{ScrapeError, quote, root_cause};
@@ -45,21 +47,26 @@ pub(super) fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, ScrapeErr
     }
 }
 
-pub(super) struct Decoder {
-    reader: CodingReader,
+/// A body as it comes.
+pub(super) trait RawBody: Body<Data = Bytes, Error: Error + 'static> + Unpin {}
+
+impl<B: Body<Data = Bytes, Error: Error + 'static> + Unpin> RawBody for B {}
+
+pub(super) struct Decoder<B = Incoming> {
+    reader: CodingReader<B>,
     piece: Box<[u8]>,
     /// Bytes decoded in this turn.
     in_turn: usize,
 }
 
-enum CodingReader {
-    Gzip(GzipDecoder<Encoded>),
-    Zstd(ZstdDecoder<Encoded>),
+enum CodingReader<B> {
+    Gzip(GzipDecoder<Encoded<B>>),
+    Zstd(ZstdDecoder<Encoded<B>>),
 }
 
-impl Decoder {
+impl<B: RawBody> Decoder<B> {
     /// Decodes a body of at most `limit` bytes as they come: there are codings of nothing at all, without end.
-    pub(super) fn new(coding: Coding, body: reqwest::Body, limit: u64) -> Self {
+    pub(super) fn new(coding: Coding, body: B, limit: u64) -> Self {
         let encoded = Encoded { body, limit, left: limit, chunk: Bytes::new(), broke_off: None };
         // Either may be several streams, one behind the other (RFC 1952, section 2.2, and RFC 8878, section 3.1).
         let reader = match coding {
@@ -110,8 +117,8 @@ impl Decoder {
 }
 
 /// A body, as its decoder reads it.
-struct Encoded {
-    body: reqwest::Body,
+struct Encoded<B> {
+    body: B,
     limit: u64,
     /// Bytes that may still come.
     left: u64,
@@ -120,7 +127,7 @@ struct Encoded {
     broke_off: Option<String>,
 }
 
-impl AsyncRead for Encoded {
+impl<B: RawBody> AsyncRead for Encoded<B> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let chunk = ready!(self.as_mut().poll_fill_buf(cx))?;
         let length = chunk.len().min(buffer.remaining());
@@ -130,7 +137,7 @@ impl AsyncRead for Encoded {
     }
 }
 
-impl AsyncBufRead for Encoded {
+impl<B: RawBody> AsyncBufRead for Encoded<B> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         if this.chunk.is_empty() && this.broke_off.is_none() {
@@ -155,7 +162,7 @@ impl AsyncBufRead for Encoded {
 }
 
 /// The next chunk of a body as it comes, never empty, or why there is none.
-pub(super) fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+pub(super) fn poll_data(body: &mut impl RawBody, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
     loop {
         match ready!(Pin::new(&mut *body).poll_frame(cx)) {
             None => return Poll::Ready(None),
@@ -175,6 +182,8 @@ pub(super) fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<
 mod tests {
     use std::io::Write as _;
     use std::task::Waker;
+
+    use http_body_util::Full;
 
     use super::*;
 
@@ -198,7 +207,7 @@ mod tests {
 
     /// What was decoded, in one text for each turn, and how it ended.
     fn decode(coding: Coding, coded: Vec<u8>) -> (Vec<Vec<u8>>, Result<(), String>) {
-        let mut decoder = Decoder::new(coding, coded.into(), u64::MAX);
+        let mut decoder = Decoder::new(coding, Full::new(Bytes::from(coded)), u64::MAX);
         let mut turns = vec![Vec::new()];
         loop {
             match decoder.poll_piece(&mut Context::from_waker(Waker::noop())) {

@@ -11,7 +11,8 @@ use std::time::Duration;
 use http::StatusCode;
 use rustls::{AlertDescription, CertificateError};
 
-use super::client::MAX_HEADERS;
+use super::client::{MAX_HEADERS, MAX_INFORMATIONAL};
+use super::connection::{MAX_BEFORE_HEAD, NoHead};
 use crate::exposition::printable;
 use crate::trust::{self, is_authority};
 
@@ -45,6 +46,8 @@ pub(crate) enum ScrapeError {
     Status(StatusCode),
     #[error("answered with more than {MAX_HEAD} bytes or {MAX_HEADERS} lines of headers")]
     LargeHead,
+    #[error("sent informational answers, and no other among {MAX_INFORMATIONAL} of them or {MAX_BEFORE_HEAD} bytes")]
+    NoHead,
     #[error("answered with the content type {0:?}, expected an exposition")]
     ContentType(String),
     #[error("answered with {content_type}, and with {line:?} as the first line, expected an exposition")]
@@ -76,7 +79,7 @@ impl ScrapeError {
             Self::Tls(_) => "tls",
             Self::Redirect(_) | Self::Redirects => "redirect",
             Self::Status(_) => "status",
-            Self::LargeHead => "large_head",
+            Self::LargeHead | Self::NoHead => "large_head",
             Self::ContentType(_) | Self::NoExposition { .. } => "content_type",
             Self::Unreadable(_) => "unreadable",
             Self::ContentEncoding(_) => "content_encoding",
@@ -95,7 +98,10 @@ fn seconds(duration: &Duration) -> String {
 }
 
 /// What kept a request from being answered.
-pub(super) fn unreachable(error: &reqwest::Error) -> ScrapeError {
+pub(super) fn unreachable(error: &(dyn Error + 'static)) -> ScrapeError {
+    if causes(error).any(|cause| cause.is::<NoHead>()) {
+        return ScrapeError::NoHead;
+    }
     let mut of_http = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
     if of_http.any(hyper::Error::is_parse_too_large) {
         return ScrapeError::LargeHead;
@@ -128,7 +134,7 @@ fn tls_failure(error: &rustls::Error) -> String {
 }
 
 /// Whether the connection ended before an answer came.
-pub(super) fn broke_off(error: &reqwest::Error) -> bool {
+pub(super) fn broke_off(error: &(dyn Error + 'static)) -> bool {
     // The end of a TLS connection that its server did not announce is unexpected.
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
 

@@ -5,15 +5,16 @@
 
 mod body;
 mod client;
+mod connection;
 mod decode;
 mod error;
 mod tls;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use reqwest::{Response, Url};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
 use tokio::time::Instant;
-use url::Host;
+use url::{Host, Url};
 
 use crate::budget::{Budget, TIMEOUT_HEADER};
 use crate::config::{Address, TargetConfig};
@@ -51,15 +52,15 @@ pub(crate) struct Scraped {
 }
 
 /// What is to be scraped, as it is configured: no file has been read for it, and no connection made.
-pub(crate) fn targets(configured: &[TargetConfig], max_body_bytes: u64) -> Result<Vec<Target>, reqwest::Error> {
-    let connectors = client::connectors(configured)?.into_iter();
+pub(crate) fn targets(configured: &[TargetConfig], max_body_bytes: u64) -> Vec<Target> {
+    let connectors = client::connectors(configured).into_iter();
     let targets = connectors.zip(configured).map(|(connector, target)| Target {
         name: target.name.clone(),
         address: target.address.clone(),
         max_body_bytes,
         connector,
     });
-    Ok(targets.collect())
+    targets.collect()
 }
 
 impl Target {
@@ -81,14 +82,14 @@ impl Target {
     }
 
     /// Looks at an answer's head; and, where that does not tell what its body is, at that one's first line.
-    async fn begin(&self, response: Response) -> Result<Scraped, ScrapeError> {
+    async fn begin(&self, response: Response<Incoming>) -> Result<Scraped, ScrapeError> {
         let headers = response.headers();
         check_head(response.status(), headers)?;
         let coding = coding_of(headers)?;
         let has_length = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| headers.contains_key(header));
         let content_type = headers.get(CONTENT_TYPE);
         let (answered, shown) = (format_of(content_type), in_words(content_type));
-        let mut body = TargetBody::new(response.into(), coding, self.max_body_bytes);
+        let mut body = TargetBody::new(response.into_body(), coding, self.max_body_bytes);
         let (format, odd_type) = match answered {
             Answered::Known(format) => (format, None),
             Answered::AnotherVersion(format) => (format, Some(shown)),
@@ -108,29 +109,28 @@ impl Target {
         accept: HeaderValue,
         user_agent: Option<HeaderValue>,
         budget: Budget,
-    ) -> Result<Response, ScrapeError> {
-        let get = self.connector.open(&self.name).map_err(|error| ScrapeError::File(error.to_string()))?;
-        let user_agent = user_agent.unwrap_or(OWN_USER_AGENT);
+    ) -> Result<Response<Incoming>, ScrapeError> {
+        let opened = self.connector.open(&self.name).map_err(|error| ScrapeError::File(error.to_string()))?;
+        let mut headers = HeaderMap::from_iter([
+            (ACCEPT, accept),
+            (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+            (USER_AGENT, user_agent.unwrap_or(OWN_USER_AGENT)),
+        ]);
         let mut url = self.address.url.clone();
         let mut kept = KEPT_CONNECTIONS;
         let mut redirects = 0;
         loop {
             let left = budget.heads_by.saturating_duration_since(Instant::now());
-            let answer = get(&url)
-                .header(ACCEPT, &accept)
-                .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-                .header(USER_AGENT, &user_agent)
-                .header(TIMEOUT_HEADER, format!("{:.3}", left.as_secs_f64()))
-                .send()
-                .await;
-            let response = match answer {
+            let left = format!("{:.3}", left.as_secs_f64());
+            headers.insert(TIMEOUT_HEADER, left.try_into().expect("a number may stand in a header"));
+            let response = match opened.get(&url, &headers).await {
                 // A server may close a kept connection in the moment in which it is used again; asking anew is
                 // what keeps that from being a lost scrape. Each kept connection may be as old.
-                Err(error) if kept > 0 && broke_off(&error) => {
+                Err(error) if kept > 0 && broke_off(&*error) => {
                     kept -= 1;
                     continue;
                 }
-                Err(error) => return Err(unreachable(&error)),
+                Err(error) => return Err(unreachable(&*error)),
                 Ok(response) => response,
             };
             match redirect(&response, &url) {
@@ -145,7 +145,7 @@ impl Target {
 
 /// Where an answer to `url` redirects within the target. Any other redirect is an answer like others: the target's
 /// credentials are nobody else's.
-fn redirect(response: &Response, url: &Url) -> Option<Url> {
+fn redirect(response: &Response<Incoming>, url: &Url) -> Option<Url> {
     use StatusCode as Code;
 
     if !matches!(

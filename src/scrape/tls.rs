@@ -80,11 +80,6 @@ impl TlsFiles {
     }
 }
 
-/// For a client that never speaks TLS: it trusts nobody.
-pub(super) fn no_tls() -> ClientConfig {
-    builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-}
-
 fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     let builder = ClientConfig::builder_with_provider(provider());
     builder.with_safe_default_protocol_versions().expect("ring knows the default versions")

@@ -82,6 +82,15 @@ async fn a_head_or_a_frame_without_end_costs_its_target_alone() {
     let chunked = format!("{TEXT}transfer-encoding: chunked\r\n\r\n");
     // They end at once, so that there is nothing to look on at.
     for (what, steps) in [
+        ("informational answers", endless("", "HTTP/1.1 100 Continue\r\n\r\n")),
+        (
+            "informational answers with headers",
+            endless("", format!("HTTP/1.1 103 Hints\r\n{}\r\n", "x-a: b\r\n".repeat(90))),
+        ),
+        (
+            "large informational answers",
+            endless("", format!("HTTP/1.1 103 Hints\r\nx-a: {}\r\n\r\n", "b".repeat(200_000))),
+        ),
         ("headers", endless(TEXT, "x-a: b\r\n")),
         ("one header", endless(&format!("{TEXT}x-a: "), "a")),
         ("one chunk's extensions", endless(&format!("{chunked}5"), ";a=b")),

@@ -55,6 +55,21 @@ async fn a_head_that_go_reads_costs_nothing() {
 }
 
 #[tokio::test]
+async fn informational_answers_are_passed_over_up_to_a_bound() {
+    let one = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n";
+    for (count, is_read) in [(1, true), (64, true), (65, false), (10_000, false)] {
+        let head = one.repeat(count) + answer;
+        let (mut sidecar, exposition) = scrape_beside_queue_proxy(raw(&head, "app 1\n")).await;
+        assert_eq!(value(&exposition, "app", "").is_some(), is_read, "{count}");
+        if !is_read {
+            let log = sidecar.logged("target failed").await;
+            assert!(log.contains("sent informational answers, and no other among 64 of them"), "{log}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_head_without_end_is_told_as_one() {
     let large = format!("x-large: {}\r\n", "a".repeat(300 << 10));
     let many: String = (0..5000).map(|number| format!("x-{number}: {number}\r\n")).collect();

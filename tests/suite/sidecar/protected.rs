@@ -713,7 +713,7 @@ async fn secrets_are_nowhere_to_be_seen() {
 
     let config = Config::from_variables(variables).unwrap();
     assert_hidden(&format!("{config:?}\n{config:#?}"), "Config");
-    let aggregator = Aggregator::new(&config).unwrap();
+    let aggregator = Aggregator::new(&config);
     drop(aggregator.scrape(&HeaderMap::new()).await);
     assert_hidden(&format!("{aggregator:?}\n{aggregator:#?}"), "Aggregator");
 
@@ -727,7 +727,7 @@ async fn secrets_are_nowhere_to_be_seen() {
     assert!(answer.text.contains("401 Unauthorized"), "{}", answer.text);
     assert_hidden(&answer.text, "the answer that says what each did");
     let config = Config::from_variables(variables).unwrap();
-    let aggregator = Aggregator::new(&config).unwrap();
+    let aggregator = Aggregator::new(&config);
     let failures = aggregator.scrape(&HeaderMap::new()).await.err().unwrap();
     assert_hidden(&format!("{failures:?}"), "Failure");
 }
