@@ -363,6 +363,8 @@ pub(super) struct FamilyMessage<'a> {
     pub unit: &'a [u8],
     /// The number of its metrics.
     pub metrics: u64,
+    /// It does not say its type.
+    pub lacks_kind: bool,
 }
 
 /// A `Metric` message that Prometheus ingests.

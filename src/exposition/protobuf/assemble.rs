@@ -48,6 +48,8 @@ pub(super) struct Assembly {
     series_bytes: usize,
     /// Their exemplars, encoded.
     exemplars: Vec<u8>,
+    /// Samples that are no part of a metric.
+    strays: TornMetrics,
     samples: u64,
     /// It grew too large: its samples are dropped.
     is_too_large: bool,
@@ -162,6 +164,15 @@ impl Assembly {
         Ok(())
     }
 
+    /// Adds a sample that is no part of a metric, with its labels and its timestamp, encoded.
+    pub(super) fn add_stray(&mut self, part: Part, labels: [&[u8]; 2], value: f64) -> Result<(), DropReason> {
+        if !self.strays.add((self.kind, part), labels, None, value) {
+            return Err(DropReason::TooLong);
+        }
+        self.samples += 1;
+        Ok(())
+    }
+
     /// Where the metric with this key stands.
     fn find(&mut self, key: &[u8], labels: usize, added: usize) -> usize {
         if self.series.get(self.current).is_some_and(|series| *series.key == *key) {
@@ -191,7 +202,7 @@ impl Assembly {
 
     /// About the bytes that it takes: never less than its message will have.
     fn size(&self) -> usize {
-        self.head.len() + self.metrics.len() + self.exemplars.len() + self.series_bytes
+        self.head.len() + self.metrics.len() + self.exemplars.len() + self.series_bytes + self.strays.size()
     }
 
     pub(super) fn is_too_large(&self) -> bool {
@@ -210,7 +221,7 @@ impl Assembly {
     /// Writes it, if it has a metric, with these labels added to those that are not whole yet, and forgets it. Returns
     /// which of its samples are not written.
     pub(super) fn end(&mut self, added: &[u8], out: &mut Vec<u8>) -> Lost {
-        let mut torn = TornMetrics::default();
+        let mut torn = std::mem::take(&mut self.strays);
         let lost = self.encode_series(added, &mut torn);
         if !self.metrics.is_empty() {
             put_varint((self.head.len() + self.metrics.len()) as u64, out);
@@ -232,10 +243,16 @@ impl Assembly {
             let series = &mut self.series[index];
             // Points that are there twice.
             lost.malformed += series.sort_points();
-            if series.is_torn(self.kind) {
-                lost.torn += 1;
+            // What a gauge histogram's parts are called, no message tells.
+            let is_gauge_histogram = self.kind == MetricType::GaugeHistogram;
+            if is_gauge_histogram || series.is_torn(self.kind) {
+                lost.torn += u64::from(!is_gauge_histogram);
                 lost.too_long += series.tear(self.kind, added, torn);
                 series.points = Vec::new();
+                if is_gauge_histogram && let Some(created) = self.created_of(index) {
+                    let key = &self.series[index].key;
+                    lost.too_long += u64::from(!torn.add((self.kind, Part::Created), [key, added], None, created));
+                }
                 continue;
             }
             let created = self.created_of(index);

@@ -4,7 +4,7 @@
 //! across chunks is put together in a buffer that grows as its bytes arrive, never by what a length claims, as long as there is
 //! room for it, and that holds at most [`MAX_FAMILY`] bytes.
 
-use super::check::{Checker, check_text};
+use super::check::{Checker, check_text, field as metric_field};
 use super::wire::{Fields, Malformed, Value, Varint};
 use crate::exposition::bytes::Span;
 use crate::exposition::engine::{End, Events, Reader};
@@ -132,23 +132,41 @@ pub(super) fn number_of(kind: MetricType) -> u64 {
     TYPES.iter().position(|other| *other == kind).unwrap_or(1) as u64
 }
 
+/// The type of which a metric has a value. A reader that takes one without a type for a counter sees a 0.
+fn kind_of_value(metric: &[u8]) -> MetricType {
+    let fields = Fields::of(metric).map_while(Result::ok);
+    let mut kinds =
+        fields.filter_map(|field| TYPES.into_iter().find(|kind| metric_field::value(*kind) == field.number));
+    kinds.next().unwrap_or(TYPES[0])
+}
+
 /// Reads what a message says of itself. A field that comes twice counts the last time, as protobuf has it.
 fn read_family(message: &[u8]) -> Result<FamilyMessage<'_>, Malformed> {
-    let mut family = FamilyMessage { message, name: b"", help: None, kind: TYPES[0], unit: b"", metrics: 0 };
+    let mut family =
+        FamilyMessage { message, name: b"", help: None, kind: TYPES[0], unit: b"", metrics: 0, lacks_kind: true };
     let mut kind = Some(family.kind);
+    let mut first: &[u8] = b"";
     for field in Fields::of(message) {
         let field = field?;
         match (field.number, field.value) {
             (field::NAME, Value::Bytes(name)) => family.name = check_text(name)?,
             (field::HELP, Value::Bytes(help)) => family.help = Some(check_text(help)?),
-            (field::TYPE, Value::Varint(value)) => kind = type_of(value),
-            (field::METRIC, Value::Bytes(_)) => family.metrics += 1,
+            (field::TYPE, Value::Varint(value)) => (kind, family.lacks_kind) = (type_of(value), false),
+            (field::METRIC, Value::Bytes(metric)) => {
+                if family.metrics == 0 {
+                    first = metric;
+                }
+                family.metrics += 1;
+            }
             (field::UNIT, Value::Bytes(unit)) => family.unit = check_text(unit)?,
             (field::NAME..=field::UNIT, _) => return Err(Malformed),
             _ => {}
         }
     }
-    family.kind = kind.ok_or(Malformed)?;
+    family.kind = match family.lacks_kind {
+        true => kind_of_value(first),
+        false => kind.ok_or(Malformed)?,
+    };
     if family.name.is_empty() { Err(Malformed) } else { Ok(family) }
 }
 

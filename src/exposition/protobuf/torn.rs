@@ -1,4 +1,4 @@
-//! Histograms and summaries that no message can tell as they are.
+//! Histograms and summaries that no message can tell as they are, and samples of their families that are no part of one.
 //!
 //! In: the parts of a metric. Out: an untyped family for each kind of part, so that each sample arrives as it is, under its own name,
 //! and no reader takes them for what they are not.
@@ -12,10 +12,8 @@ use crate::exposition::model::{MetricType, Part, put_float};
 /// Metrics that are taken apart.
 #[derive(Debug, Default)]
 pub(super) struct TornMetrics {
-    /// Their buckets or quantiles, their sums and their counts, encoded.
-    points: Vec<u8>,
-    sums: Vec<u8>,
-    counts: Vec<u8>,
+    /// What goes by the family's own name, its buckets, its sums, its counts and the times at which it was created, encoded.
+    parts: [Vec<u8>; 5],
     metric: Vec<u8>,
 }
 
@@ -53,27 +51,33 @@ impl TornMetrics {
         }
         labels.iter().for_each(|labels| metric.extend_from_slice(labels));
         put_simple(metric_field::UNTYPED, value, metric);
-        let all = self.points.len() + self.sums.len() + self.counts.len();
-        let has_room = all + metric.len() <= MAX_FAMILY;
+        let all: usize = self.parts.iter().map(Vec::len).sum();
+        let has_room = all + self.metric.len() <= MAX_FAMILY;
         if has_room {
             let to = match part {
-                Part::Sum => &mut self.sums,
-                Part::Count => &mut self.counts,
-                _ => &mut self.points,
+                Part::Bucket if kind != MetricType::Summary => 1,
+                Part::Value | Part::Bucket => 0,
+                Part::Sum => 2,
+                Part::Count => 3,
+                Part::Created => 4,
             };
-            put_bytes_field(field::METRIC, metric, to);
+            put_bytes_field(field::METRIC, &self.metric, &mut self.parts[to]);
         }
         has_room
     }
 
+    /// The bytes that they take.
+    pub(super) fn size(&self) -> usize {
+        self.parts.iter().map(Vec::capacity).sum()
+    }
+
     /// Writes them as families whose names begin with this one, and forgets them.
     pub(super) fn end(&mut self, name: &[u8], kind: MetricType, out: &mut Vec<u8>) {
-        let endings: [&[u8]; 3] = match kind {
-            MetricType::Summary => [b"", b"_sum", b"_count"],
-            MetricType::GaugeHistogram => [b"_bucket", b"_gsum", b"_gcount"],
-            _ => [b"_bucket", b"_sum", b"_count"],
+        let endings: [&[u8]; 5] = match kind {
+            MetricType::GaugeHistogram => [b"", b"_bucket", b"_gsum", b"_gcount", b"_created"],
+            _ => [b"", b"_bucket", b"_sum", b"_count", b"_created"],
         };
-        for (ending, metrics) in endings.into_iter().zip([&self.points, &self.sums, &self.counts]) {
+        for (ending, metrics) in endings.into_iter().zip(&self.parts) {
             if !metrics.is_empty() {
                 let mut head = Vec::new();
                 put_bytes_field(field::NAME, &[name, ending].concat(), &mut head);

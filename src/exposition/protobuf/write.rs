@@ -7,22 +7,24 @@
 //! [`Assembly`](super::assemble::Assembly). Prometheus makes the same series of them as of the lines, but for what protobuf, or its
 //! reader of that, has no place for:
 //!
-//! * The numbers in `le` and `quantile` are spelt as Prometheus spells them. A line of a histogram or a summary that has
-//!   none, or one that is no number, is dropped as malformed, and so is one with `le` that is no bucket.
+//! * The numbers in `le` and `quantile` are spelt as Prometheus spells them. A line whose number is none is dropped as malformed.
+//! * A line of a histogram or a summary that is a part of none goes out as an untyped family by its own name: a quantile of a
+//!   histogram, a bucket without `le`, a sum with it, a summary's value without `quantile`.
 //! * A `_count`, a `_sum` and an infinite bucket that are left out are 0, but for a histogram's `_count`, which is its last
 //!   bucket's. A count that is negative or NaN is dropped as malformed; a summary's is cut off at a whole number.
-//! * `_gsum` and `_gcount` of a gauge histogram become `_sum` and `_count`; states and information become gauges.
+//! * A gauge histogram goes out as untyped families of its parts, because readers of a message do not call them `_gsum` and
+//!   `_gcount`; states and information become gauges.
 //! * `_created` is a field. It is dropped as malformed if it is no time in the years 1 to 9999, or if nothing else has its
 //!   labels.
 //! * Of two lines of a histogram, a summary or a counter of OpenMetrics for one value at one time, the second is dropped as
 //!   malformed. Prometheus takes none but the first either.
 //! * An exemplar is lost and counted anywhere but at a counter of OpenMetrics and at a bucket; its time is, if it is not in
 //!   the years 1 to 9999.
-//! * To Prometheus a timestamp of 0 is none.
-//! * A family whose lines do not stand together becomes several messages, of which the first has the help text and the unit;
+//! * A family whose lines do not stand together becomes several messages, each with the help text, of which the first has the unit;
 //!   a histogram or a summary is in each of them with what that one has of it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::assemble::{Assembly, Place};
 use super::check::{COUNTER, SIMPLE, check, field as metric_field};
@@ -32,7 +34,7 @@ use super::read::{MAX_FAMILY, field, is_unit_of, number_of};
 use super::torn::{TornMetrics, are_torn};
 use super::wire::{Field, Fields, Malformed, Pending, Value, put_bytes_field, put_bytes_head, put_varint_field};
 use crate::exposition::engine::{ExemplarFate, Facts, Lost, Slot, Told, Writer, Written};
-use crate::exposition::families::Families;
+use crate::exposition::families::{ENTRY_COST, Families};
 use crate::exposition::format::{Escaping, Spelling};
 use crate::exposition::labels::{Labels, Names, Resolver};
 use crate::exposition::lines::is_bound;
@@ -40,6 +42,7 @@ use crate::exposition::model::{
     Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Time,
 };
 use crate::exposition::progress::DropReason;
+use crate::exposition::room::Held;
 use crate::exposition::rules::Rules;
 
 /// Writes messages.
@@ -51,6 +54,10 @@ pub(in super::super) struct MessageWriter {
     /// The family that is put together of samples, and what these are read from.
     family: Assembly,
     from: Convention,
+    /// The help texts of the families of this body, as far as there is room: each message of one has it.
+    helps: HashMap<Vec<u8>, Vec<u8>>,
+    helps_bytes: usize,
+    held: Held,
     /// What was lost since it was last told.
     lost: Lost,
     /// What is written of the message at hand.
@@ -100,6 +107,9 @@ impl Writer for MessageWriter {
             added,
             family: Assembly::new(&rules.room),
             from: Convention::Text,
+            helps: HashMap::new(),
+            helps_bytes: 0,
+            held: rules.room.hold(),
             lost: Lost::default(),
             message: MessageCopy::default(),
             series: Vec::new(),
@@ -123,8 +133,15 @@ impl Writer for MessageWriter {
             self.family.begin(told.key, kind);
         }
         self.from = told.from;
+        self.remember_help(told);
         if told.has_samples || is_at_hand {
             self.describe(told.facts);
+        }
+        if told.has_samples
+            && !self.family.has_help()
+            && let Some(help) = self.helps.get(told.key)
+        {
+            self.family.add_help(help);
         }
         Ok(Slot::of(&told.family, Self::CONVENTION))
     }
@@ -157,6 +174,9 @@ impl Writer for MessageWriter {
             drops_unit,
             ..MessageCopy::default()
         };
+        if message.lacks_kind {
+            put_varint_field(field::TYPE, number_of(told.family.kind.unwrap_or(message.kind)), out);
+        }
         Ok(drops_unit)
     }
 
@@ -262,13 +282,22 @@ impl MessageWriter {
         let kind = self.family.kind();
         let is_put_together =
             kind.is_composite() || (kind == MetricType::Counter && self.from == Convention::OpenMetrics);
-        let at = self.put_labels(&sample.labels, slot.part, is_put_together)?;
+        let at = self.put_labels(&sample.labels, slot.part, is_put_together);
+        let is_countable = value >= 0.0 || !matches!(slot.part, Part::Bucket | Part::Count);
+        if !matches!(at, Ok(Some(_))) && is_put_together && is_countable && is_stray(kind, slot.part, &sample.labels) {
+            return self.add_stray(sample, slot.part, value, time);
+        }
+        let at = at?;
         let place = match is_put_together {
             true => Some(place_of(kind, slot.part, value, at).ok_or(DropReason::Malformed)?),
             false => None,
         };
         let exemplar = match self.put_exemplar(&sample.exemplar, place) {
             true => ExemplarFate::Written,
+            // It is not written as one.
+            false if kind == MetricType::GaugeHistogram && matches!(place, Some(Place::Point(_))) => {
+                ExemplarFate::Unwritten
+            }
             false => ExemplarFate::Lost,
         };
         match place {
@@ -278,6 +307,31 @@ impl MessageWriter {
         if !self.family.has_room() {
             self.lost.too_long += self.family.give_up();
         }
+        Ok(Written { exemplar, lost: std::mem::take(&mut self.lost) })
+    }
+
+    /// Adds a sample of a family of histograms or summaries that is a part of none.
+    fn add_stray(
+        &mut self,
+        sample: &Sample<'_>,
+        part: Part,
+        value: f64,
+        time: Option<i64>,
+    ) -> Result<Written, DropReason> {
+        self.series.clear();
+        let names = self.resolver.resolve(&sample.labels);
+        for (name, value) in self.resolver.iter(&sample.labels, names) {
+            put_label(metric_field::LABEL, &name.plain(), &value.plain(), &mut self.series);
+        }
+        put_timestamp(time, &mut self.series);
+        self.family.add_stray(part, [&self.series, &self.added], value)?;
+        if !self.family.has_room() {
+            self.lost.too_long += self.family.give_up();
+        }
+        let exemplar = match sample.exemplar {
+            Exemplar::Absent => ExemplarFate::Written,
+            Exemplar::Found { .. } | Exemplar::Malformed => ExemplarFate::Lost,
+        };
         Ok(Written { exemplar, lost: std::mem::take(&mut self.lost) })
     }
 
@@ -316,6 +370,21 @@ impl MessageWriter {
         self.lost.orphaned += lost.orphaned;
         self.lost.too_long += lost.too_long;
         self.lost.torn += lost.torn;
+    }
+
+    /// Keeps the help text of a family, of which more messages may come.
+    fn remember_help(&mut self, told: &Told<'_>) {
+        let help = told.facts.iter().flatten().find_map(|fact| match fact {
+            Fact::Help(text) => Some(text),
+            Fact::Type(_) | Fact::Unit(_) => None,
+        });
+        let Some(help) = help.filter(|_| !self.helps.contains_key(told.key)) else { return };
+        let help = help.plain();
+        let bytes = self.helps_bytes + told.key.len() + help.len() + ENTRY_COST;
+        if self.held.resize(bytes) {
+            self.helps_bytes = bytes;
+            self.helps.insert(told.key.to_vec(), help.into_owned());
+        }
     }
 
     /// Gives the family what its metadata says of it.
@@ -397,7 +466,7 @@ impl MessageWriter {
         };
         let has_place = match place {
             Some(Place::Value) => true,
-            Some(Place::Point(_)) => self.family.kind() != MetricType::Summary,
+            Some(Place::Point(_)) => self.family.kind() == MetricType::Histogram,
             _ => false,
         };
         let (true, Some(value)) = (has_place, value.float()) else {
@@ -481,6 +550,18 @@ fn tells_point(kind: MetricType, part: Part, name: &[u8]) -> Result<bool, DropRe
         },
         MetricType::Summary => Ok(part == Part::Value && name == b"quantile"),
         _ => Ok(false),
+    }
+}
+
+/// Whether a sample of a family of this type is a part of no histogram or summary, by what it is called and by its labels.
+fn is_stray(kind: MetricType, part: Part, labels: &Labels<'_>) -> bool {
+    let has = |name: &[u8]| labels.iter().any(|(own, _)| *own.plain() == *name);
+    match (kind, part) {
+        (MetricType::Histogram | MetricType::GaugeHistogram, Part::Value) => true,
+        (MetricType::Histogram | MetricType::GaugeHistogram, Part::Bucket) => !has(b"le"),
+        (MetricType::Histogram | MetricType::GaugeHistogram, Part::Sum | Part::Count) => has(b"le"),
+        (MetricType::Summary, Part::Value) => !has(b"quantile"),
+        _ => false,
     }
 }
 

@@ -279,9 +279,16 @@ fn families() -> Vec<Row> {
     };
     let counters = raw_family(&field(1, b"a"), &[&good(CounterType)]);
     let gauges = raw_family(&field(1, b"a"), &[&good(GaugeType)]);
+    let summaries = raw_family(&field(1, b"a"), &[&good(MetricType::Summary)]);
     let others = [
         Row::raw("without a type it has counters", counters, "# TYPE a counter\na{@} 1\n", "a counter\n  {@} 1\n"),
-        Row::raw("without a type it has no gauges", gauges, "", "").losing([1, 1]),
+        Row::raw("without a type its metrics say it", gauges, "# TYPE a gauge\na{@} 1\n", "a gauge\n  {@} 1\n"),
+        Row::raw(
+            "without a type its metrics say it",
+            summaries,
+            "# TYPE a summary\na_sum{@} 0\na_count{@} 0\n",
+            "a summary\n  {@}\n",
+        ),
         Row::raw(
             "one of which no metric is left is not written",
             raw_family(&head("a", GaugeType), &[b"", b""]),

@@ -260,7 +260,7 @@ fn a_family_of_open_metrics_goes_by_the_names_that_text_has_for_its_samples() {
         (Some("c_gsum"), None),
         body,
         5,
-        &["# TYPE c gaugehistogram\nc_gsum 2\n", "# TYPE c_gsum gauge\nc_gsum 2\n", "c gaugehistogram\n  {} sum 2\n"],
+        &["# TYPE c gaugehistogram\nc_gsum 2\n", "# TYPE c_gsum gauge\nc_gsum 2\n", "c_gsum untyped\n  {} 2\n"],
     );
 }
 
@@ -517,7 +517,7 @@ fn the_first_line_that_was_lost_is_shown_with_its_number() {
             first(2, "a_total 1 # {", DropReason::Malformed),
         ),
         (OpenMetrics, b"# EOF\na 1\n".to_vec(), first(2, "# EOF", DropReason::Malformed)),
-        (Text, b"# TYPE a histogram\na_bucket 1\n".to_vec(), first(2, "a_bucket 1", DropReason::Malformed)),
+        (Text, b"# TYPE a summary\na_count -1\n".to_vec(), first(2, "a_count -1", DropReason::Malformed)),
     ];
     for (index, (from, body, expected)) in cases.into_iter().enumerate() {
         for to in outputs(from) {

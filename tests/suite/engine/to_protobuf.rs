@@ -282,7 +282,7 @@ pub const CASES: &[Case] = &[
          # TYPE c gaugehistogram\nc_bucket{le=\"+Inf\"} 4\nc_gcount 4\nc_gsum -5\nc_created -0.5\n",
         "a histogram\n  {x=\"y\",@} count 1 inf:1 created 5.000000000\n\
          b summary\n  {@} count 2 sum 3 created 1600000000.000001000\n\
-         c gaugehistogram\n  {@} count 4 sum -5 inf:4 created -1.500000000\n",
+         c_bucket untyped\n  {le=\"+Inf\",@} 4\nc_gsum untyped\n  {@} -5\nc_gcount untyped\n  {@} 4\nc_created untyped\n  {@} -0.5\n",
     ),
     becomes(
         "several points of a series are metrics each with all of its parts",
@@ -335,7 +335,7 @@ pub const CASES: &[Case] = &[
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 3 # {t=\"1\"} 0.5\na_bucket{le=\"1\"} 2 # {} NaN -1.5\na_bucket{le=\"0.5\"} 1\n\
          # TYPE b gaugehistogram\nb_bucket{le=\"+Inf\"} 3 # {service_name=\"kept\"} 4 1e300\n",
         "a histogram\n  {@} count 3 0.5:1 1:2 # {} NaN at -2.500000000 inf:3 # {t=\"1\"} 0.5\n\
-         b gaugehistogram\n  {@} count 3 inf:3 # {service_name=\"kept\"} 4\n",
+         b_bucket untyped\n  {le=\"+Inf\",@} 3\n",
     ),
     loses(
         "metadata may come behind samples but for the type",
@@ -372,8 +372,8 @@ pub const CASES: &[Case] = &[
         "a family whose lines do not stand together is several messages",
         BOTH,
         "# HELP a Words.\n# TYPE a gauge\na 1\na 2\nb 3\na 4\n# HELP c Words.\na 5\nc 6\n# TYPE d histogram\nd_count 1\na 7\nd_count 2\n",
-        "a gauge help \"Words.\"\n  {@} 1\n  {@} 2\nb untyped\n  {@} 3\na gauge\n  {@} 4\n  {@} 5\n\
-         c untyped help \"Words.\"\n  {@} 6\nd histogram\n  {@} count 1\na gauge\n  {@} 7\nd histogram\n  {@} count 2\n",
+        "a gauge help \"Words.\"\n  {@} 1\n  {@} 2\nb untyped\n  {@} 3\na gauge help \"Words.\"\n  {@} 4\n  {@} 5\n\
+         c untyped help \"Words.\"\n  {@} 6\nd histogram\n  {@} count 1\na gauge help \"Words.\"\n  {@} 7\nd histogram\n  {@} count 2\n",
     ),
     loses(
         "a line that is dropped does not part a family",
@@ -550,19 +550,12 @@ fn what_is_no_part_of_a_histogram_or_summary_is_malformed() {
             ("histogram", "a_bucket{le=\"1\"} -Inf"),
             ("histogram", "a_count NaN"),
             ("histogram", "a_count -0.5"),
-            ("histogram", "a_bucket 1"),
-            ("histogram", "a_bucket{x=\"y\"} 1"),
             ("histogram", "a_bucket{le=\"\"} 1"),
             ("histogram", "a_bucket{le=\"one\"} 1"),
             ("histogram", "a_bucket{le=\"NaN\"} 1"),
             ("histogram", "a_bucket{le=\" 1\"} 1"),
             ("histogram", "a_bucket{le=\"0x1\"} 1"),
             ("histogram", "a_bucket{le=\"1e400\"} 1"),
-            ("histogram", "a 1"),
-            // Prometheus gives the label to the buckets: it would be there twice.
-            ("histogram", "a_sum{le=\"1\"} 1"),
-            ("histogram", "a_count{le=\"1\"} 1"),
-            ("summary", "a 1"),
             ("summary", "a{quantile=\"\"} 1"),
             ("summary", "a{quantile=\"half\"} 1"),
             ("summary", "a{quantile=\"1e400\"} 1"),
@@ -577,6 +570,29 @@ fn what_is_no_part_of_a_histogram_or_summary_is_malformed() {
             let (shown, counts) = run(from, USUAL, body.as_bytes());
             assert_eq!(shown, expected, "{line}");
             assert_eq!((counts.samples, counts.dropped(DropReason::Malformed)), (2, 1), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_a_part_of_no_histogram_or_summary_is_a_family_of_its_own() {
+    for (kind, line, expected) in [
+        ("histogram", "a{quantile=\"0.5\"} 1", "a untyped\n  {quantile=\"0.5\",@} 1\n"),
+        ("histogram", "a 1", "a untyped\n  {@} 1\n"),
+        ("histogram", "a_bucket{x=\"y\"} 1", "a_bucket untyped\n  {x=\"y\",@} 1\n"),
+        ("histogram", "a_sum{le=\"1\"} 1", "a_sum untyped\n  {le=\"1\",@} 1\n"),
+        ("histogram", "a_count{le=\"1\"} 1", "a_count untyped\n  {le=\"1\",@} 1\n"),
+        ("summary", "a 1", "a untyped\n  {@} 1\n"),
+    ] {
+        let (good, whole) = match kind {
+            "histogram" => ("a_bucket{le=\"5\"} 2", "a histogram\n  {@} count 2 sum 3 5:2\n"),
+            _ => ("a{quantile=\"0.5\"} 2", "a summary\n  {@} sum 3 0.5:2\n"),
+        };
+        for from in BOTH {
+            let body = format!("# TYPE a {kind}\n{good}\n{line}\na_sum 3\n");
+            let (shown, counts) = run(*from, USUAL, body.as_bytes());
+            assert_eq!(shown, format!("{whole}{expected}"), "{line}");
+            assert_eq!((counts.samples, counts.dropped_in_all()), (3, 0), "{line}");
         }
     }
 }

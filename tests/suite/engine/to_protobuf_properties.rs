@@ -114,25 +114,36 @@ impl Model {
         self.losses += run.losses;
         let mut family = run.family;
         family.r#type = Some(type_of(&run.kind) as i32);
+        let is_gauge_histogram = run.kind == "gaugehistogram";
         let (torn, whole): (Vec<Series>, Vec<Series>) =
-            run.series.into_iter().partition(|series| series.is_torn(&run.kind));
+            run.series.into_iter().partition(|series| is_gauge_histogram || series.is_torn(&run.kind));
         family.metric.extend(whole.into_iter().filter_map(|series| series.metric(&run.kind, &run.created)));
-        let is_told = |label: &&Vec<LabelPair>| family.metric.iter().any(|metric| own(metric) == **label);
+        let is_told = |label: &&Vec<LabelPair>| {
+            family.metric.iter().any(|metric| own(metric) == **label)
+                || is_gauge_histogram && torn.iter().any(|series| series.has_value() && series.labels == **label)
+        };
         self.losses += run.created.iter().filter(|(labels, _)| !is_told(&labels)).count() as u64;
         let name = family.name().to_owned();
         if !family.metric.is_empty() {
             self.families.push(family);
         }
         let ending = |part: &str| match (part, run.kind.as_str()) {
-            ("point", "summary") => "",
+            ("point of a summary", _) | ("point", "summary") => "",
+            ("created", _) => "_created",
             ("point", _) => "_bucket",
             ("sum", "gaugehistogram") => "_gsum",
             ("count", "gaugehistogram") => "_gcount",
             ("sum", _) => "_sum",
             _ => "_count",
         };
-        for part in ["point", "sum", "count"] {
-            let metric: Vec<Metric> = torn.iter().flat_map(|series| series.apart(part, &run.kind)).collect();
+        for part in ["point of a summary", "point", "sum", "count", "created"] {
+            let strays = run.strays.iter().filter(|(other, _)| *other == part).map(|(_, metric)| metric.clone());
+            let created = |series: &&Series| is_gauge_histogram && series.has_value();
+            let torn: Vec<Metric> = match part {
+                "created" => torn.iter().filter(created).filter_map(|series| series.created(&run.created)).collect(),
+                _ => torn.iter().flat_map(|series| series.apart(part, &run.kind)).collect(),
+            };
+            let metric: Vec<Metric> = strays.chain(torn).collect();
             if !metric.is_empty() {
                 let (name, kind) = (format!("{name}{}", ending(part)), MetricType::Untyped as i32);
                 self.families.push(MetricFamily {
@@ -198,6 +209,8 @@ struct Run {
     family: MetricFamily,
     series: Vec<Series>,
     created: Vec<(Vec<LabelPair>, f64)>,
+    /// Samples that are a part of no metric, with the endings of their names.
+    strays: Vec<(&'static str, Metric)>,
     losses: u64,
 }
 
@@ -255,6 +268,26 @@ impl Run {
         if [Part::Bucket, Part::Count].contains(&part) && !matches!(value, 0.0..) {
             return None;
         }
+        let has = |name: &str| labels.iter().any(|label| label.name() == name);
+        let stray = match (self.kind.as_str(), part) {
+            ("histogram" | "gaugehistogram", Part::Value) => Some("point of a summary"),
+            ("histogram" | "gaugehistogram", Part::Bucket) if !has("le") => Some("point"),
+            ("histogram" | "gaugehistogram", Part::Sum) if has("le") => Some("sum"),
+            ("histogram" | "gaugehistogram", Part::Count) if has("le") => Some("count"),
+            ("summary", Part::Value) if !has("quantile") => Some("point"),
+            _ => None,
+        };
+        if let Some(stray) = stray {
+            self.losses += u64::from(sample.exemplar.is_some());
+            let metric = Metric {
+                label: labels.into_iter().chain(crate::support::protobuf::labels(SERVING_LABELS)).collect(),
+                timestamp_ms: timestamp,
+                untyped: Some(crate::support::protobuf::Untyped { value: Some(value) }),
+                ..Metric::default()
+            };
+            self.strays.push((stray, metric));
+            return Some(());
+        }
         let point = self.take_point(part, &mut labels)?;
         labels.sort_by(|one, other| one.name.cmp(&other.name));
         if part == Part::Created {
@@ -269,7 +302,8 @@ impl Run {
         let has_place = matches!((part, self.kind.as_str()), (Part::Value, "counter") | (Part::Bucket, _));
         let exemplar = sample.exemplar.as_ref().filter(|_| has_place);
         let exemplar = exemplar.and_then(|exemplar| message_of(setting, exemplar));
-        let loses_exemplar = sample.exemplar.is_some() && exemplar.is_none();
+        let is_unwritten = part == Part::Bucket && self.kind == "gaugehistogram";
+        let loses_exemplar = sample.exemplar.is_some() && exemplar.is_none() && !is_unwritten;
         let is_put = self.series(labels, timestamp).put(part, point, value, exemplar);
         // That a point is there twice is found when its exemplar is gone already.
         self.losses += u64::from(loses_exemplar && (is_put.is_some() || point.is_some()));
@@ -323,6 +357,21 @@ impl Series {
         Some(())
     }
 
+    fn has_value(&self) -> bool {
+        self.sum.is_some() || self.count.is_some() || !self.points.is_empty()
+    }
+
+    /// The time at which it was created, as a metric of its own.
+    fn created(&self, created: &[(Vec<LabelPair>, f64)]) -> Option<Metric> {
+        let (_, seconds) = created.iter().find(|(labels, _)| *labels == self.labels)?;
+        Some(Metric {
+            label: self.labels.iter().cloned().chain(labels(SERVING_LABELS)).collect(),
+            timestamp_ms: self.timestamp,
+            untyped: Some(crate::support::protobuf::Untyped { value: Some(*seconds) }),
+            ..Metric::default()
+        })
+    }
+
     /// Whether its message would say something else than its samples do, or be none to a Prometheus.
     fn is_torn(&self, kind: &str) -> bool {
         if self.sum.is_none() && self.count.is_none() && self.points.is_empty() {
@@ -353,6 +402,7 @@ impl Series {
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
         let parts: Vec<(Option<f64>, f64)> = match part {
             "point" => points.into_iter().map(|(at, value)| (Some(at), value)).collect(),
+            "point of a summary" => Vec::new(),
             "sum" => self.sum.map(|sum| (None, sum)).into_iter().collect(),
             _ => self.count.map(|count| (None, count)).into_iter().collect(),
         };
