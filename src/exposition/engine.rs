@@ -244,6 +244,9 @@ pub(super) trait Writer: Send + Sized + 'static {
     /// It cannot be written in this format.
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason>;
 
+    /// The last metric was not to be written; the output is taken back already.
+    fn take_back_metric(&mut self) {}
+
     /// Ends a message of which something is written.
     fn message_end(&mut self, _message: &FamilyMessage<'_>, _out: &mut Vec<u8>) {}
 

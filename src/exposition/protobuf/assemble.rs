@@ -104,6 +104,12 @@ impl Assembly {
         self.name == name && self.kind == kind
     }
 
+    /// Whether a family of this name and type stands within it, among the parts of its metrics, though it is none.
+    pub(super) fn has_within(&self, name: &[u8], kind: MetricType) -> bool {
+        let ending = name.strip_prefix(self.name.as_slice());
+        self.kind.is_composite() && !kind.is_composite() && ending.is_some_and(|ending| ending.starts_with(b"_"))
+    }
+
     pub(super) fn kind(&self) -> MetricType {
         self.kind
     }

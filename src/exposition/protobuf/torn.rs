@@ -14,6 +14,8 @@ use crate::exposition::model::{MetricType, Part, put_float};
 pub(super) struct TornMetrics {
     /// What goes by the family's own name, its buckets, its sums, its counts and the times at which it was created, encoded.
     parts: [Vec<u8>; 5],
+    /// How long they were before the last metric.
+    before: [usize; 5],
     metric: Vec<u8>,
 }
 
@@ -64,6 +66,18 @@ impl TornMetrics {
             put_bytes_field(field::METRIC, &self.metric, &mut self.parts[to]);
         }
         has_room
+    }
+
+    /// What follows is another metric.
+    pub(super) fn begin_metric(&mut self) {
+        self.before = self.parts.each_ref().map(Vec::len);
+    }
+
+    /// Forgets the last metric.
+    pub(super) fn take_back(&mut self) {
+        for (part, length) in self.parts.iter_mut().zip(self.before) {
+            part.truncate(length);
+        }
     }
 
     /// The bytes that they take.

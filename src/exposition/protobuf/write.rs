@@ -42,7 +42,7 @@ use crate::exposition::model::{
     Convention, Exemplar, Fact, Family, FamilyMessage, Metric, MetricType, Number, Part, Sample, Time,
 };
 use crate::exposition::progress::DropReason;
-use crate::exposition::room::Held;
+use crate::exposition::room::{Held, Room};
 use crate::exposition::rules::Rules;
 
 /// Writes messages.
@@ -53,6 +53,9 @@ pub(in super::super) struct MessageWriter {
     added: Vec<u8>,
     /// The family that is put together of samples, and what these are read from.
     family: Assembly,
+    /// The one within whose parts that stands: they are to be in one message.
+    outer: Option<Assembly>,
+    room: Room,
     from: Convention,
     /// The help texts of the families of this body, as far as there is room: each message of one has it.
     helps: HashMap<Vec<u8>, Vec<u8>>,
@@ -84,6 +87,8 @@ struct MessageCopy {
     /// Its metrics that are taken apart, and how many.
     torn: TornMetrics,
     torn_metrics: u64,
+    /// The last metric is one of them.
+    is_last_torn: bool,
     /// It has others.
     has_metrics: bool,
 }
@@ -106,6 +111,8 @@ impl Writer for MessageWriter {
             resolver: Resolver::new(rules.labels.clone(), escaping),
             added,
             family: Assembly::new(&rules.room),
+            outer: None,
+            room: rules.room.clone(),
             from: Convention::Text,
             helps: HashMap::new(),
             helps_bytes: 0,
@@ -129,8 +136,7 @@ impl Writer for MessageWriter {
         let kind = told.family.kind.unwrap_or(MetricType::Untyped);
         let is_at_hand = self.family.is(told.key, kind);
         if told.has_samples && !is_at_hand {
-            self.end_family(out);
-            self.family.begin(told.key, kind);
+            self.turn_to(told.key, kind, out);
         }
         self.from = told.from;
         self.remember_help(told);
@@ -191,7 +197,8 @@ impl Writer for MessageWriter {
         let length = self.message.length.as_ref().map_or(0, |pending| pending.length(out));
         let start = out.len();
         let names = self.resolver.resolve(&metric.labels);
-        if is_torn(metric) {
+        self.message.is_last_torn = is_torn(metric);
+        if self.message.is_last_torn {
             let torn = self.tear(metric, names);
             self.give_back();
             return torn;
@@ -215,6 +222,13 @@ impl Writer for MessageWriter {
         Ok(1)
     }
 
+    fn take_back_metric(&mut self) {
+        if std::mem::take(&mut self.message.is_last_torn) {
+            self.message.torn.take_back();
+            self.message.torn_metrics -= 1;
+        }
+    }
+
     fn message_end(&mut self, message: &FamilyMessage<'_>, out: &mut Vec<u8>) {
         let mut copy = std::mem::take(&mut self.message);
         copy.put_own(&message.message[copy.copied..], out);
@@ -236,12 +250,14 @@ impl Writer for MessageWriter {
             family.put_key(self.escaping(), &mut key);
             self.family.is(&key, family.kind.unwrap_or(MetricType::Untyped))
         });
+        let outer = self.outer.as_mut().map_or(0, Assembly::give_up);
         // One of them may lack a part.
-        if is_at_hand && self.family.kind().is_composite() { self.family.give_up() } else { 0 }
+        outer + if is_at_hand && self.family.kind().is_composite() { self.family.give_up() } else { 0 }
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
         self.end_family(out);
+        self.end_outer(out);
         std::mem::take(&mut self.lost)
     }
 }
@@ -343,14 +359,15 @@ impl MessageWriter {
             put_label(metric_field::LABEL, &name.plain(), &value.plain(), &mut self.series);
         }
         put_timestamp(metric.time.and_then(Time::milliseconds), &mut self.series);
+        self.message.torn_metrics += 1;
         let torn = &mut self.message.torn;
+        torn.begin_metric();
         for_each_point(metric, |part, bound, number| {
             let value = number.float().ok_or(DropReason::Malformed)?;
             let has_room = torn.add((metric.family.kind, part), [&self.series, &self.added], bound, value);
             parts += 1;
             if has_room { Ok(()) } else { Err(DropReason::TooLong) }
         })?;
-        self.message.torn_metrics += 1;
         Ok(parts)
     }
 
@@ -362,6 +379,34 @@ impl MessageWriter {
             }
         }
         self.resolver.release();
+    }
+
+    /// Turns to a family that is not at hand.
+    fn turn_to(&mut self, name: &[u8], kind: MetricType, out: &mut Vec<u8>) {
+        if self.outer.is_none() && self.family.has_within(name, kind) {
+            self.outer = Some(std::mem::replace(&mut self.family, Assembly::new(&self.room)));
+            return self.family.begin(name, kind);
+        }
+        self.end_family(out);
+        match self.outer.take() {
+            Some(outer) if outer.is(name, kind) => self.family = outer,
+            Some(outer) if outer.has_within(name, kind) => {
+                self.outer = Some(outer);
+                self.family.begin(name, kind);
+            }
+            outer => {
+                self.outer = outer;
+                self.end_outer(out);
+                self.family.begin(name, kind);
+            }
+        }
+    }
+
+    fn end_outer(&mut self, out: &mut Vec<u8>) {
+        if let Some(outer) = self.outer.take() {
+            self.family = outer;
+            self.end_family(out);
+        }
     }
 
     fn end_family(&mut self, out: &mut Vec<u8>) {

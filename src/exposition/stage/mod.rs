@@ -262,11 +262,13 @@ impl<W: Writer> Events for Writing<'_, W> {
             }
             Ok(_) => {
                 self.out.truncate(start);
+                stage.writer.take_back_metric();
                 stage.progress.exceed_limit();
                 return false;
             }
             Err(reason) => {
                 self.out.truncate(start);
+                stage.writer.take_back_metric();
                 stage.progress.drop_line(reason, metric.family.name);
             }
         }

@@ -387,6 +387,23 @@ fn nothing_is_written_from_the_first_sample_beyond_the_limit_on() {
 }
 
 #[test]
+fn a_metric_that_is_taken_apart_and_beyond_the_limit_leaves_nothing() {
+    let bucket =
+        |at: f64, count: u64| Bucket { upper_bound: Some(at), cumulative_count: Some(count), ..Bucket::default() };
+    let falling = || {
+        let bucket = vec![bucket(1.0, 3), bucket(f64::INFINITY, 2)];
+        histogram(Histogram { sample_count: Some(2), sample_sum: Some(1.0), bucket, ..Histogram::default() })
+    };
+    let body = encode(&[family("a", MetricType::Histogram, vec![falling(), falling()])]);
+    let outcome = convert(Protobuf, Protobuf, &limited(5), &body);
+    assert_eq!(
+        shown(Protobuf, &outcome.out),
+        "a_bucket untyped\n  {le=\"1.0\"} 3\n  {le=\"+Inf\"} 2\na_sum untyped\n  {} 1\na_count untyped\n  {} 2\n"
+    );
+    assert_eq!((outcome.counts.samples, outcome.is_over_limit), (4, true));
+}
+
+#[test]
 fn what_is_dropped_is_not_beyond_the_limit() {
     let rules = Rules { untyped: Untyped::Drop, sample_limit: NonZeroU64::new(1), ..filtered(None, Some("c.*")) };
     let body = b"# TYPE c gauge\nc 1\n# TYPE a gauge\na 1\nc 2\nuntyped 3\nnot a sample\n# TYPE ca gauge\nca 4\n";

@@ -375,6 +375,13 @@ pub const CASES: &[Case] = &[
         "a gauge help \"Words.\"\n  {@} 1\n  {@} 2\nb untyped\n  {@} 3\na gauge help \"Words.\"\n  {@} 4\n  {@} 5\n\
          c untyped help \"Words.\"\n  {@} 6\nd histogram\n  {@} count 1\na gauge help \"Words.\"\n  {@} 7\nd histogram\n  {@} count 2\n",
     ),
+    becomes(
+        "what stands within a family of several parts does not part it",
+        &[Lines::Text],
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 2\na_total 5\na_sum 3\na_created{x=\"y\"} 4\na_total 6\na_count 2\nb 1\na_total 7\n",
+        "a_total gauge\n  {@} 5\na_created counter\n  {x=\"y\",@} 4\na_total gauge\n  {@} 6\n\
+         a histogram\n  {@} count 2 sum 3 inf:2\nb untyped\n  {@} 1\na_total gauge\n  {@} 7\n",
+    ),
     loses(
         "a line that is dropped does not part a family",
         BOTH,

@@ -89,12 +89,33 @@ impl Model {
     /// What must become of a body that the reader read.
     pub fn of(from: Lines, setting: Setting, body: &Exposition) -> Self {
         let mut model = Self::default();
-        let mut run = Run::default();
+        let (mut run, mut outer) = (Run::default(), None::<Run>);
         for sample in &body.samples {
             let declared = declared(from, body, &sample.name);
             let (name, kind, is_put_together) = written_as(from, setting, &declared);
             if run.family.name() != name || run.kind != kind || run.stem.is_empty() {
-                model.end(&mut run);
+                let is_composite = |kind: &str| ["histogram", "gaugehistogram", "summary"].contains(&kind);
+                let is_within = |run: &Run| {
+                    is_composite(&run.kind)
+                        && !is_composite(&kind)
+                        && name.starts_with(&format!("{}_", run.family.name()))
+                };
+                match outer.take() {
+                    None if is_within(&run) => outer = Some(std::mem::take(&mut run)),
+                    None => model.end(&mut run),
+                    Some(whole) if whole.family.name() == name && whole.kind == kind => {
+                        model.end(&mut run);
+                        run = whole;
+                    }
+                    Some(whole) if is_within(&whole) => {
+                        model.end(&mut run);
+                        outer = Some(whole);
+                    }
+                    Some(mut whole) => {
+                        model.end(&mut run);
+                        model.end(&mut whole);
+                    }
+                }
                 run.stem = declared.stem.to_owned();
                 run.kind = kind;
                 run.family.name = Some(name);
@@ -106,6 +127,9 @@ impl Model {
             }
         }
         model.end(&mut run);
+        if let Some(mut whole) = outer {
+            model.end(&mut whole);
+        }
         model
     }
 

@@ -13,10 +13,10 @@ const TEXT_1_0_0: Format = Format::Text(TextVersion::V1_0_0);
 const OPEN_METRICS: Format = Format::OpenMetrics(OpenMetricsVersion::V1_0_0);
 
 /// What the sidecar makes of these targets, one behind the other.
-fn merged(bodies: [&str; 2]) -> Vec<u8> {
+fn merged(bodies: [&str; 2], to: Format) -> Vec<u8> {
     let (mut out, mut families) = (Vec::new(), Families::default());
     for (target, body) in bodies.into_iter().enumerate() {
-        let mut engine = engine_of(TEXT_1_0_0, TEXT_1_0_0, Escaping::AllowUtf8, &serving_rules(Untyped::Convert));
+        let mut engine = engine_of(TEXT_1_0_0, to, Escaping::AllowUtf8, &serving_rules(Untyped::Convert));
         families.turn_to(target);
         engine.push(body.as_bytes(), &mut families, &mut out);
         engine.finish(End::Whole, &mut families, &mut out);
@@ -59,17 +59,24 @@ fn prometheus_three_sees_of_two_targets_what_it_sees_of_each() {
         ),
         ("a histogram here and a counter there", [histogram("1"), "# TYPE h counter\nh{le=\"1\"} 1\n".to_owned()]),
     ] {
-        let answer = merged([&bodies[0], &bodies[1]]);
-        let text = String::from_utf8_lossy(&answer);
         let directly = [&bodies[0], &bodies[1]].map(|body| read_as(TEXT_1_0_0, Escaping::AllowUtf8, body.as_bytes()));
-        let together = read_as(TEXT_1_0_0, Escaping::AllowUtf8, &answer);
-        for reader in ["prometheus", "prometheus_native", "prometheus_nhcb"] {
+        let answers = [TEXT_1_0_0, Format::Protobuf].map(|to| (to, merged([&bodies[0], &bodies[1]], to)));
+        let readers = ["prometheus", "prometheus_native", "prometheus_nhcb"];
+        for ((to, answer), reader) in answers.iter().flat_map(|answer| readers.map(|reader| (answer, reader))) {
+            let (text, together) = (String::from_utf8_lossy(answer), read_as(*to, Escaping::AllowUtf8, answer));
             let [mut expected, other] = directly.each_ref().map(|directly| directly.of(reader).clone());
             assert_eq!((&expected.error, &other.error), (&None, &None), "{what}");
             expected.samples.extend(other.samples);
             let seen = together.of(reader);
             assert_eq!(seen.error, None, "{what}: {text}");
-            let differences = expected.differences(seen, &SERVING_LABELS);
+            let mut differences = expected.differences(seen, &SERVING_LABELS);
+            // In messages, a sanitized family stands in nobody's way, nor does what stands within a histogram.
+            let is_better = |difference: &String| {
+                ["unknown became gauge", "unknown became counter", "2 became 1"]
+                    .iter()
+                    .any(|what| difference.ends_with(what))
+            };
+            differences.retain(|difference| *to != Format::Protobuf || !is_better(difference));
             assert!(differences.is_empty(), "{reader}: {what}: {differences:#?}\n{text}");
         }
     }
