@@ -161,6 +161,8 @@ pub(super) struct Family<'a> {
     pub is_old: bool,
     /// What is added to that where it is written.
     pub suffix: &'static str,
+    /// What is left out of its end there.
+    pub ending: &'static str,
     /// Its type, if it has one.
     pub kind: Option<MetricType>,
     /// The target says so itself.
@@ -181,6 +183,9 @@ impl<'a> Family<'a> {
     ) -> Self {
         let mut family = Self::without_samples((from, to), stem, kind);
         family.part = Part::of_ending(suffix).unwrap_or(Part::Value);
+        if to == OpenMetrics && suffix.is_empty() {
+            family.name_by_rule();
+        }
         if from == Protobuf || to == OpenMetrics {
             return family;
         }
@@ -198,6 +203,20 @@ impl<'a> Family<'a> {
         family
     }
 
+    /// Has it written so that a sample that goes by its name may be one of it in OpenMetrics: strict readers refuse the whole answer
+    /// where a counter's sample has no ending beyond the counter's name.
+    fn name_by_rule(&mut self) {
+        let Some((kind @ (Counter | Info), ending)) =
+            self.kind.and_then(|kind| Some((kind, kind.suffix(Part::Value, OpenMetrics)?)))
+        else {
+            return;
+        };
+        match self.stem.strip_suffix(ending.as_bytes()) {
+            Some([_, ..]) => self.ending = ending,
+            _ => self.kind = Some(if kind == Counter { Untyped } else { Gauge }),
+        }
+    }
+
     /// The family of this name and type.
     pub(super) fn without_samples(
         (from, to): (Convention, Convention),
@@ -211,7 +230,7 @@ impl<'a> Family<'a> {
             }
             _ => "",
         };
-        Self { stem, is_old: false, suffix, kind, is_declared: true, part: Part::Value, is_apart: false }
+        Self { stem, is_old: false, suffix, ending: "", kind, is_declared: true, part: Part::Value, is_apart: false }
     }
 
     /// Which values its samples may have where they are written so: strict readers refuse the whole body for another (`readingValue` in
@@ -249,7 +268,7 @@ impl<'a> Family<'a> {
     where
         'a: 'k,
     {
-        if self.suffix.is_empty() && (self.is_old || escaping == Escaping::AllowUtf8) {
+        if self.suffix.is_empty() && self.ending.is_empty() && (self.is_old || escaping == Escaping::AllowUtf8) {
             return self.stem;
         }
         buffer.clear();
@@ -264,6 +283,7 @@ impl<'a> Family<'a> {
         } else {
             escaping.put_metric_name(self.stem, key);
         }
+        key.truncate(key.len() - self.ending.len());
         key.extend_from_slice(self.suffix.as_bytes());
     }
 

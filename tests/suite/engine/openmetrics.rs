@@ -712,14 +712,21 @@ pub const BODIES: &[[Case; 2]] = &[
         "a counter's sample without its ending is kept",
         Untyped::Keep,
         "# HELP a Words.\n# TYPE a counter\na 1\na_total 2\n# TYPE b info\nb 1\n",
-        "# HELP a Words.\n# TYPE a counter\na{@} 1\na_total{@} 2\n# TYPE b info\nb{@} 1\n",
+        "# HELP a Words.\n# TYPE a unknown\na{@} 1\na_total{@} 2\n# TYPE b gauge\nb{@} 1\n",
         "# HELP a Words.\n# TYPE a counter\na{@} 1\n# HELP a_total Words.\n# TYPE a_total counter\na_total{@} 2\n# TYPE b gauge\nb{@} 1\n",
+    ),
+    becomes(
+        "a counter that is called as its sample is called by the rule",
+        Untyped::Keep,
+        "# HELP a_total Words.\n# TYPE a_total counter\na_total 2 # {} 1\n# TYPE b_info info\nb_info 1\n",
+        "# HELP a Words.\n# TYPE a counter\na_total{@} 2 # {} 1\n# TYPE b info\nb_info{@} 1\n",
+        "# HELP a_total Words.\n# TYPE a_total counter\na_total{@} 2\n# TYPE b_info gauge\nb_info{@} 1\n",
     ),
     becomes(
         "a counter's sample without its ending is kept",
         Untyped::Keep,
         "# TYPE a_b counter\na_b 1\n# TYPE \"a.b\" gauge\n{\"a.b\"} 2\n",
-        "# TYPE a_b counter\na_b{@} 1\na_b{@} 2\n",
+        "# TYPE a_b unknown\na_b{@} 1\na_b{@} 2\n",
         "# TYPE a_b counter\na_b{@} 1\na_b{@} 2\n",
     ),
     // Escaping that differ only in what a scraper does not read are one family to it.

@@ -65,8 +65,6 @@ const OF_BODIES: &[Known] = &[
     ("prometheus_client", &[OPEN_METRICS], "_sum/_gsum must be present if _count is present"),
     ("prometheus_client", &[OPEN_METRICS], "Stateset missing label"),
     // families that are torn apart or have each other's names,
-    ("expfmt", &[OPEN_METRICS], "missing required suffix for type COUNTER"),
-    ("prometheus_client", &[OPEN_METRICS], "Clashing name"),
     ("prometheus_client", &[OPEN_METRICS], "Invalid metric grouping"),
 ];
 
@@ -80,7 +78,6 @@ const OF_TABLES: &[Known] = &[
     ("expfmt", &[OPEN_METRICS], "unexpected carriage return in HELP"),
     // Samples that are none of their family, or that have its name.
     ("expfmt", &[OPEN_METRICS], "missing le label for histogram"),
-    ("expfmt", &[OPEN_METRICS], "missing required suffix for type COUNTER"),
     ("prometheus_client", &[OPEN_METRICS], "Clashing name"),
     ("prometheus_client", &[OPEN_METRICS], "Invalid le label"),
 ];
