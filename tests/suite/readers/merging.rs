@@ -2,11 +2,12 @@
 //! type that was told last, whatever their names; to strict readers of OpenMetrics, a family stands in one place.
 
 use qpext::exposition::{
-    End, Engine, Escaping, Families, Format, OpenMetricsVersion, Room, TextVersion, Together, Untyped, together,
+    End, Engine, Escaping, Families, Format, OpenMetricsVersion, Room, Rules, TextVersion, Together, Untyped, together,
 };
 
 use super::read_as;
-use crate::support::{SERVING_LABELS, engine_of, serving_rules};
+use crate::support::readers::Sample;
+use crate::support::{PLAIN, SERVING_LABELS, engine_of, serving_rules, verbatim};
 
 const TEXT_1_0_0: Format = Format::Text(TextVersion::V1_0_0);
 
@@ -212,6 +213,69 @@ fn what_strict_readers_would_refuse_together_is_not_put_together() {
         for bodies in [[counter, other], [other, counter]] {
             let together = together(&bodies.map(str::as_bytes), Escaping::AllowUtf8, &Room::default());
             assert!(matches!(together, Together::Clash(_)), "{what}: {together:?}");
+        }
+    }
+}
+
+/// What the sidecar makes of a queue-proxy and an application in text 0.0.4.
+fn beside_a_queue_proxy(queue_proxy: &str, app: &str) -> Vec<u8> {
+    let (mut out, mut families) = (Vec::new(), Families::default());
+    let mut first = verbatim(Escaping::Underscores, &Rules::default());
+    first.push(queue_proxy.as_bytes(), &mut families, &mut out);
+    first.finish(End::Whole, &mut families, &mut out);
+    families.turn_to(1);
+    let mut second = engine_of(PLAIN, PLAIN, Escaping::Underscores, &serving_rules(Untyped::Convert));
+    second.push(app.as_bytes(), &mut families, &mut out);
+    second.finish(End::Whole, &mut families, &mut out);
+    out
+}
+
+#[test]
+fn readers_see_all_samples_of_one_name_with_two_types() {
+    let histogram = "# TYPE a histogram\na_bucket{t=\"1\",le=\"1.0\"} 1\na_bucket{t=\"1\",le=\"+Inf\"} 2\n\
+                     a_sum{t=\"1\"} 3\na_count{t=\"1\"} 2\n";
+    let summary = "# TYPE a summary\na{t=\"2\",quantile=\"0.5\"} 1\na_sum{t=\"2\"} 3\na_count{t=\"2\"} 2\n";
+    let counter = "# TYPE a counter\na{t=\"3\"} 1\n";
+    let gauge = "# TYPE a_count gauge\na_count{t=\"4\"} 1\n";
+    let empty = "# TYPE a gauge\n";
+    let untyped = "a{t=\"5\"} 1\na_bucket{t=\"5\"} 1\n";
+    // Where the first one says that it is of several parts, Go's reader takes no other sample of the name.
+    let all = ["expfmt", "prometheus", "prometheus_client", "victoriametrics"];
+    let others = &all[1..];
+    for (first, second, readers) in [
+        (histogram, counter, others),
+        (histogram, summary, others),
+        (histogram, untyped, others),
+        (summary, counter, others),
+        (summary, histogram, &all[..]),
+        (counter, histogram, &all),
+        (counter, summary, &all),
+        (histogram, gauge, &all),
+        (gauge, histogram, &all),
+        (summary, gauge, &all),
+        (gauge, summary, &all),
+        (empty, histogram, &all),
+        (empty, counter, &all),
+        (empty, summary, &all),
+        (untyped, histogram, &all),
+    ] {
+        let answer = beside_a_queue_proxy(first, second);
+        let seen = read_as(PLAIN, Escaping::Underscores, &answer);
+        for reader in readers {
+            let reading = seen.of(reader);
+            assert_eq!(reading.error, None, "{reader}: {}", String::from_utf8_lossy(&answer));
+            for (body, added) in [(first, &SERVING_LABELS[..0]), (second, &SERVING_LABELS)] {
+                for sample in &read_as(PLAIN, Escaping::Underscores, body.as_bytes()).of(reader).samples {
+                    let mut labels = sample.series.labels.clone();
+                    labels.extend(added.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+                    let is_it = |other: &Sample| other.series.labels == labels && other.value == sample.value;
+                    assert!(
+                        reading.samples.iter().any(is_it),
+                        "{reader}: {sample:?}: {}",
+                        String::from_utf8_lossy(&answer)
+                    );
+                }
+            }
         }
     }
 }
