@@ -170,14 +170,6 @@ impl Time<'_> {
         }
     }
 
-    /// Whether readers see it alike. The 0 is no time to VictoriaMetrics, nor in protobuf, and text has none before it.
-    pub(in crate::exposition) fn is_readable(self) -> bool {
-        match self {
-            Self::Milliseconds(token) => token.iter().any(|digit| *digit != b'0'),
-            Self::Seconds(_) | Self::Number(_) => self.milliseconds().is_none_or(|milliseconds| milliseconds > 0),
-        }
-    }
-
     fn whole(milliseconds: f64) -> Option<i64> {
         // Up to 2^63 exclusively, the largest that an `i64` holds.
         (milliseconds.abs() < i64::MAX as f64).then_some(milliseconds as i64)

@@ -20,6 +20,7 @@
 //!   malformed. Prometheus takes none but the first either.
 //! * An exemplar is lost and counted anywhere but at a counter of OpenMetrics and at a bucket; its time is, if it is not in
 //!   the years 1 to 9999.
+//! * A sample at the timestamp 0, which is none to Prometheus, is dropped as malformed.
 //! * A family whose lines do not stand together becomes several messages, each with the help text, of which the first has the unit;
 //!   a histogram or a summary is in each of them with what that one has of it.
 
@@ -291,7 +292,10 @@ impl MessageWriter {
         }
         let value = sample.value.float().ok_or(DropReason::Malformed)?;
         let time = match sample.time {
-            Some(time) => Some(time.milliseconds().ok_or(DropReason::Malformed)?),
+            // To Prometheus and others, 0 is no timestamp there: the sample would be of now.
+            Some(time) => {
+                Some(time.milliseconds().filter(|milliseconds| *milliseconds != 0).ok_or(DropReason::Malformed)?)
+            }
             None => None,
         };
         // The time at which a counter was created comes in a line of its own, where there is one.

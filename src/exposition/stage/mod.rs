@@ -202,7 +202,6 @@ impl<W: Writer> Events for Writing<'_, W> {
         let written = match settled {
             Some(Ok(Slot { bound: Some(bound), .. })) if !sample.labels.may_bound(bound) => Err(DropReason::Malformed),
             Some(Ok(slot)) if !slot.values.have(sample.value) => Err(DropReason::Malformed),
-            Some(Ok(_)) if sample.time.is_some_and(|time| !time.is_readable()) => Err(DropReason::Malformed),
             Some(Ok(slot)) if self.stage.progress.has_room_for(1) => self.stage.writer.sample(sample, slot, self.out),
             Some(Ok(_)) => {
                 self.cut(None);

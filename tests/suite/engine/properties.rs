@@ -69,7 +69,7 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 fn timestamp() -> impl Strategy<Value = i64> {
-    prop_oneof![1..=i64::MAX, 1..2_000_000_000_000i64]
+    prop_oneof![0..=i64::MAX, 0..2_000_000_000_000i64, -2_000_000_000_000..=0i64]
 }
 
 fn written(format: Lines) -> impl Strategy<Value = Written> {
@@ -79,6 +79,8 @@ fn written(format: Lines) -> impl Strategy<Value = Written> {
             &["_bucket", "_sum", "_count", "_total", "_created", "_gsum", "_gcount", "_info", "_total"]
         }
     };
+    // Text has no time before 1970.
+    let sign = if format == Lines::Text { i64::MAX } else { -1 };
     let few_labels = || btree_map(label_name(), label_value(), 0..3);
     let labels = prop_oneof![
         1 => btree_map(label_name(), label_value(), 0..6),
@@ -89,7 +91,7 @@ fn written(format: Lines) -> impl Strategy<Value = Written> {
     (
         (labels, proptest::option::weighted(0.7, point)),
         value(),
-        proptest::option::weighted(0.2, timestamp()),
+        proptest::option::weighted(0.2, timestamp().prop_map(move |at| at & sign)),
         prop_oneof![Just(""), select(suffixes)],
         select(vec!["", "", " ", "\t "]),
         any::<bool>(),

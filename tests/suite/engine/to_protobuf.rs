@@ -308,8 +308,8 @@ pub const CASES: &[Case] = &[
     becomes(
         "timestamps are milliseconds",
         &[Lines::OpenMetrics],
-        "a 1 0.001\na 3 1700000000.1239\na 5 9223372036854774\n",
-        "a untyped\n  {@} 1 at 1\n  {@} 3 at 1700000000123\n  {@} 5 at 9223372036854773760\n",
+        "a 1 0.001\na 2 -1.5\na 3 1700000000.1239\na 5 9223372036854774\n",
+        "a untyped\n  {@} 1 at 1\n  {@} 2 at -1500\n  {@} 3 at 1700000000123\n  {@} 5 at 9223372036854773760\n",
     ),
     loses(
         "timestamps are milliseconds",
@@ -320,15 +320,8 @@ pub const CASES: &[Case] = &[
         "",
     ),
     // A message would have the time of the scrape there.
-    loses(
-        "at 1970 there is no time, nor before",
-        &[Lines::OpenMetrics],
-        USUAL,
-        "a 1 0\na 1 -0.0004\na 2 -1.5\n",
-        3,
-        "",
-    ),
-    loses("at 1970 there is no time, nor before", &[Lines::Text], USUAL, "a 1 0\na 1 -1\n", 2, ""),
+    loses("the timestamp 0 is none", &[Lines::OpenMetrics], USUAL, "a 1 0\na 1 -0.0004\n", 2, ""),
+    loses("the timestamp 0 is none", &[Lines::Text], USUAL, "a 1 0\na 1 00\n", 2, ""),
     becomes(
         "buckets have their exemplars",
         &[Lines::OpenMetrics],

@@ -525,10 +525,10 @@ fn milliseconds(from: Lines, sample: &Sample) -> Option<Option<i64>> {
         return Some(None);
     };
     if from == Lines::Text {
-        return Some(timestamp.parse().ok());
+        return timestamp.parse().ok().filter(|milliseconds| *milliseconds != 0).map(Some);
     }
     let milliseconds = (read_value(timestamp).expect("it was read") * 1000.0).trunc();
-    let is_in_range = (1.0..9_223_372_036_854_775_808.0).contains(&milliseconds);
+    let is_in_range = milliseconds != 0.0 && milliseconds.abs() < 9_223_372_036_854_775_808.0;
     is_in_range.then_some(Some(milliseconds as i64))
 }
 

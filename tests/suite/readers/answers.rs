@@ -66,6 +66,8 @@ const OF_BODIES: &[Known] = &[
     ("prometheus_client", &[OPEN_METRICS], "Stateset missing label"),
     // families that are torn apart or have each other's names,
     ("prometheus_client", &[OPEN_METRICS], "Invalid metric grouping"),
+    ("prometheus_client", &[OPEN_METRICS], "Mix of timestamp presence within a group"),
+    ("prometheus_client", &[OPEN_METRICS], "Timestamps went backwards within a group"),
 ];
 
 /// As [`OF_BODIES`], of what the tables of cases write.
