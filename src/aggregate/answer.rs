@@ -42,6 +42,7 @@ pub struct Answer {
     spelling: Option<Spelling>,
     /// What is written first of bodies that are held, each with the place of its scrape.
     pieces: VecDeque<(usize, Bytes)>,
+    pieces_held: Held,
     /// Everything is written, the end mark too.
     has_ended: bool,
     /// Pieces that were pulled before their time.
@@ -90,6 +91,7 @@ impl Answer {
             accepted,
             spelling: None,
             pieces: VecDeque::new(),
+            pieces_held: room.hold(),
             has_ended: false,
             pulled: VecDeque::new(),
             out: Vec::new(),
@@ -235,6 +237,7 @@ impl Answer {
         let bodies: Vec<(usize, Bytes)> = bodies.collect();
         self.pieces =
             pieces.iter().map(|Piece { body, span }| (bodies[*body].0, bodies[*body].1.slice(span.clone()))).collect();
+        self.pieces_held.force(self.pieces.capacity() * size_of::<(usize, Bytes)>());
     }
 
     /// The place of the scrape whose turn it is.

@@ -35,8 +35,8 @@ const FRAME: usize = 256 << 10;
 const FRAME_CAPACITY: usize = FRAME + 2 * SLICE;
 
 /// Bytes of bodies in OpenMetrics that are held so that the families that they have in common stand together. A Python program's
-/// body has some hundred kilobytes at most.
-const MAX_TOGETHER: usize = 8 << 20;
+/// body has some hundred kilobytes at most; and while it is found out which they are, nobody else has a turn.
+const MAX_TOGETHER: usize = 2 << 20;
 
 /// How long an answer may work before everybody else has a turn.
 const TURN: Duration = Duration::from_millis(1);

@@ -18,8 +18,8 @@ use super::model::{Convention, Fact, FamilyMessage, Metadata, Metric, MetricType
 use super::progress::DropReason;
 use super::room::{Held, Room};
 
-/// The pieces in which bodies are read, at most. Each takes some tens of bytes.
-const MAX_PIECES: usize = 100_000;
+/// The pieces in which bodies are read, at most: a piece is a family of a body, mostly.
+const MAX_PIECES: usize = 10_000;
 
 /// Bytes of a name that are shown.
 const SHOWN: usize = 200;
@@ -62,12 +62,12 @@ pub fn together(bodies: &[&[u8]], escaping: Escaping, room: &Room) -> Together {
     if let Some(clash) = index.groups.iter().find(clashes) {
         return Together::Clash(shown(&clash.name, SHOWN));
     }
-    if index.is_in_order() {
+    if index.is_apart() {
         return Together::Apart;
     }
     let mut pieces: Vec<(u32, Piece)> = std::mem::take(&mut index.pieces);
-    // They stay in their order within a family.
-    pieces.sort_by_key(|(group, _)| *group);
+    // Those of a body stay in their order within a family. The metadata of the body that goes first is the answer's.
+    pieces.sort_by_key(|(group, piece)| (*group, !index.has_help(*group, piece.body)));
     let ends = bodies.iter().enumerate().map(|(body, bytes)| Piece { body, span: end_of_families(bytes)..bytes.len() });
     Together::Pieces(pieces.into_iter().map(|(_, piece)| piece).chain(ends).collect())
 }
@@ -86,6 +86,8 @@ struct Index {
     escaping: Escaping,
     /// The group of each name.
     by_name: HashMap<Vec<u8>, u32>,
+    /// The name at hand, as it is written.
+    name: Vec<u8>,
     groups: Vec<Group>,
     /// With their groups.
     pieces: Vec<(u32, Piece)>,
@@ -99,8 +101,15 @@ struct Index {
 /// The families of one name.
 struct Group {
     name: Vec<u8>,
-    /// The types that bodies give them.
-    kinds: Vec<(usize, Option<MetricType>)>,
+    /// What bodies say of them.
+    told: Vec<Told>,
+}
+
+/// What a body says of a family.
+struct Told {
+    body: usize,
+    kind: Option<MetricType>,
+    has_help: bool,
 }
 
 /// What has no family goes last.
@@ -108,7 +117,7 @@ const NO_GROUP: u32 = u32::MAX;
 
 impl Group {
     fn has_several_types(&self) -> bool {
-        self.kinds.iter().any(|(_, kind)| *kind != self.kinds[0].1)
+        self.told.iter().any(|told| told.kind != self.told[0].kind)
     }
 }
 
@@ -117,6 +126,7 @@ impl Index {
         Self {
             escaping,
             by_name: HashMap::new(),
+            name: Vec::new(),
             groups: Vec::new(),
             pieces: Vec::new(),
             bytes: 0,
@@ -156,24 +166,29 @@ impl Index {
 
     /// The group of a family, in this body, of this type.
     fn group(&mut self, body: usize, stem: &[u8], kind: Option<MetricType>) -> u32 {
-        let mut name = Vec::new();
-        self.escaping.put_metric_name(stem, &mut name);
-        let group = match self.by_name.get(&name) {
+        self.name.clear();
+        self.escaping.put_metric_name(stem, &mut self.name);
+        let group = match self.by_name.get(&self.name) {
             Some(group) => *group,
             None => {
-                self.take(3 * name.len() + ENTRY_COST);
+                self.take(3 * self.name.len() + ENTRY_COST);
                 let group = self.groups.len() as u32;
-                self.groups.push(Group { name: name.clone(), kinds: Vec::new() });
-                self.by_name.insert(name, group);
+                self.groups.push(Group { name: self.name.clone(), told: Vec::new() });
+                self.by_name.insert(self.name.clone(), group);
                 group
             }
         };
         let known = &mut self.groups[group as usize];
-        match known.kinds.iter_mut().find(|(of, _)| *of == body) {
-            Some((_, told)) => *told = kind,
-            None => known.kinds.push((body, kind)),
+        match known.told.iter_mut().find(|told| told.body == body) {
+            Some(told) => told.kind = kind,
+            None => known.told.push(Told { body, kind, has_help: false }),
         }
         group
+    }
+
+    fn has_help(&self, group: u32, body: usize) -> bool {
+        let group = self.groups.get(group as usize);
+        group.is_some_and(|group| group.told.iter().any(|told| told.body == body && told.has_help))
     }
 
     /// Takes room.
@@ -182,9 +197,9 @@ impl Index {
         self.is_full |= self.pieces.len() > MAX_PIECES || !self.held.resize(self.bytes);
     }
 
-    /// Whether the pieces of each family follow each other where one body is read after the other.
-    fn is_in_order(&self) -> bool {
-        self.pieces.is_sorted_by_key(|(group, _)| *group)
+    /// Whether each family is one body's alone, and stands in one piece there.
+    fn is_apart(&self) -> bool {
+        self.groups.iter().all(|group| group.told.len() == 1) && self.pieces.is_sorted_by_key(|(group, _)| *group)
     }
 
     /// Whether a family is called as samples are of a family of another body.
@@ -192,10 +207,9 @@ impl Index {
         let Some((parent, suffix)) = possible_parent(&group.name) else { return false };
         let Some(parent) = self.by_name.get(parent) else { return false };
         let parent = &self.groups[*parent as usize];
-        let claims =
-            |kind: &Option<MetricType>| kind.is_some_and(|kind| kind.part(suffix, Convention::OpenMetrics).is_some());
-        let has_both = |body: usize| parent.kinds.iter().any(|(of, _)| *of == body);
-        parent.kinds.iter().any(|(_, kind)| claims(kind)) && group.kinds.iter().any(|(body, _)| !has_both(*body))
+        let claims = |told: &&Told| told.kind.is_some_and(|kind| kind.part(suffix, Convention::OpenMetrics).is_some());
+        let mut claiming = parent.told.iter().filter(claims);
+        claiming.any(|claiming| group.told.iter().any(|told| told.body != claiming.body))
     }
 }
 
@@ -213,19 +227,21 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The line at hand is of this family.
-    fn turn_to(&mut self, name: &[u8]) {
+    /// The line at hand is of this family. Says whether the one before was of another.
+    fn turn_to(&mut self, name: &[u8]) -> bool {
         if self.index.is_full {
-            return;
+            return true;
         }
         let (stem, _, kind) = self.families.family_of(name, Convention::OpenMetrics);
         let kind = kind.filter(|kind| *kind != MetricType::Untyped);
         let group = self.index.group(self.body, stem, kind);
-        if self.starts.last().is_none_or(|(_, last)| *last != group) {
+        let is_another = self.starts.last().is_none_or(|(_, last)| *last != group);
+        if is_another {
             self.starts.push((self.line, group));
             self.index.take(2 * size_of::<(u32, Piece)>());
             self.index.is_full |= self.starts.len() > MAX_PIECES;
         }
+        is_another
     }
 }
 
@@ -238,22 +254,35 @@ impl Events for Lines<'_> {
 
     fn metadata(&mut self, metadata: &Metadata<'_>, _line: &[u8]) {
         let name = metadata.name.plain();
+        // As the stage has it: a type that comes late, a second one or one of another family's part is none.
         if let Fact::Type(kind) = metadata.fact
-            && self.families.declared(&name).is_none()
+            && !self.families.is_settled(&name)
+            && !self.families.is_declared_part(&name, Convention::OpenMetrics)
             && self.families.declare(&name, kind).is_err()
         {
             self.index.is_full = true;
         }
         self.turn_to(&name);
+        if let (Fact::Help(_), Some((_, group))) = (metadata.fact, self.starts.last()) {
+            let told = self.index.groups[*group as usize].told.iter_mut().find(|told| told.body == self.body);
+            told.into_iter().for_each(|told| told.has_help = true);
+        }
         self.has_sample = false;
     }
 
     fn sample(&mut self, sample: &Sample<'_>) -> Noting {
-        if !sample.has_same_name || !self.has_sample {
-            self.turn_to(&sample.name.plain());
+        if sample.has_same_name && self.has_sample {
+            return Noting::Note;
+        }
+        let name = sample.name.plain();
+        let is_another = self.turn_to(&name);
+        if is_another || !self.has_sample {
+            let (stem, ..) = self.families.family_of(&name, Convention::OpenMetrics);
+            self.families.note_samples(stem);
         }
         self.has_sample = true;
-        Noting::Note
+        // Lines like those before are of another family.
+        if is_another { Noting::Forget } else { Noting::Note }
     }
 
     fn can_repeat(&self) -> bool {

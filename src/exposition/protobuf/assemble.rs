@@ -255,10 +255,6 @@ impl Assembly {
                 lost.torn += u64::from(!is_gauge_histogram);
                 lost.too_long += series.tear(self.kind, added, torn);
                 series.points = Vec::new();
-                if is_gauge_histogram && let Some(created) = self.created_of(index) {
-                    let key = &self.series[index].key;
-                    lost.too_long += u64::from(!torn.add((self.kind, Part::Created), [key, added], None, created));
-                }
                 continue;
             }
             let created = self.created_of(index);

@@ -16,6 +16,8 @@ pub(super) struct TornMetrics {
     parts: [Vec<u8>; 5],
     /// How long they were before the last metric.
     before: [usize; 5],
+    /// The bytes that were written, those that were taken back among them: a family must not have the work of many done for it.
+    written: usize,
     metric: Vec<u8>,
 }
 
@@ -53,8 +55,8 @@ impl TornMetrics {
         }
         labels.iter().for_each(|labels| metric.extend_from_slice(labels));
         put_simple(metric_field::UNTYPED, value, metric);
-        let all: usize = self.parts.iter().map(Vec::len).sum();
-        let has_room = all + self.metric.len() <= MAX_FAMILY;
+        self.written += self.metric.len();
+        let has_room = self.written <= MAX_FAMILY;
         if has_room {
             let to = match part {
                 Part::Bucket if kind != MetricType::Summary => 1,

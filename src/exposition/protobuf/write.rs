@@ -58,6 +58,8 @@ pub(in super::super) struct MessageWriter {
     outer: Option<Assembly>,
     room: Room,
     from: Convention,
+    /// What of the message at hand is taken apart.
+    torn_held: Held,
     /// The help texts of the families of this body, as far as there is room: each message of one has it.
     helps: HashMap<Vec<u8>, Vec<u8>>,
     helps_bytes: usize,
@@ -115,6 +117,7 @@ impl Writer for MessageWriter {
             outer: None,
             room: rules.room.clone(),
             from: Convention::Text,
+            torn_held: rules.room.hold(),
             helps: HashMap::new(),
             helps_bytes: 0,
             held: rules.room.hold(),
@@ -238,6 +241,7 @@ impl Writer for MessageWriter {
             Some(length) => length.end(out),
             None => {}
         }
+        self.torn_held.force(0);
         copy.torn.end(copy.name.as_deref().unwrap_or(message.name), message.kind, out);
     }
 
@@ -372,7 +376,7 @@ impl MessageWriter {
             parts += 1;
             if has_room { Ok(()) } else { Err(DropReason::TooLong) }
         })?;
-        Ok(parts)
+        if self.torn_held.resize(self.message.torn.size()) { Ok(parts) } else { Err(DropReason::NoRoom) }
     }
 
     /// Gives back what an unusually large sample or metric took.
@@ -606,7 +610,8 @@ fn tells_point(kind: MetricType, part: Part, name: &[u8]) -> Result<bool, DropRe
 fn is_stray(kind: MetricType, part: Part, labels: &Labels<'_>) -> bool {
     let has = |name: &[u8]| labels.iter().any(|(own, _)| *own.plain() == *name);
     match (kind, part) {
-        (MetricType::Histogram | MetricType::GaugeHistogram, Part::Value) => true,
+        (MetricType::Histogram | MetricType::GaugeHistogram, Part::Value)
+        | (MetricType::GaugeHistogram, Part::Created) => true,
         (MetricType::Histogram | MetricType::GaugeHistogram, Part::Bucket) => !has(b"le"),
         (MetricType::Histogram | MetricType::GaugeHistogram, Part::Sum | Part::Count) => has(b"le"),
         (MetricType::Summary, Part::Value) => !has(b"quantile"),

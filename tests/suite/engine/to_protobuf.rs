@@ -369,6 +369,12 @@ pub const CASES: &[Case] = &[
          c untyped help \"Words.\"\n  {@} 6\nd histogram\n  {@} count 1\na gauge help \"Words.\"\n  {@} 7\nd histogram\n  {@} count 2\n",
     ),
     becomes(
+        "the time at which a gauge histogram was created is told as it is",
+        &[Lines::OpenMetrics],
+        "# TYPE s gaugehistogram\ns_gsum 3 10\ns_gsum 3 20\ns_created 5\ns_created{a=\"1\"} 6 1\n",
+        "s_gsum untyped\n  {@} 3 at 10000\n  {@} 3 at 20000\ns_created untyped\n  {@} 5\n  {a=\"1\",@} 6 at 1000\n",
+    ),
+    becomes(
         "what stands within a family of several parts does not part it",
         &[Lines::Text],
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 2\na_total 5\na_sum 3\na_created{x=\"y\"} 4\na_total 6\na_count 2\nb 1\na_total 7\n",

@@ -142,10 +142,7 @@ impl Model {
         let (torn, whole): (Vec<Series>, Vec<Series>) =
             run.series.into_iter().partition(|series| is_gauge_histogram || series.is_torn(&run.kind));
         family.metric.extend(whole.into_iter().filter_map(|series| series.metric(&run.kind, &run.created)));
-        let is_told = |label: &&Vec<LabelPair>| {
-            family.metric.iter().any(|metric| own(metric) == **label)
-                || is_gauge_histogram && torn.iter().any(|series| series.has_value() && series.labels == **label)
-        };
+        let is_told = |label: &&Vec<LabelPair>| family.metric.iter().any(|metric| own(metric) == **label);
         self.losses += run.created.iter().filter(|(labels, _)| !is_told(&labels)).count() as u64;
         let name = family.name().to_owned();
         if !family.metric.is_empty() {
@@ -162,11 +159,7 @@ impl Model {
         };
         for part in ["point of a summary", "point", "sum", "count", "created"] {
             let strays = run.strays.iter().filter(|(other, _)| *other == part).map(|(_, metric)| metric.clone());
-            let created = |series: &&Series| is_gauge_histogram && series.has_value();
-            let torn: Vec<Metric> = match part {
-                "created" => torn.iter().filter(created).filter_map(|series| series.created(&run.created)).collect(),
-                _ => torn.iter().flat_map(|series| series.apart(part, &run.kind)).collect(),
-            };
+            let torn = torn.iter().flat_map(|series| series.apart(part, &run.kind));
             let metric: Vec<Metric> = strays.chain(torn).collect();
             if !metric.is_empty() {
                 let (name, kind) = (format!("{name}{}", ending(part)), MetricType::Untyped as i32);
@@ -294,6 +287,7 @@ impl Run {
         }
         let has = |name: &str| labels.iter().any(|label| label.name() == name);
         let stray = match (self.kind.as_str(), part) {
+            ("gaugehistogram", Part::Created) => Some("created"),
             ("histogram" | "gaugehistogram", Part::Value) => Some("point of a summary"),
             ("histogram" | "gaugehistogram", Part::Bucket) if !has("le") => Some("point"),
             ("histogram" | "gaugehistogram", Part::Sum) if has("le") => Some("sum"),
@@ -381,21 +375,6 @@ impl Series {
         Some(())
     }
 
-    fn has_value(&self) -> bool {
-        self.sum.is_some() || self.count.is_some() || !self.points.is_empty()
-    }
-
-    /// The time at which it was created, as a metric of its own.
-    fn created(&self, created: &[(Vec<LabelPair>, f64)]) -> Option<Metric> {
-        let (_, seconds) = created.iter().find(|(labels, _)| *labels == self.labels)?;
-        Some(Metric {
-            label: self.labels.iter().cloned().chain(labels(SERVING_LABELS)).collect(),
-            timestamp_ms: self.timestamp,
-            untyped: Some(crate::support::protobuf::Untyped { value: Some(*seconds) }),
-            ..Metric::default()
-        })
-    }
-
     /// Whether its message would say something else than its samples do, or be none to a Prometheus.
     fn is_torn(&self, kind: &str) -> bool {
         if self.sum.is_none() && self.count.is_none() && self.points.is_empty() {
@@ -426,7 +405,7 @@ impl Series {
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
         let parts: Vec<(Option<f64>, f64)> = match part {
             "point" => points.into_iter().map(|(at, value)| (Some(at), value)).collect(),
-            "point of a summary" => Vec::new(),
+            "point of a summary" | "created" => Vec::new(),
             "sum" => self.sum.map(|sum| (None, sum)).into_iter().collect(),
             _ => self.count.map(|count| (None, count)).into_iter().collect(),
         };
