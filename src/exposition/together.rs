@@ -227,12 +227,22 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
+    /// The family of this body that a sample of this name is a part of by its type, whatever else is said of it.
+    fn parent_of<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        let (parent, suffix) = possible_parent(name)?;
+        self.families.declared(parent)?.part(suffix, Convention::OpenMetrics).map(|_| parent)
+    }
+
     /// The line at hand is of this family. Says whether the one before was of another.
     fn turn_to(&mut self, name: &[u8]) -> bool {
         if self.index.is_full {
             return true;
         }
-        let (stem, _, kind) = self.families.family_of(name, Convention::OpenMetrics);
+        let (mut stem, _, mut kind) = self.families.family_of(name, Convention::OpenMetrics);
+        if let Some(parent) = self.parent_of(name) {
+            // Where both are families, its samples stand among those of the other one.
+            (stem, kind) = (parent, self.families.declared(parent));
+        }
         let kind = kind.filter(|kind| *kind != MetricType::Untyped);
         let group = self.index.group(self.body, stem, kind);
         let is_another = self.starts.last().is_none_or(|(_, last)| *last != group);

@@ -119,7 +119,11 @@ impl<F: Dialect> Writer for LineWriter<F> {
         let is_read_otherwise =
             self.repeats_types && told.has_samples && slot.waits_in.is_none() && !families.is_read_as(key, family.kind);
         let known = families.entry(key)?;
-        if is_part {
+        // What of a family without samples is in the answer already stands somewhere else.
+        let is_told = F::CONVENTION == Convention::OpenMetrics
+            && !told.has_samples
+            && (known.has_help || known.has_type || known.has_unit);
+        if is_part || is_told {
             known.has_samples |= told.has_samples;
             return Ok(slot);
         }

@@ -192,6 +192,24 @@ fn every_reader_takes_two_targets_that_speak_open_metrics() {
             utf8,
         ),
         (
+            "metadata without samples in both",
+            [
+                "# TYPE c gauge\n# TYPE e gauge\n# TYPE z gauge\nz 1\n".to_owned(),
+                "# HELP e E.\n# TYPE e gauge\n# HELP c C.\n# TYPE c gauge\n# TYPE y gauge\ny 1\n".to_owned(),
+            ],
+            utf8,
+        ),
+        (
+            "a type before that of the family that has the name as a part",
+            [
+                "# TYPE d_sum gauge\n# TYPE d histogram\nd_bucket{t=\"1\",le=\"+Inf\"} 2\nd_sum{t=\"1\"} 1\nd_count{t=\"1\"} 2\n\
+                 # TYPE z gauge\nz 1\n"
+                    .to_owned(),
+                "# TYPE z gauge\nz{t=\"2\"} 1\n".to_owned(),
+            ],
+            utf8,
+        ),
+        (
             "a type for a part of another family",
             [
                 "# TYPE d summary\nd_sum{t=\"1\"} 1\nd_count{t=\"1\"} 1\n# TYPE z gauge\nz 1\n".to_owned(),
@@ -227,7 +245,7 @@ fn every_reader_takes_two_targets_that_speak_open_metrics() {
         // Of a sample that stands behind another family, Prometheus does not know the type where it reads the target; and what
         // is a part of another family has no type of its own here.
         let is_told = |difference: &String| {
-            ["unknown became counter", "gauge became summary", "gauge became unknown"]
+            ["unknown became counter", "gauge became summary", "gauge became unknown", "gauge became histogram"]
                 .iter()
                 .any(|what| difference.ends_with(what))
         };
