@@ -114,6 +114,9 @@ impl<F: Dialect> Writer for LineWriter<F> {
             }),
             ..Slot::of(&family, F::CONVENTION)
         };
+        if !family.parted.is_empty() {
+            families.entry(&[key, family.parted.as_bytes()].concat())?.has_samples = true;
+        }
         // A part has no metadata of its own: strict readers take it for that of its family, a second time.
         let is_part = families.is_part(key, F::CONVENTION);
         let is_read_otherwise =

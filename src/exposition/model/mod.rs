@@ -163,6 +163,8 @@ pub(super) struct Family<'a> {
     pub suffix: &'static str,
     /// What is left out of its end there.
     pub ending: &'static str,
+    /// It has another type than its target says, and its samples with this ending are a family by that name, to readers.
+    pub parted: &'static str,
     /// Its type, if it has one.
     pub kind: Option<MetricType>,
     /// The target says so itself.
@@ -213,7 +215,7 @@ impl<'a> Family<'a> {
         };
         match self.stem.strip_suffix(ending.as_bytes()) {
             Some([_, ..]) => self.ending = ending,
-            _ => self.kind = Some(if kind == Counter { Untyped } else { Gauge }),
+            _ => (self.kind, self.parted) = (Some(if kind == Counter { Untyped } else { Gauge }), ending),
         }
     }
 
@@ -230,7 +232,17 @@ impl<'a> Family<'a> {
             }
             _ => "",
         };
-        Self { stem, is_old: false, suffix, ending: "", kind, is_declared: true, part: Part::Value, is_apart: false }
+        Self {
+            stem,
+            is_old: false,
+            suffix,
+            ending: "",
+            parted: "",
+            kind,
+            is_declared: true,
+            part: Part::Value,
+            is_apart: false,
+        }
     }
 
     /// Which values its samples may have where they are written so: strict readers refuse the whole body for another (`readingValue` in

@@ -861,6 +861,20 @@ fn two_open_metrics_bodies_have_their_metadata_once() {
 }
 
 #[test]
+fn a_counter_that_is_none_leaves_its_samples_without_a_type() {
+    let (mut out, mut families) = (Vec::new(), Families::default());
+    let bodies = ["# TYPE a counter\na 1\na_total 2\n# EOF\n", "# TYPE a_total gauge\na_total{x=\"y\"} 3\n# EOF\n"];
+    for (target, body) in bodies.into_iter().enumerate() {
+        families.turn_to(target);
+        OPEN_METRICS.append(body.as_bytes(), Untyped::Keep, Cut::Whole, End::Whole, &mut families, &mut out);
+    }
+    out.extend_from_slice(b"# EOF\n");
+    let expected = written("# TYPE a unknown\na{@} 1\na_total{@} 2\na_total{x=\"y\",@} 3\n# EOF\n");
+    assert_eq!(String::from_utf8(out.clone()).expect("it is text"), expected);
+    open_metrics::read(&out, OPEN_METRICS.names).expect("the answer is valid");
+}
+
+#[test]
 fn an_open_metrics_body_behind_the_queue_proxys_text_has_the_metadata_that_is_missing() {
     let queue_proxy = "# HELP a_total One.\n# TYPE a_total counter\na_total 1\n# TYPE b_created gauge\nb_total 1\n";
     let app = "# HELP a Two.\n# TYPE a counter\na_total 2\na_created 3\n\
