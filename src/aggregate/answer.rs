@@ -165,11 +165,8 @@ impl Answer {
         if self.spelling.is_some() {
             return Poll::Ready(());
         }
-        let heard = self.scrapes.iter().filter_map(|scrape| match &scrape.state {
-            ScrapeState::Heard(scraped) => scraped.as_ref().map(|scraped| scraped.format),
-            ScrapeState::Asked(_) | ScrapeState::Alive(_) | ScrapeState::Done(_) => None,
-        });
-        let heard: Vec<Format> = heard.collect();
+        let heard = self.scrapes.iter_mut().filter_map(TargetScrape::heard);
+        let heard: Vec<Format> = heard.map(|scraped| scraped.format).collect();
         let awaits_any = self.scrapes.iter().any(|scrape| matches!(scrape.state, ScrapeState::Asked(_)));
         if awaits_any && !self.accepted.is_text_only() {
             if Instant::now() < self.budget.in_turn_by {

@@ -33,7 +33,7 @@ pub(super) const USUAL_NAME: usize = 40;
 
 /// Conflicts that are told by name, and the bytes of a name that are shown.
 const NAMED_CONFLICTS: usize = 10;
-const SHOWN: usize = 200;
+pub(super) const SHOWN: usize = 200;
 
 /// There is no room for the name of another family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -462,7 +462,7 @@ pub(super) fn family_of(
 }
 
 /// The family, of those with a type, that a sample of this name is a part of, and the name's ending.
-fn parent_of(
+pub(super) fn parent_of(
     name: &[u8],
     convention: Convention,
     kind_of: impl FnOnce(&[u8]) -> Option<MetricType>,

@@ -11,20 +11,15 @@ use memchr::memchr_iter;
 
 use super::bytes::shown;
 use super::engine::{End, Events, Noting, Reader as _};
-use super::families::{ENTRY_COST, Families, possible_parent};
+use super::families::{ENTRY_COST, Families, SHOWN, parent_of, possible_parent};
 use super::format::Escaping;
-use super::lines::{LineReader, OpenMetrics};
+use super::lines::{END_MARK, LineReader, OpenMetrics};
 use super::model::{Convention, Fact, FamilyMessage, Metadata, Metric, MetricType, Sample, Text};
 use super::progress::DropReason;
 use super::room::{Held, Room};
 
 /// The pieces in which bodies are read, at most: a piece is a family of a body, mostly.
 const MAX_PIECES: usize = 10_000;
-
-/// Bytes of a name that are shown.
-const SHOWN: usize = 200;
-
-const END_MARK: &[u8] = b"# EOF";
 
 /// How bodies can be put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +47,9 @@ pub struct Piece {
 #[must_use]
 pub fn together(bodies: &[&[u8]], escaping: Escaping, room: &Room) -> Together {
     let mut index = Index::new(escaping, room);
-    for (body, bytes) in bodies.iter().enumerate() {
-        index.read(body, &bytes[..end_of_families(bytes)]);
+    let ends: Vec<usize> = bodies.iter().map(|body| end_of_families(body)).collect();
+    for (body, (bytes, end)) in bodies.iter().zip(&ends).enumerate() {
+        index.read(body, &bytes[..*end]);
         if index.is_full {
             return Together::NoRoom;
         }
@@ -68,7 +64,7 @@ pub fn together(bodies: &[&[u8]], escaping: Escaping, room: &Room) -> Together {
     let mut pieces: Vec<(u32, Piece)> = std::mem::take(&mut index.pieces);
     // Those of a body stay in their order within a family. The metadata of the body that goes first is the answer's.
     pieces.sort_by_key(|(group, piece)| (*group, !index.has_help(*group, piece.body)));
-    let ends = bodies.iter().enumerate().map(|(body, bytes)| Piece { body, span: end_of_families(bytes)..bytes.len() });
+    let ends = ends.into_iter().enumerate().map(|(body, end)| Piece { body, span: end..bodies[body].len() });
     Together::Pieces(pieces.into_iter().map(|(_, piece)| piece).chain(ends).collect())
 }
 
@@ -227,21 +223,19 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The family of this body that a sample of this name is a part of by its type, whatever else is said of it.
-    fn parent_of<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
-        let (parent, suffix) = possible_parent(name)?;
-        self.families.declared(parent)?.part(suffix, Convention::OpenMetrics).map(|_| parent)
+    /// The family of this body among whose samples one of this name stands, and its type. Where there is also a family of the
+    /// sample's own name, it stands among those of the one that it is a part of.
+    fn family_of<'n>(&self, name: &'n [u8]) -> (&'n [u8], Option<MetricType>) {
+        match parent_of(name, Convention::OpenMetrics, |name| self.families.declared(name)) {
+            Some((parent, _, kind)) => (parent, Some(kind)),
+            None => (name, self.families.declared(name)),
+        }
     }
 
     /// The line at hand is of this family. Says whether the one before was of another.
-    fn turn_to(&mut self, name: &[u8]) -> bool {
+    fn turn_to(&mut self, (stem, kind): (&[u8], Option<MetricType>)) -> bool {
         if self.index.is_full {
             return true;
-        }
-        let (mut stem, _, mut kind) = self.families.family_of(name, Convention::OpenMetrics);
-        if let Some(parent) = self.parent_of(name) {
-            // Where both are families, its samples stand among those of the other one.
-            (stem, kind) = (parent, self.families.declared(parent));
         }
         let kind = kind.filter(|kind| *kind != MetricType::Untyped);
         let group = self.index.group(self.body, stem, kind);
@@ -272,7 +266,7 @@ impl Events for Lines<'_> {
         {
             self.index.is_full = true;
         }
-        self.turn_to(&name);
+        self.turn_to(self.family_of(&name));
         if let (Fact::Help(_), Some((_, group))) = (metadata.fact, self.starts.last()) {
             let told = self.index.groups[*group as usize].told.iter_mut().find(|told| told.body == self.body);
             told.into_iter().for_each(|told| told.has_help = true);
@@ -285,10 +279,10 @@ impl Events for Lines<'_> {
             return Noting::Note;
         }
         let name = sample.name.plain();
-        let is_another = self.turn_to(&name);
+        let family = self.family_of(&name);
+        let is_another = self.turn_to(family);
         if is_another || !self.has_sample {
-            let (stem, ..) = self.families.family_of(&name, Convention::OpenMetrics);
-            self.families.note_samples(stem);
+            self.families.note_samples(family.0);
         }
         self.has_sample = true;
         // Lines like those before are of another family.
@@ -314,7 +308,7 @@ impl Events for Lines<'_> {
     fn family_end(&mut self, _family: &FamilyMessage<'_>) {}
 
     fn unread_type(&mut self, name: Text<'_>, _line: &[u8]) {
-        self.turn_to(&name.plain());
+        self.turn_to(self.family_of(&name.plain()));
         self.has_sample = false;
     }
 

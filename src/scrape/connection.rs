@@ -147,7 +147,8 @@ impl AwaitedHead {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    fn is_awaited(&self) {
+    /// A request is written.
+    fn begin(&self) {
         self.0.store(MAX_BEFORE_HEAD + 1, Ordering::Relaxed);
     }
 
@@ -201,8 +202,7 @@ impl AsyncRead for TargetStream {
 impl AsyncWrite for TargetStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // It is a request.
-        this.head.is_awaited();
+        this.head.begin();
         Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
@@ -212,7 +212,7 @@ impl AsyncWrite for TargetStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.head.is_awaited();
+        this.head.begin();
         Pin::new(&mut this.stream).poll_write_vectored(cx, slices)
     }
 

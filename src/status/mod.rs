@@ -58,6 +58,11 @@ fn unwritten(targets: &[TargetState], apart: Option<&Apart>) -> Option<String> {
     Some(format!("{why}: {what} {are} lost for this scraper"))
 }
 
+/// What there is to say of the last answer as a whole.
+fn notes(targets: &[TargetState], apart: Option<&Apart>) -> impl Iterator<Item = String> {
+    apart.map(Apart::in_words).into_iter().chain(unwritten(targets, apart))
+}
+
 /// The name of the target that gave a family a second type: of one of these, or the sidecar's own.
 fn target_of<'a>(conflict: &Conflict, targets: &'a [TargetState]) -> &'a str {
     targets.get(conflict.target).map_or(OWN_NAME, |target| &target.name)

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use humantime::format_duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{About, Now, target_of, unwritten};
-use crate::telemetry::{Apart, TargetState};
+use super::{About, Now, notes, target_of};
+use crate::telemetry::TargetState;
 
 /// What a browser may do with the page: show it, and nothing else.
 pub(crate) const CONTENT_SECURITY_POLICY: &str =
@@ -63,7 +63,7 @@ pub(crate) fn page(about: &About, is: &Now, now: SystemTime) -> String {
                 }
                 @for problem in &is.stale_files { (stale(problem)) }
                 h2 { "Targets" }
-                @for note in is.apart.iter().map(Apart::in_words).chain(unwritten(states, is.apart.as_ref())) {
+                @for note in notes(states, is.apart.as_ref()) {
                     p { "In the last answer: " (note) }
                 }
                 @for state in states { (card(state, now)) }

@@ -2,12 +2,12 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::{target_of, unwritten};
+use super::{notes, target_of};
 use crate::check::Report;
 use crate::config::QUEUE_PROXY;
 use crate::exposition::{Finding, FindingKind, Types};
 use crate::scrape::ScrapeError;
-use crate::telemetry::{Apart, TargetState};
+use crate::telemetry::TargetState;
 
 /// Why there is no answer: how each target failed.
 pub(crate) fn unavailable<F: Display>(failures: impl IntoIterator<Item = F>) -> String {
@@ -41,8 +41,7 @@ pub fn report(report: &Report) -> String {
         let target = target_of(conflict, &report.targets);
         text.push(format!("  {}: {first} in the answer, {second} in {target}", conflict.family));
     }
-    let notes = report.apart.iter().map(Apart::in_words).chain(unwritten(&report.targets, report.apart.as_ref()));
-    text.extend(notes.map(|note| format!("a note, no finding: {note}")));
+    text.extend(notes(&report.targets, report.apart.as_ref()).map(|note| format!("a note, no finding: {note}")));
     for kind in FindingKind::ALL {
         text.extend(of_kind(kind, report));
     }

@@ -138,6 +138,9 @@ impl Dialect for OpenMetrics {
 /// What some programs write before all else, and is nothing.
 pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
+/// The last line of a body in OpenMetrics.
+pub(in super::super) const END_MARK: &[u8] = b"# EOF";
+
 /// What begins an exemplar.
 pub(super) const EXEMPLAR: &[u8] = b" # {";
 

@@ -2,7 +2,7 @@
 //!
 //! In: a line without its newline and, in text, without leading blanks. Out: a [`Line`].
 
-use super::dialect::{Dialect, ends_line, is_line_end, trim_end};
+use super::dialect::{Dialect, END_MARK, ends_line, is_line_end, trim_end};
 use super::label::is_quoted_name;
 use super::quotes::Quoted;
 use crate::exposition::bytes::{is_blank, is_utf8, known_metric_name_end, skip_blanks};
@@ -73,7 +73,7 @@ impl<'a> Line<'a> {
     }
 
     fn of_open_metrics_comment(line: &'a [u8], known: &[u8]) -> Self {
-        if line == b"# EOF" {
+        if line == END_MARK {
             return Self::Eof;
         }
         let Some((word @ (b"# HELP " | b"# TYPE " | b"# UNIT "), rest)) = line.split_at_checked(7) else {

@@ -16,7 +16,7 @@ mod write;
 
 pub use read::MAX_LINE;
 
-pub(super) use dialect::{OpenMetrics, PlainText};
+pub(super) use dialect::{END_MARK, OpenMetrics, PlainText};
 pub(super) use number::{is_bound, put_token};
 pub(super) use read::LineReader;
 pub(super) use verbatim::Verbatim;

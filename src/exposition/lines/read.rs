@@ -9,7 +9,7 @@
 
 use memchr::memchr;
 
-use super::dialect::{BYTE_ORDER_MARK, Dialect};
+use super::dialect::{BYTE_ORDER_MARK, Dialect, END_MARK};
 use super::metadata::Line;
 use super::quotes::{Quoted, ends_escaped, ends_quoted};
 use super::scan::{Extent, Fault, Scanner};
@@ -123,7 +123,7 @@ impl<D: Dialect> Reader for LineReader<D> {
     fn finish(&mut self, end: End, to: &mut impl Events) {
         // In OpenMetrics only the last line of all may lack its newline, and it tells by itself that it is whole.
         let may_lack_newline = |line: &[u8]| match D::CONVENTION {
-            Convention::OpenMetrics => line == b"# EOF",
+            Convention::OpenMetrics => line == END_MARK,
             _ => end == End::Whole,
         };
         while !self.partial.is_empty() {
@@ -283,7 +283,7 @@ impl<D: Dialect> LineReader<D> {
             return false;
         }
         if !std::mem::replace(&mut self.is_glued, true) {
-            to.unreadable(DropReason::Malformed, b"# EOF");
+            to.unreadable(DropReason::Malformed, END_MARK);
         }
         self.has_ended = false;
         true

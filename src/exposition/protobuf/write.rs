@@ -309,7 +309,14 @@ impl MessageWriter {
         let at = self.put_labels(&sample.labels, slot.part, is_put_together);
         let is_countable = value >= 0.0 || !matches!(slot.part, Part::Bucket | Part::Count);
         if !matches!(at, Ok(Some(_))) && is_put_together && is_countable && is_stray(kind, slot.part, &sample.labels) {
-            return self.add_stray(sample, slot.part, value, time);
+            let names = self.resolver.resolve(&sample.labels);
+            self.put_series(&sample.labels, names, time);
+            self.family.add_stray(slot.part, [&self.series, &self.added], value)?;
+            let fate = match sample.exemplar {
+                Exemplar::Absent => ExemplarFate::Written,
+                Exemplar::Found { .. } | Exemplar::Malformed => ExemplarFate::Lost,
+            };
+            return Ok(self.written(fate));
         }
         let at = at?;
         let place = match is_put_together {
@@ -328,45 +335,30 @@ impl MessageWriter {
             None => self.add_simple(value, time),
             Some(place) => self.add_part(place, value, time)?,
         }
-        if !self.family.has_room() {
-            self.lost.too_long += self.family.give_up();
-        }
-        Ok(Written { exemplar, lost: std::mem::take(&mut self.lost) })
+        Ok(self.written(exemplar))
     }
 
-    /// Adds a sample of a family of histograms or summaries that is a part of none.
-    fn add_stray(
-        &mut self,
-        sample: &Sample<'_>,
-        part: Part,
-        value: f64,
-        time: Option<i64>,
-    ) -> Result<Written, DropReason> {
-        self.series.clear();
-        let names = self.resolver.resolve(&sample.labels);
-        for (name, value) in self.resolver.iter(&sample.labels, names) {
-            put_label(metric_field::LABEL, &name.plain(), &value.plain(), &mut self.series);
-        }
-        put_timestamp(time, &mut self.series);
-        self.family.add_stray(part, [&self.series, &self.added], value)?;
+    /// A sample was added, whose exemplar fared so. Gives its family up if that is too large now.
+    fn written(&mut self, exemplar: ExemplarFate) -> Written {
         if !self.family.has_room() {
             self.lost.too_long += self.family.give_up();
         }
-        let exemplar = match sample.exemplar {
-            Exemplar::Absent => ExemplarFate::Written,
-            Exemplar::Found { .. } | Exemplar::Malformed => ExemplarFate::Lost,
-        };
-        Ok(Written { exemplar, lost: std::mem::take(&mut self.lost) })
+        Written { exemplar, lost: std::mem::take(&mut self.lost) }
+    }
+
+    /// Encodes labels by these names, as they stand, and a timestamp.
+    fn put_series(&mut self, labels: &Labels<'_>, names: Names, milliseconds: Option<i64>) {
+        self.series.clear();
+        for (name, value) in self.resolver.iter(labels, names) {
+            put_label(metric_field::LABEL, &name.plain(), &value.plain(), &mut self.series);
+        }
+        put_timestamp(milliseconds, &mut self.series);
     }
 
     /// Takes a metric apart. Returns how many metrics that makes.
     fn tear(&mut self, metric: &Metric<'_>, names: Names) -> Result<u64, DropReason> {
         let mut parts = 0;
-        self.series.clear();
-        for (name, value) in self.resolver.iter(&metric.labels, names) {
-            put_label(metric_field::LABEL, &name.plain(), &value.plain(), &mut self.series);
-        }
-        put_timestamp(metric.time.and_then(Time::milliseconds), &mut self.series);
+        self.put_series(&metric.labels, names, metric.time.and_then(Time::milliseconds));
         self.message.torn_metrics += 1;
         let torn = &mut self.message.torn;
         torn.begin_metric();
