@@ -255,6 +255,14 @@ fn every_reader_takes_two_targets_that_speak_open_metrics() {
 }
 
 #[test]
+fn bodies_of_too_many_pieces_are_not_put_together() {
+    let by_turns = |times: usize| "a 1\nb 1\n".repeat(times) + "# EOF\n";
+    let put = |times| together(&[by_turns(times).as_bytes(), b"a 2\n# EOF\n"], Escaping::AllowUtf8, &Room::default());
+    assert!(matches!(put(1000), Together::Pieces(_)));
+    assert_eq!(put(6000), Together::NoRoom);
+}
+
+#[test]
 fn the_help_text_is_that_of_who_has_one() {
     let bodies =
         ["# TYPE z gauge\nz 1\n# TYPE d gauge\nd 1\n# EOF\n", "# HELP d Words.\n# TYPE d gauge\nd{t=\"2\"} 1\n# EOF\n"];

@@ -56,9 +56,17 @@ async fn a_head_that_go_reads_costs_nothing() {
 
 #[tokio::test]
 async fn informational_answers_are_passed_over_up_to_a_bound() {
-    let one = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n";
+    let small = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n".to_owned();
+    let large = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "a".repeat(200 << 10));
     let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n";
-    for (count, is_read) in [(1, true), (64, true), (65, false), (10_000, false)] {
+    for (one, count, is_read) in [
+        (&small, 1, true),
+        (&small, 64, true),
+        (&small, 65, false),
+        (&small, 10_000, false),
+        (&large, 8, true),
+        (&large, 20, false),
+    ] {
         let head = one.repeat(count) + answer;
         let (mut sidecar, exposition) = scrape_beside_queue_proxy(raw(&head, "app 1\n")).await;
         assert_eq!(value(&exposition, "app", "").is_some(), is_read, "{count}");
