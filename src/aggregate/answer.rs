@@ -247,10 +247,22 @@ impl Answer {
                     stream.give(std::mem::take(piece));
                     return place;
                 }
-                _ => _ = self.pieces.pop_front(),
+                _ => {
+                    self.pieces.pop_front();
+                    if self.pieces.front().is_none_or(|(next, _)| *next != place) {
+                        self.pause(place);
+                    }
+                }
             }
         }
         self.current
+    }
+
+    /// Another target than the one at this place goes on.
+    fn pause(&mut self, place: usize) {
+        if let ScrapeState::Alive(stream) = &mut self.scrapes[place].state {
+            stream.pause(&mut self.families, &mut self.out);
+        }
     }
 
     /// The next piece of the answer; `None` at its end.
@@ -319,6 +331,9 @@ impl Answer {
             return false;
         };
         let other = other + 1;
+        if let ScrapeState::Alive(stream) = &mut waiting[0].state {
+            stream.pause(&mut self.families, &mut self.out);
+        }
         for scrape in &mut waiting[..other] {
             scrape.lose_turn();
         }

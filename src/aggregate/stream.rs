@@ -66,6 +66,11 @@ impl Stream {
         })
     }
 
+    /// Another target goes on.
+    pub(super) fn pause(&mut self, families: &mut Families, out: &mut Vec<u8>) {
+        self.engine.pause(families, out);
+    }
+
     /// Another target goes before the rest of it, which must repeat no metadata.
     pub(super) fn check_the_rest(&mut self) {
         if let Some(rest) = self.engine.check_the_rest() {

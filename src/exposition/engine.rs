@@ -5,7 +5,7 @@
 
 use super::families::Families;
 use super::format::{Escaping, Format, Spelling, TextVersion};
-use super::lines::{LineReader, LineWriter, OpenMetrics, PlainText, Verbatim};
+use super::lines::{LineReader, LineWriter, OpenMetrics, PlainText, StrictWriter, Verbatim};
 use super::model::{Convention, Fact, Family, FamilyMessage, Metadata, Metric, Part, Sample, Text, Values};
 use super::progress::{DropReason, Progress};
 use super::protobuf::{MessageReader, MessageWriter};
@@ -26,6 +26,9 @@ pub enum End {
 pub trait Engine {
     /// Reads a chunk; appends to `out` what comes of each line or message that is whole with it.
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>);
+
+    /// Another body goes on; appends to `out` what is held of a family that is written already.
+    fn pause(&mut self, families: &mut Families, out: &mut Vec<u8>);
 
     /// Ends the body; appends to `out` what is left.
     fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>);
@@ -79,7 +82,7 @@ fn build(from: Format, to: Spelling, rules: &Rules, copies: bool) -> Option<Box<
         (Format::Text(_), Format::Text(_)) => pipe::<LineReader<PlainText>, LineWriter<PlainText>>,
         (Format::Text(_), Format::Protobuf) => pipe::<LineReader<PlainText>, MessageWriter>,
         (Format::OpenMetrics(_), Format::Text(_)) => pipe::<LineReader<OpenMetrics>, LineWriter<PlainText>>,
-        (Format::OpenMetrics(_), Format::OpenMetrics(_)) => pipe::<LineReader<OpenMetrics>, LineWriter<OpenMetrics>>,
+        (Format::OpenMetrics(_), Format::OpenMetrics(_)) => pipe::<LineReader<OpenMetrics>, StrictWriter>,
         (Format::OpenMetrics(_), Format::Protobuf) => pipe::<LineReader<OpenMetrics>, MessageWriter>,
         (Format::Protobuf, Format::Text(_)) => pipe::<MessageReader, LineWriter<PlainText>>,
         (Format::Protobuf, Format::Protobuf) => pipe::<MessageReader, MessageWriter>,
@@ -168,6 +171,8 @@ pub(super) trait Writer: Send + Sized + 'static {
     const CONVENTION: Convention;
     /// A family's samples go into one message, so that another family's must not come between them.
     const WRITES_WHOLE_FAMILIES: bool = false;
+    /// One family is held, and is told whenever it is another's turn.
+    const HOLDS_FAMILIES: bool = Self::WRITES_WHOLE_FAMILIES;
     /// Metadata goes out where it stands, as often as it comes.
     const IS_VERBATIM: bool = false;
     /// Who writes the rest of a body whose turn is over.
@@ -257,8 +262,11 @@ pub(super) trait Writer: Send + Sized + 'static {
         0
     }
 
+    /// Writes what is held of a family, because another body goes on, which may have the same.
+    fn pause(&mut self, _families: &mut Families, _out: &mut Vec<u8>) {}
+
     /// Writes what is left.
-    fn finish(&mut self, out: &mut Vec<u8>) -> Lost;
+    fn finish(&mut self, families: &mut Families, out: &mut Vec<u8>) -> Lost;
 }
 
 /// What a writer is told of a family.
@@ -336,11 +344,13 @@ pub(super) struct Lost {
     pub orphaned: u64,
     /// Of these metrics no sample is lost, but each is written by itself.
     pub torn: u64,
+    /// Exemplars of samples that are written.
+    pub exemplars: u64,
 }
 
 impl Lost {
     pub(super) fn is_some(self) -> bool {
-        self.malformed + self.too_long + self.orphaned + self.torn > 0
+        self.malformed + self.too_long + self.orphaned + self.torn + self.exemplars > 0
     }
 }
 
@@ -356,6 +366,10 @@ impl<R: Reader, W: Writer> Engine for Pipe<R, W> {
         if !self.stage.progress().is_over_limit() {
             self.reader.push(chunk, &mut self.stage.writing(families, out));
         }
+    }
+
+    fn pause(&mut self, families: &mut Families, out: &mut Vec<u8>) {
+        self.stage.writing(families, out).pause();
     }
 
     fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {

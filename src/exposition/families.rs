@@ -56,6 +56,8 @@ pub(super) struct Known {
     kind: Option<MetricType>,
     /// The answer has its `# UNIT`.
     pub has_unit: bool,
+    /// How the answer has its samples, where a writer held them.
+    pub shape: Option<Shape>,
     /// The answer has samples of it (or had to drop them), so that `# TYPE` comes too late.
     pub has_samples: bool,
     /// The last target that sent a sample of it.
@@ -68,6 +70,15 @@ pub(super) struct Known {
     unread_by: Option<u32>,
     /// The last target whose type for it was compared with the answer's, or became that.
     compared_for: Option<u32>,
+}
+
+/// How the samples of a family stand in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// As samples of the family.
+    Whole,
+    /// As families of their own.
+    Apart,
 }
 
 impl Known {

@@ -87,7 +87,7 @@ impl Writer for Verbatim {
         self.lines.metric(metric, out)
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
-        self.lines.finish(out)
+    fn finish(&mut self, families: &mut Families, out: &mut Vec<u8>) -> Lost {
+        self.lines.finish(families, out)
     }
 }

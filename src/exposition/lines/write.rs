@@ -150,6 +150,8 @@ impl<F: Dialect> Writer for LineWriter<F> {
                 Fact::Unit(unit) => {
                     F::CONVENTION == Convention::OpenMetrics
                         && !is_late
+                        // Strict readers know of none where a value says nothing.
+                        && !matches!(family.kind, Some(MetricType::Info | MetricType::StateSet))
                         && is_unit_of(key, unit)
                         && !std::mem::replace(&mut known.has_unit, true)
                 }
@@ -219,7 +221,7 @@ impl<F: Dialect> Writer for LineWriter<F> {
         all.map(|()| written)
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
+    fn finish(&mut self, _families: &mut Families, out: &mut Vec<u8>) -> Lost {
         self.flush(out);
         Lost::default()
     }
@@ -338,7 +340,7 @@ impl<F: Dialect> LineWriter<F> {
     fn keeps_exemplar(&self, sample: &Sample<'_>) -> bool {
         match &sample.exemplar {
             Exemplar::Found { labels, value, .. } if F::CONVENTION == Convention::OpenMetrics => {
-                if exemplar_length(labels) > MAX_EXEMPLAR || value.float().is_none_or(f64::is_nan) {
+                if exemplar_length(labels) > MAX_EXEMPLAR || !value.float().is_some_and(f64::is_finite) {
                     return false;
                 }
                 if labels.has_reserved_name() {
@@ -501,7 +503,7 @@ fn check_name(name: &[u8]) -> Result<(), DropReason> {
 }
 
 /// Appends a name, between quotes if it must.
-fn put_name(name: &[u8], is_old: fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+pub(super) fn put_name(name: &[u8], is_old: fn(&[u8]) -> bool, out: &mut Vec<u8>) {
     if is_old(name) {
         return out.extend_from_slice(name);
     }

@@ -5,7 +5,7 @@
 
 mod value;
 
-pub(super) use self::value::{Number, Text, Time, Values, put_float, put_integer};
+pub(super) use self::value::{Number, Text, Time, Values, put_bound, put_float, put_integer};
 use super::bytes::Span;
 use super::format::Escaping;
 use super::labels::Labels;
@@ -249,10 +249,8 @@ impl<'a> Family<'a> {
     /// prometheus/common's `expfmt/text_parse.go`; OpenMetrics 1.0, "Counter").
     pub(super) fn values(&self, to: Convention) -> Values {
         match (self.kind, self.part) {
-            // Which of them have a place in a message, its writer knows.
-            _ if to == Protobuf => Values::Any,
-            (Some(Counter), Part::Value) if to == OpenMetrics => Values::Count,
-            (Some(Histogram | GaugeHistogram), Part::Bucket | Part::Count) if to == OpenMetrics => Values::Count,
+            // Which of them have a place in a message, or among others, its writer knows.
+            _ if to != PlainText => Values::Any,
             (Some(Histogram), Part::Bucket | Part::Count) | (Some(GaugeHistogram), Part::Bucket) => Values::NotNegative,
             _ => Values::Any,
         }
@@ -370,7 +368,15 @@ pub(super) enum Fact<'a> {
     Unit(&'a [u8]),
 }
 
-impl Fact<'_> {
+impl<'a> Fact<'a> {
+    /// The help text, if it tells one.
+    pub(super) fn help(&self) -> Option<Text<'a>> {
+        match self {
+            Self::Help(text) => Some(*text),
+            Self::Type(_) | Self::Unit(_) => None,
+        }
+    }
+
     /// The type, if it tells one.
     pub(super) fn kind(&self) -> Option<MetricType> {
         match self {

@@ -98,8 +98,6 @@ pub(in crate::exposition) enum Values {
     Any,
     /// None below 0.
     NotNegative,
-    /// Neither one below 0 nor NaN.
-    Count,
 }
 
 impl Values {
@@ -107,7 +105,6 @@ impl Values {
         match self {
             Self::Any => true,
             Self::NotNegative => value.is_count() || value.float().is_some_and(f64::is_nan),
-            Self::Count => value.is_count(),
         }
     }
 }
@@ -213,6 +210,15 @@ pub(in crate::exposition) fn put_float(value: f64, out: &mut Vec<u8>) {
     } else {
         out.truncate(mark);
         write!(out, "e{exponent:+03}").expect(NO_ERROR);
+    }
+}
+
+/// Appends a bound or a quantile as Prometheus spells it where it reads it as one (`formatOpenMetricsFloat`).
+pub(in crate::exposition) fn put_bound(value: f64, out: &mut Vec<u8>) {
+    let start = out.len();
+    put_float(value, out);
+    if out[start..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'-') {
+        out.extend_from_slice(b".0");
     }
 }
 

@@ -7,7 +7,7 @@ use super::check::field as metric_field;
 use super::encode::{put_label, put_simple};
 use super::read::{MAX_FAMILY, field, number_of};
 use super::wire::{put_bytes_field, put_varint, put_varint_field};
-use crate::exposition::model::{MetricType, Part, put_float};
+use crate::exposition::model::{MetricType, Part, put_bound};
 
 /// Metrics that are taken apart.
 #[derive(Debug, Default)]
@@ -51,7 +51,9 @@ impl TornMetrics {
         metric.clear();
         if let Some(bound) = bound {
             let name: &[u8] = if kind == MetricType::Summary { b"quantile" } else { b"le" };
-            put_label(metric_field::LABEL, name, &spelt(bound), metric);
+            let mut spelt = Vec::new();
+            put_bound(bound, &mut spelt);
+            put_label(metric_field::LABEL, name, &spelt, metric);
         }
         labels.iter().for_each(|labels| metric.extend_from_slice(labels));
         put_simple(metric_field::UNTYPED, value, metric);
@@ -105,14 +107,4 @@ impl TornMetrics {
         }
         *self = Self::default();
     }
-}
-
-/// A bound as Prometheus spells one of a message (`formatOpenMetricsFloat`).
-fn spelt(bound: f64) -> Vec<u8> {
-    let mut spelt = Vec::new();
-    put_float(bound, &mut spelt);
-    if spelt.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-') {
-        spelt.extend_from_slice(b".0");
-    }
-    spelt
 }

@@ -260,7 +260,7 @@ impl Writer for MessageWriter {
         outer + if is_at_hand && self.family.kind().is_composite() { self.family.give_up() } else { 0 }
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) -> Lost {
+    fn finish(&mut self, _families: &mut Families, out: &mut Vec<u8>) -> Lost {
         self.end_family(out);
         self.end_outer(out);
         std::mem::take(&mut self.lost)

@@ -298,13 +298,18 @@ impl<W: Writer> Events for Writing<'_, W> {
 }
 
 impl<W: Writer> Writing<'_, W> {
+    /// Has another body go on.
+    pub(super) fn pause(&mut self) {
+        self.stage.writer.pause(self.families, self.out);
+    }
+
     /// Ends the body.
     pub(super) fn finish(&mut self) {
         self.flush_pending();
         for deferred in self.stage.deferred.take_all() {
             self.write_pending(&deferred);
         }
-        let lost = self.stage.writer.finish(self.out);
+        let lost = self.stage.writer.finish(self.families, self.out);
         self.take_back(lost, None);
     }
 
@@ -323,6 +328,7 @@ impl<W: Writer> Writing<'_, W> {
         progress.take_back(DropReason::Malformed, lost.malformed);
         progress.take_back(DropReason::TooLong, lost.too_long);
         progress.tear(lost.torn);
+        progress.leave_unwritten(Unwritten { exemplars: lost.exemplars, ..Unwritten::default() });
         if progress.is_over_limit() {
             // What they belong to was to come.
             progress.leave_out(lost.orphaned);
@@ -410,8 +416,8 @@ impl<W: Writer> Writing<'_, W> {
         if !is_pending {
             self.flush_pending();
         }
-        if W::WRITES_WHOLE_FAMILIES {
-            // What was settled for another family holds for its own message only.
+        if W::HOLDS_FAMILIES {
+            // What was settled for another family holds only while it is held.
             self.stage.recent.forget();
         }
         let slot = if is_pending {

@@ -260,7 +260,7 @@ fn a_family_of_open_metrics_goes_by_the_names_that_text_has_for_its_samples() {
         (Some("c_gsum"), None),
         body,
         5,
-        &["# TYPE c gaugehistogram\nc_gsum 2\n", "# TYPE c_gsum gauge\nc_gsum 2\n", "c_gsum untyped\n  {} 2\n"],
+        &["# TYPE c_gsum unknown\nc_gsum 2\n", "# TYPE c_gsum gauge\nc_gsum 2\n", "c_gsum untyped\n  {} 2\n"],
     );
 }
 

@@ -95,10 +95,16 @@ fn merged_open_metrics(bodies: [&str; 2], escaping: Escaping) -> Result<Vec<u8>,
     let (mut out, mut families) = (Vec::new(), Families::default());
     let mut engines: [Box<dyn Engine + Send>; 2] =
         std::array::from_fn(|_| engine_of(OPEN_METRICS, OPEN_METRICS, escaping, &serving_rules(Untyped::Keep)));
+    let mut last = 0;
     for (target, piece) in pieces {
+        if target != last {
+            engines[last].pause(&mut families, &mut out);
+            last = target;
+        }
         families.turn_to(target);
         engines[target].push(piece.as_bytes(), &mut families, &mut out);
     }
+    engines[last].pause(&mut families, &mut out);
     for (target, mut engine) in engines.into_iter().enumerate() {
         families.turn_to(target);
         engine.finish(End::Whole, &mut families, &mut out);

@@ -1,0 +1,166 @@
+//! Whether the samples of one family fit together, as the strictest readers of OpenMetrics have it.
+//!
+//! Those are the official Python client (`openmetrics/parser.py`) and prometheus/common (`expfmt/openmetrics_parse.go`): each refuses the
+//! whole answer for one family that does not. What one of them refuses does not fit.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+
+use crate::exposition::bytes::Span;
+use crate::exposition::model::{MetricType, Part};
+
+use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Untyped};
+
+/// What is known of a sample.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    pub part: Part,
+    /// Tells the metric that it is a part of, and itself, from all others of the family: hashes of the labels.
+    pub metric: u64,
+    pub series: u64,
+    /// Where it stands in its metric: the bound of a bucket, the quantile of a summary. Of a state in a set, 0. None where it has no place,
+    /// or none that can be read.
+    pub place: Option<f64>,
+    pub value: f64,
+    /// In seconds.
+    pub time: Option<f64>,
+    /// Its line.
+    pub line: Span,
+}
+
+/// Whether every reader takes these samples, in this order, as those of a family of this type.
+pub(super) fn are_taken(kind: Option<MetricType>, points: &[Point]) -> bool {
+    let own = points.iter().position(|point| is_apart(kind, point)).unwrap_or(points.len());
+    let (points, apart) = points.split_at(own);
+    apart.iter().all(|point| is_apart(kind, point)) && fit(kind, points) && fit(None, apart)
+}
+
+fn fit(kind: Option<MetricType>, points: &[Point]) -> bool {
+    let mut metrics = HashSet::with_capacity(if points.len() < 2 { 0 } else { points.len() });
+    // To a reader, all of an info are one.
+    let are_of_one = |one: &Point, other: &Point| kind == Some(Info) || one.metric == other.metric;
+    points.chunk_by(are_of_one).all(|metric| {
+        (points.len() < 2 || metrics.insert(metric[0].metric))
+            && have_times_in_order(kind, metric)
+            && match kind {
+                None | Some(Untyped | Gauge) => true,
+                Some(Info) => metric.iter().all(|point| point.value == 1.0),
+                Some(StateSet) => metric.iter().all(|point| point.place.is_some() && matches!(point.value, 0.0 | 1.0)),
+                Some(Counter) => is_counter(metric),
+                Some(Summary) => metric.iter().all(is_of_summary),
+                Some(kind @ (Histogram | GaugeHistogram)) => {
+                    metric.chunk_by(|one, other| one.time == other.time).all(|of| is_histogram(kind, of))
+                }
+            }
+    })
+}
+
+/// Whether all have a time, which does not fall, or none has.
+fn have_times_in_order(kind: Option<MetricType>, metric: &[Point]) -> bool {
+    metric.windows(2).all(|pair| match (pair[0].time, pair[1].time) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one <= other || kind == Some(Info),
+        _ => false,
+    })
+}
+
+/// Whether a time of creation stands at each value at most once, and at one at all.
+fn is_counter(metric: &[Point]) -> bool {
+    let (mut has_value, mut is_created) = (false, false);
+    let all_fit = metric.iter().all(|point| match point.part {
+        Part::Created => point.value.is_finite() && !std::mem::replace(&mut is_created, true),
+        _ => {
+            is_created &= !std::mem::replace(&mut has_value, true);
+            point.value >= 0.0
+        }
+    });
+    all_fit && has_value
+}
+
+fn is_of_summary(point: &Point) -> bool {
+    match point.part {
+        Part::Count => is_whole(point.value),
+        Part::Sum => point.value >= 0.0,
+        Part::Created => point.value.is_finite(),
+        Part::Value | Part::Bucket => {
+            point.place.is_some_and(|quantile| (0.0..=1.0).contains(&quantile))
+                && (point.value >= 0.0 || point.value.is_nan())
+        }
+    }
+}
+
+/// Whether these, which have one time, are a whole histogram.
+fn is_histogram(kind: MetricType, points: &[Point]) -> bool {
+    let is_gauge = kind == GaugeHistogram;
+    let (mut last, mut below, mut count, mut sum) = (None, 0.0, None, None);
+    let mut is_below_zero = false;
+    let all_fit = points.iter().all(|point| match (point.part, point.place) {
+        (Part::Bucket, Some(bound)) => {
+            let rises = last.is_none_or(|last| bound > last) && point.value >= below;
+            is_below_zero |= bound < 0.0;
+            (last, below) = (Some(bound), point.value);
+            rises && !bound.is_nan() && is_whole(point.value)
+        }
+        (Part::Count, _) => is_whole(*count.insert(point.value)),
+        (Part::Sum, _) => {
+            let sum = *sum.insert(point.value);
+            sum >= 0.0 || is_gauge && sum < 0.0
+        }
+        (Part::Created, _) => point.value.is_finite(),
+        (Part::Value | Part::Bucket, _) => false,
+    });
+    let may_have_sum = match is_gauge {
+        false => sum.is_none() || !is_below_zero,
+        true => is_below_zero || !sum.is_some_and(|sum| sum < 0.0),
+    };
+    all_fit
+        && last == Some(f64::INFINITY)
+        && count.is_none_or(|count| count == below)
+        && count.is_some() == sum.is_some()
+        && may_have_sum
+}
+
+/// Whether it is a whole number, as large as a counter of 64 bits holds.
+fn is_whole(value: f64) -> bool {
+    (0.0..2f64.powi(64)).contains(&value) && value.fract() == 0.0
+}
+
+/// Has the samples of each metric stand together, in the order in which readers want them.
+pub(super) fn put_in_order(kind: Option<MetricType>, points: &mut [Point]) {
+    let mut first = HashMap::with_capacity(points.len());
+    for (index, point) in points.iter().enumerate() {
+        first.entry(point.metric).or_insert(index);
+    }
+    points.sort_by(|one, other| {
+        let place = |point: &Point| (is_apart(kind, point), first[&point.metric]);
+        place(one)
+            .cmp(&place(other))
+            .then_with(|| compared(one.time, other.time))
+            .then_with(|| (one.part as u8).cmp(&(other.part as u8)))
+            .then_with(|| compared(one.place, other.place))
+    });
+}
+
+/// These samples as those of a family of unknown type, to which each series is a metric, in an order that readers take. Where a series has
+/// samples with a time and without one, those are left that are as its first.
+pub(super) fn as_series(points: impl Iterator<Item = Point>) -> Vec<Point> {
+    let mut points: Vec<Point> = points.map(|point| Point { metric: point.series, ..point }).collect();
+    points.sort_by_key(|point| point.line.end());
+    let mut have_time = HashMap::new();
+    points.retain(|point| *have_time.entry(point.metric).or_insert(point.time.is_some()) == point.time.is_some());
+    put_in_order(None, &mut points);
+    points
+}
+
+/// Whether it is no part of its family to any reader but Prometheus: no gauge histogram has a time of creation.
+fn is_apart(kind: Option<MetricType>, point: &Point) -> bool {
+    kind == Some(GaugeHistogram) && point.part == Part::Created
+}
+
+/// How two numbers are ordered; none goes first.
+fn compared(one: Option<f64>, other: Option<f64>) -> Ordering {
+    match (one, other) {
+        (Some(one), Some(other)) => one.total_cmp(&other),
+        _ => one.is_some().cmp(&other.is_some()),
+    }
+}
