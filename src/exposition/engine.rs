@@ -290,6 +290,8 @@ pub(super) type Facts<'a> = [Option<Fact<'a>>; 3];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     pub part: Part,
+    /// What stands behind the family's name in theirs, in OpenMetrics.
+    pub ending: &'static str,
     /// The label that must be a number in each: the bound of a bucket, or a quantile. Go's reader refuses the whole body for
     /// one that is none (`startLabelValue` in prometheus/common's `expfmt/text_parse.go`).
     pub bound: Option<&'static [u8]>,
@@ -305,6 +307,7 @@ impl Slot {
     pub(super) fn of(family: &Family<'_>, to: Convention) -> Self {
         Self {
             part: family.part,
+            ending: family.part_ending,
             bound: family.bound(),
             values: family.values(to),
             takes_exemplars: family.takes_exemplars(),

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use crate::exposition::bytes::Span;
-use crate::exposition::model::{MetricType, Part};
+use crate::exposition::model::{Convention, MetricType, Part};
 
 use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Untyped};
 
@@ -15,6 +15,8 @@ use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summ
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
     pub part: Part,
+    /// What stands behind the family's name in its own: one of [`ENDINGS`].
+    pub ending: &'static str,
     /// Tells the metric that it is a part of, and itself, from all others of the family: hashes of the labels.
     pub metric: u64,
     pub series: u64,
@@ -28,11 +30,37 @@ pub(super) struct Point {
     pub line: Span,
 }
 
+/// What may stand behind a family's name in that of a sample, in the order in which the samples go out where each kind is a family.
+pub(super) const ENDINGS: [&str; 9] =
+    ["", "_total", "_info", "_bucket", "_sum", "_gsum", "_count", "_gcount", "_created"];
+
+/// Whether a family of this type is made of nothing but series, of which any may be one.
+pub(super) fn is_any(kind: Option<MetricType>) -> bool {
+    matches!(kind, None | Some(Untyped | Gauge))
+}
+
 /// Whether every reader takes these samples, in this order, as those of a family of this type.
 pub(super) fn are_taken(kind: Option<MetricType>, points: &[Point]) -> bool {
     let own = points.iter().position(|point| is_apart(kind, point)).unwrap_or(points.len());
     let (points, apart) = points.split_at(own);
-    apart.iter().all(|point| is_apart(kind, point)) && fit(kind, points) && fit(None, apart)
+    apart.iter().all(|point| is_apart(kind, point)) && fit(None, apart) && have_names(kind, points) && fit(kind, points)
+}
+
+/// Whether they have the names that samples of this type have. Where there are others, each name is a family to a reader: it must stand in
+/// one piece, and the family's own goes first, behind its metadata.
+fn have_names(kind: Option<MetricType>, points: &[Point]) -> bool {
+    if !is_any(kind) {
+        return points.iter().all(|point| {
+            kind.is_some_and(|kind| kind.suffix(point.part, Convention::OpenMetrics) == Some(point.ending))
+        });
+    }
+    let mut names = points.chunk_by(|one, other| one.ending == other.ending);
+    let mut last = names.next().map(|name| rank(name[0].ending));
+    names.all(|name| Some(rank(name[0].ending)) > last.replace(rank(name[0].ending)))
+}
+
+fn rank(ending: &str) -> usize {
+    ENDINGS.iter().position(|other| *other == ending).unwrap_or(ENDINGS.len())
 }
 
 fn fit(kind: Option<MetricType>, points: &[Point]) -> bool {
@@ -132,7 +160,8 @@ pub(super) fn put_in_order(kind: Option<MetricType>, points: &mut [Point]) {
         first.entry(point.metric).or_insert(index);
     }
     points.sort_by(|one, other| {
-        let place = |point: &Point| (is_apart(kind, point), first[&point.metric]);
+        let name = |point: &Point| if is_any(kind) { rank(point.ending) } else { 0 };
+        let place = |point: &Point| (is_apart(kind, point), name(point), first[&point.metric]);
         place(one)
             .cmp(&place(other))
             .then_with(|| compared(one.time, other.time))

@@ -13,7 +13,7 @@ use std::hash::BuildHasher as _;
 use hashbrown::DefaultHashBuilder;
 
 use super::dialect::OpenMetrics;
-use super::judge::{Point, are_taken, as_series, put_in_order};
+use super::judge::{ENDINGS, Point, are_taken, as_series, is_any, put_in_order};
 use super::quotes::Quoted;
 use super::write::{LineWriter, put_name};
 use crate::exposition::bytes::{Span, is_old_metric_name};
@@ -95,6 +95,8 @@ impl Writer for StrictWriter {
             return self.lines.sample(sample, slot, out);
         }
         let start = family.text.len();
+        // A counter's sample may have an exemplar, but where the family is none of one.
+        let slot = Slot { takes_exemplars: slot.takes_exemplars && !is_any(family.kind), ..slot };
         let mut written = self.lines.sample(sample, slot, &mut family.text)?;
         if family.points.is_empty() {
             family.samples_start = start;
@@ -178,8 +180,8 @@ impl HeldFamily {
     fn mend(&mut self, before: Option<Shape>, families: &mut Families, lost: &mut Lost, out: &mut Vec<u8>) -> Shape {
         put_in_order(self.kind, &mut self.points);
         let is_taken = before != Some(Shape::Apart) && are_taken(self.kind, &self.points);
-        let kind = self.kind.filter(|kind| !matches!(kind, MetricType::Gauge | MetricType::Untyped));
-        match kind {
+        let is_any = is_any(self.kind);
+        match self.kind.filter(|_| !is_any) {
             Some(kind) if !is_taken && before != Some(Shape::Whole) => {
                 self.put_apart(kind, families, lost, out);
                 Shape::Apart
@@ -187,7 +189,7 @@ impl HeldFamily {
             _ => {
                 out.extend_from_slice(&self.text[..self.samples_start]);
                 let came = self.points.len();
-                if !is_taken && kind.is_none() {
+                if !is_taken && is_any {
                     self.points = as_series(self.points.drain(..));
                 }
                 lost.malformed += (came - self.points.len()) as u64;
@@ -202,15 +204,14 @@ impl HeldFamily {
         let metrics: HashSet<u64> = self.points.iter().map(|point| point.metric).collect();
         lost.torn += metrics.len() as u64;
         lost.malformed += self.points.len() as u64;
-        for part in [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created] {
-            let taken = as_series(self.points.iter().filter(|point| point.part == part).copied());
+        for ending in ENDINGS {
+            let taken = as_series(self.points.iter().filter(|point| point.ending == ending).copied());
             lost.malformed -= taken.len() as u64;
             if !taken.is_empty() {
-                let suffix = kind.suffix(part, Convention::OpenMetrics).unwrap_or_default();
-                self.put_metadata(&[&self.key, suffix.as_bytes()].concat(), families, out);
+                self.put_metadata(&[&self.key, ending.as_bytes()].concat(), families, out);
             }
             for point in &taken {
-                lost.exemplars += u64::from(put_alone(point, placed_by(kind, part), &self.text, out));
+                lost.exemplars += u64::from(put_alone(point, placed_by(kind, point.part), &self.text, out));
             }
         }
     }
@@ -293,10 +294,12 @@ fn point(sample: &Sample<'_>, slot: Slot, family: &HeldFamily, hasher: &DefaultH
             metric = metric.wrapping_add(hash);
         }
     }
+    let series = metric.wrapping_add(place_hash).wrapping_add(hasher.hash_one(slot.ending));
     Point {
         part: slot.part,
-        metric,
-        series: metric.wrapping_add(place_hash),
+        ending: slot.ending,
+        metric: if is_any(family.kind) { series } else { metric },
+        series,
         place,
         value: float(sample.value),
         time: sample.time.map(|time| match time {

@@ -169,8 +169,9 @@ pub(super) struct Family<'a> {
     pub kind: Option<MetricType>,
     /// The target says so itself.
     pub is_declared: bool,
-    /// Which part of it is at hand.
+    /// Which part of it is at hand, and what stands behind its name in the name of that.
     pub part: Part,
+    pub part_ending: &'static str,
     /// It is a part of another family in the body, whose samples it must not part.
     pub is_apart: bool,
 }
@@ -187,6 +188,9 @@ impl<'a> Family<'a> {
         family.part = Part::of_ending(suffix).unwrap_or(Part::Value);
         if to == OpenMetrics && suffix.is_empty() {
             family.name_by_rule();
+        } else if to == OpenMetrics {
+            let own = kind.and_then(|kind| kind.suffix(family.part, OpenMetrics));
+            family.part_ending = own.unwrap_or_default();
         }
         if from == Protobuf || to == OpenMetrics {
             return family;
@@ -214,7 +218,7 @@ impl<'a> Family<'a> {
             return;
         };
         match self.stem.strip_suffix(ending.as_bytes()) {
-            Some([_, ..]) => self.ending = ending,
+            Some([_, ..]) => (self.ending, self.part_ending) = (ending, ending),
             _ => (self.kind, self.parted) = (Some(if kind == Counter { Untyped } else { Gauge }), ending),
         }
     }
@@ -241,6 +245,7 @@ impl<'a> Family<'a> {
             kind,
             is_declared: true,
             part: Part::Value,
+            part_ending: "",
             is_apart: false,
         }
     }
