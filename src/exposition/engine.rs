@@ -171,8 +171,6 @@ pub(super) trait Writer: Send + Sized + 'static {
     const CONVENTION: Convention;
     /// A family's samples go into one message, so that another family's must not come between them.
     const WRITES_WHOLE_FAMILIES: bool = false;
-    /// One family is held, and is told whenever it is another's turn.
-    const HOLDS_FAMILIES: bool = Self::WRITES_WHOLE_FAMILIES;
     /// Metadata goes out where it stands, as often as it comes.
     const IS_VERBATIM: bool = false;
     /// Who writes the rest of a body whose turn is over.
@@ -192,6 +190,11 @@ pub(super) trait Writer: Send + Sized + 'static {
     /// Whether samples that go on may need another `# TYPE` line, because of one that was written between them.
     fn repeats_types(&self) -> bool {
         false
+    }
+
+    /// Whether what was settled for the samples of other families than the one told last holds no more.
+    fn has_turned(&self) -> bool {
+        Self::WRITES_WHOLE_FAMILIES
     }
 
     /// Which names it may write.

@@ -66,7 +66,8 @@ pub struct Counts {
     pub unwritten: Unwritten,
     /// Untyped families that were given a type.
     pub retyped: u64,
-    /// Histograms and summaries that no message can tell as they are, so that each of their samples is written by itself.
+    /// Metrics that no message can tell as they are, or that strict readers of OpenMetrics refuse: each of their samples is written by
+    /// itself.
     pub torn: u64,
     dropped: [u64; DropReason::ALL.len()],
 }
@@ -208,7 +209,8 @@ impl Progress {
     /// The first line of the body that was dropped and is a loss.
     ///
     /// There may be losses and no such line: where lines are written as protobuf, two buckets of one bound are found only
-    /// when their family ends, and so is a time at which nothing was created.
+    /// when their family ends, and so is a time at which nothing was created. So is, in OpenMetrics, a sample with a timestamp of a
+    /// series that has others without.
     #[must_use]
     pub fn first_dropped(&self) -> Option<&FirstDropped> {
         self.first_dropped.as_ref()

@@ -113,7 +113,7 @@ fn of_target(state: &TargetState, report: &Report) -> Vec<String> {
     }
     if outcome.counts.torn > 0 {
         text.push(format!(
-            "{name} has histograms or summaries whose parts do not fit together, so that each is written by itself: {}",
+            "{name} has metrics whose samples do not fit together, so that each is written by itself: {}",
             outcome.counts.torn
         ));
     }

@@ -3,8 +3,8 @@
 //! Those are the official Python client (`openmetrics/parser.py`) and prometheus/common (`expfmt/openmetrics_parse.go`): each refuses the
 //! whole answer for one family that does not. What one of them refuses does not fit.
 
+use hashbrown::{HashMap, HashSet};
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
 
 use crate::exposition::bytes::Span;
 use crate::exposition::model::{Convention, MetricType, Part};
@@ -23,6 +23,8 @@ pub(super) struct Point {
     /// Where it stands in its metric: the bound of a bucket, the quantile of a summary. Of a state in a set, 0. None where it has no place,
     /// or none that can be read.
     pub place: Option<f64>,
+    /// It is the largest, in another spelling than the one that the official Python client takes.
+    pub is_misspelt: bool,
     pub value: f64,
     /// In seconds.
     pub time: Option<f64>,
@@ -43,7 +45,8 @@ pub(super) fn is_any(kind: Option<MetricType>) -> bool {
 pub(super) fn are_taken(kind: Option<MetricType>, points: &[Point]) -> bool {
     let own = points.iter().position(|point| is_apart(kind, point)).unwrap_or(points.len());
     let (points, apart) = points.split_at(own);
-    apart.iter().all(|point| is_apart(kind, point)) && fit(None, apart) && have_names(kind, points) && fit(kind, points)
+    let are_created = apart.iter().all(|point| is_apart(kind, point) && point.value.is_finite());
+    are_created && fit(None, apart) && have_names(kind, points) && fit(kind, points)
 }
 
 /// Whether they have the names that samples of this type have. Where there are others, each name is a family to a reader: it must stand in

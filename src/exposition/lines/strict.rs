@@ -7,10 +7,10 @@
 //!
 //! A family that is larger than [`MAX_HELD`] is passed on as it comes.
 
-use std::collections::HashSet;
 use std::hash::BuildHasher as _;
+use std::ops::Range;
 
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{DefaultHashBuilder, HashSet};
 
 use super::dialect::OpenMetrics;
 use super::judge::{ENDINGS, Point, are_taken, as_series, is_any, put_in_order};
@@ -20,7 +20,7 @@ use crate::exposition::bytes::{Span, is_old_metric_name};
 use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::{Families, Known, Shape};
 use crate::exposition::format::{Escaping, Spelling};
-use crate::exposition::model::{Convention, Fact, Metric, MetricType, Number, Part, Sample, Time, put_bound};
+use crate::exposition::model::{Convention, Fact, Metric, MetricType, Number, Part, Sample, put_bound};
 use crate::exposition::progress::DropReason;
 use crate::exposition::room::Held;
 use crate::exposition::rules::Rules;
@@ -38,6 +38,8 @@ pub(in super::super) struct StrictWriter {
     hasher: DefaultHashBuilder,
     family: HeldFamily,
     held: Held,
+    /// It was not the family at hand before.
+    has_turned: bool,
     /// What was lost since a sample was last written.
     lost: Lost,
 }
@@ -45,9 +47,8 @@ pub(in super::super) struct StrictWriter {
 /// The family at hand.
 #[derive(Debug, Default)]
 struct HeldFamily {
-    /// The name under which it is written, and the one in the body.
+    /// The name under which it is written.
     key: Vec<u8>,
-    stem: Vec<u8>,
     kind: Option<MetricType>,
     /// Its help text, as it is written.
     help: Vec<u8>,
@@ -57,13 +58,14 @@ struct HeldFamily {
     text: Vec<u8>,
     samples_start: usize,
     points: Vec<Point>,
+    /// What becomes of the samples of each name.
+    slots: Vec<(Vec<u8>, Slot)>,
     /// It became too large: what follows is passed on.
     is_passed_on: bool,
 }
 
 impl Writer for StrictWriter {
     const CONVENTION: Convention = Convention::OpenMetrics;
-    const HOLDS_FAMILIES: bool = true;
     type Late = Self;
 
     fn new(rules: &Rules, to: Spelling, copies: bool) -> Self {
@@ -72,6 +74,7 @@ impl Writer for StrictWriter {
             hasher: DefaultHashBuilder::default(),
             family: HeldFamily::default(),
             held: rules.room.hold(),
+            has_turned: false,
             lost: Lost::default(),
         }
     }
@@ -81,12 +84,17 @@ impl Writer for StrictWriter {
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
-        if self.family.key != told.key {
+        self.has_turned = self.family.key != told.key;
+        if self.has_turned {
             self.flush(families, out);
             self.family.begin(told, families);
         }
         let to = if self.family.is_passed_on || !told.has_samples { out } else { &mut self.family.text };
         self.lines.family(told, families, to)
+    }
+
+    fn has_turned(&self) -> bool {
+        self.has_turned
     }
 
     fn sample(&mut self, sample: &Sample<'_>, slot: Slot, out: &mut Vec<u8>) -> Result<Written, DropReason> {
@@ -98,17 +106,32 @@ impl Writer for StrictWriter {
         // A counter's sample may have an exemplar, but where the family is none of one.
         let slot = Slot { takes_exemplars: slot.takes_exemplars && !is_any(family.kind), ..slot };
         let mut written = self.lines.sample(sample, slot, &mut family.text)?;
-        if family.points.is_empty() {
-            family.samples_start = start;
+        if self.lines.can_repeat() {
+            let line = &family.text[start..];
+            if !family.slots.iter().any(|(name, _)| has_name(line, name)) {
+                family.slots.push((name_of(line).to_vec(), slot));
+            }
         }
-        family.points.push(point(sample, slot, family, &self.hasher, start));
-        if family.size() > MAX_HELD || !self.held.resize(family.size()) {
-            out.extend_from_slice(&family.text);
-            (family.text, family.points, family.is_passed_on) = (Vec::new(), Vec::new(), true);
-            self.held.force(0);
-        }
+        self.note(slot, start, out);
         written.lost = std::mem::take(&mut self.lost);
         Ok(written)
+    }
+
+    fn can_repeat(&self) -> bool {
+        self.lines.can_repeat()
+    }
+
+    fn repeat(&mut self, line: &[u8], head_end: usize, out: &mut Vec<u8>) {
+        if self.family.is_passed_on {
+            return self.lines.repeat(line, head_end, out);
+        }
+        let start = self.family.text.len();
+        self.lines.repeat(line, head_end, &mut self.family.text);
+        let slots = &self.family.slots;
+        match slots.iter().find(|(name, _)| has_name(line, name)) {
+            Some((_, slot)) => self.note(*slot, start, out),
+            None => self.pass_on(out),
+        }
     }
 
     fn metric(&mut self, metric: &Metric<'_>, out: &mut Vec<u8>) -> Result<u64, DropReason> {
@@ -126,6 +149,34 @@ impl Writer for StrictWriter {
 }
 
 impl StrictWriter {
+    /// Notes what is known of the sample that was written last, at `start`.
+    fn note(&mut self, slot: Slot, start: usize, out: &mut Vec<u8>) {
+        let family = &mut self.family;
+        if family.points.is_empty() {
+            family.samples_start = start;
+        }
+        let mut point = family.point(slot, start, &self.hasher);
+        if point.is_misspelt {
+            let bound = slot.bound.unwrap_or_default();
+            let line = family.text.split_off(start);
+            put_spelt(&line, bound, point.place, true, &mut family.text);
+            point.line = Span::new(start, family.text.len());
+        }
+        family.points.push(point);
+        if family.size() > MAX_HELD || !self.held.resize(family.size()) {
+            self.pass_on(out);
+        }
+    }
+
+    /// Writes what is held of the family at hand as it came, and what follows of it as it comes.
+    #[cold]
+    fn pass_on(&mut self, out: &mut Vec<u8>) {
+        let family = &mut self.family;
+        out.extend_from_slice(&family.text);
+        (family.text, family.points, family.is_passed_on) = (Vec::new(), Vec::new(), true);
+        self.held.force(0);
+    }
+
     /// Writes the family at hand, which is over, or in whose place another body goes on.
     fn flush(&mut self, families: &mut Families, out: &mut Vec<u8>) {
         let family = &mut self.family;
@@ -144,19 +195,63 @@ impl HeldFamily {
     fn begin(&mut self, told: &Told<'_>, families: &Families) {
         self.key.clear();
         self.key.extend_from_slice(told.key);
-        self.stem.clear();
-        self.stem.extend_from_slice(told.family.stem);
         self.kind = told.family.kind;
         self.help.clear();
         if let Some(help) = told.facts.iter().flatten().find_map(Fact::help) {
             help.put_quoted(&mut self.help);
         }
         self.before = families.known(told.key).unwrap_or_default();
+        self.slots.clear();
         self.is_passed_on = false;
     }
 
     fn size(&self) -> usize {
         self.text.capacity() + self.points.capacity() * size_of::<Point>()
+    }
+
+    /// What is known of its sample that was written last, at `start`.
+    fn point(&mut self, slot: Slot, start: usize, hasher: &DefaultHashBuilder) -> Point {
+        let line = &self.text[start..];
+        let is_set = self.kind == Some(MetricType::StateSet);
+        let placed_by = if is_set { Some(&*self.key) } else { slot.bound };
+        let (mut metric, mut place, mut place_hash, mut is_misspelt) = (0u64, None, 0, false);
+        let end = for_each_label(line, |name, value| {
+            let whole = &line[name.start..value.end];
+            if placed_by == Some(&line[name]) {
+                let value = &line[value];
+                place = if is_set { Some(0.0) } else { Number::Token(value).float() };
+                is_misspelt = place == Some(f64::INFINITY) && value != b"+Inf";
+                // However it is spelt.
+                let number = place.filter(|_| !is_set);
+                place_hash = match number {
+                    Some(number) => hasher.hash_one((number + 0.0).to_bits()),
+                    None => hasher.hash_one(whole),
+                };
+            } else {
+                // In whichever order they stand.
+                metric = metric.wrapping_add(hasher.hash_one(whole));
+            }
+        });
+        let mut numbers = line
+            .get(end..)
+            .unwrap_or_default()
+            .split(|byte| matches!(byte, b' ' | b'\n'))
+            .filter(|token| !token.is_empty());
+        let value = numbers.next().unwrap_or_default();
+        let time = numbers.next().filter(|token| *token != b"#");
+        let series = metric.wrapping_add(place_hash).wrapping_add(hasher.hash_one(slot.ending));
+        let is_any = is_any(self.kind);
+        Point {
+            part: slot.part,
+            ending: slot.ending,
+            metric: if is_any { series } else { metric },
+            series,
+            place,
+            is_misspelt,
+            value: if is_any { 0.0 } else { float(value) },
+            time: time.map(float),
+            line: Span::new(start, self.text.len()),
+        }
     }
 
     /// Writes it so that every reader takes it.
@@ -211,7 +306,8 @@ impl HeldFamily {
                 self.put_metadata(&[&self.key, ending.as_bytes()].concat(), families, out);
             }
             for point in &taken {
-                lost.exemplars += u64::from(put_alone(point, placed_by(kind, point.part), &self.text, out));
+                let line = point.line.of(&self.text);
+                lost.exemplars += u64::from(put_spelt(line, placed_by(kind, point.part), point.place, false, out));
             }
         }
     }
@@ -242,80 +338,88 @@ impl HeldFamily {
     }
 }
 
-/// The label that tells where a sample stands in its metric, if it is a number.
+/// The label that Prometheus 3 spells anew in samples of this type.
 fn placed_by(kind: MetricType, part: Part) -> &'static [u8] {
     match (kind, part) {
         (MetricType::Summary, Part::Value) => b"quantile",
-        (MetricType::Histogram | MetricType::GaugeHistogram, Part::Bucket) => b"le",
+        (MetricType::Histogram, Part::Bucket) => b"le",
         _ => b"",
     }
 }
 
-/// Writes a sample of no type: without an exemplar, which may not stand there, and with its place spelt as a reader spells it where it
-/// knows the type (Prometheus 3: `normalizeFloatsInLabelValues` in `model/textparse/interface.go`). Says whether it had an exemplar.
-fn put_alone(point: &Point, placed_by: &[u8], text: &[u8], out: &mut Vec<u8>) -> bool {
-    let line = point.line.of(text);
-    let (mut at, mut copied) = (0, 0);
-    let end = loop {
-        let Some(special) = memchr::memchr2(b'"', b'#', &line[at..]) else { break None };
-        at += special;
-        if line[at] == b'#' {
-            break Some(at - 1);
+/// Writes a line with its place spelt as a reader spells it where it knows the type (Prometheus 3: `normalizeFloatsInLabelValues` in
+/// `model/textparse/interface.go`), and without its exemplar if that may not stand there. Says whether it had one that may not.
+fn put_spelt(line: &[u8], placed_by: &[u8], place: Option<f64>, takes_exemplars: bool, out: &mut Vec<u8>) -> bool {
+    let mut label = 0..0;
+    let behind = for_each_label(line, |name, value| {
+        if line[name] == *placed_by {
+            label = value;
         }
-        let start = at + 1;
-        let Some(length) = Quoted::default().end_in(&line[start..]) else { break None };
-        at = start + length;
-        let is_place = line[..start].strip_suffix(b"=\"").and_then(|before| before.strip_suffix(placed_by));
-        if let (Some(place), Some([.., b'{' | b','])) = (point.place, is_place) {
-            out.extend_from_slice(&line[copied..start]);
-            put_bound(place, out);
-            copied = at - 1;
+    });
+    let exemplar = memchr::memchr(b'#', &line[behind..]).filter(|_| !takes_exemplars);
+    out.extend_from_slice(&line[..label.start]);
+    if let Some(place) = place.filter(|_| !label.is_empty()) {
+        put_bound(place, out);
+        label.start = label.end;
+    }
+    match exemplar {
+        Some(at) => {
+            // Behind a blank.
+            out.extend_from_slice(&line[label.start..behind + at - 1]);
+            out.push(b'\n');
         }
+        None => out.extend_from_slice(&line[label.start..]),
+    }
+    exemplar.is_some()
+}
+
+/// A line that was written up to the end of its name, with what stands before that if it is quoted.
+fn name_of(line: &[u8]) -> &[u8] {
+    let end = match line {
+        [b'{', b'"', quoted @ ..] => Quoted::default().end_in(quoted).map(|end| end + 2),
+        _ => memchr::memchr2(b'{', b' ', line),
     };
-    out.extend_from_slice(&line[copied..end.unwrap_or(line.len())]);
-    if end.is_some() {
-        out.push(b'\n');
-    }
-    end.is_some()
+    &line[..end.unwrap_or(line.len())]
 }
 
-/// What is known of a sample whose line begins at `start` and was written last.
-fn point(sample: &Sample<'_>, slot: Slot, family: &HeldFamily, hasher: &DefaultHashBuilder, start: usize) -> Point {
-    let placed_by = if family.kind == Some(MetricType::StateSet) { Some(&*family.stem) } else { slot.bound };
-    let (mut metric, mut place, mut place_hash) = (0u64, None, 0);
-    for (name, value) in sample.labels.iter() {
-        let (name, value) = (name.plain(), value.plain());
-        // In whichever order they stand.
-        let hash = hasher.hash_one((&name, &value));
-        if placed_by == Some(&*name) {
-            place_hash = hash;
-            place = if family.kind == Some(MetricType::StateSet) { Some(0.0) } else { bound(&value) };
-        } else {
-            metric = metric.wrapping_add(hash);
+/// Whether a line that was written begins so.
+fn has_name(line: &[u8], name: &[u8]) -> bool {
+    line.strip_prefix(name).is_some_and(|rest| matches!(rest, [b'{' | b' ' | b',' | b'}', ..]))
+}
+
+/// Where the labels of a line that was written stand, each with its name and its value, and where the line goes on behind them. The name
+/// of a metric that stands between quotes is none.
+fn for_each_label(line: &[u8], mut each: impl FnMut(Range<usize>, Range<usize>)) -> usize {
+    let mut at = match memchr::memchr2(b'{', b' ', line) {
+        Some(brace) if line[brace] == b'{' => brace,
+        end => return end.unwrap_or(line.len()),
+    };
+    // Where what stands between quotes ends, which begins here.
+    let quoted_end = |start: usize| {
+        let behind = line.get(start..).and_then(|rest| Quoted::default().end_in(rest));
+        behind.map_or(line.len(), |behind| start + behind - 1)
+    };
+    while matches!(line.get(at), Some(b'{' | b',')) {
+        let start = at + 1;
+        let is_quoted = line.get(start) == Some(&b'"');
+        let (start, end) = match is_quoted {
+            true => (start + 1, quoted_end(start + 1)),
+            false => (start, memchr::memchr(b'=', &line[start..]).map_or(line.len(), |length| start + length)),
+        };
+        let equals = end + usize::from(is_quoted);
+        at = equals;
+        if line.get(equals) == Some(&b'=') {
+            let value = equals + 2;
+            let value_end = quoted_end(value);
+            at = value_end + 1;
+            if value <= value_end {
+                each(start..end, value..value_end);
+            }
         }
     }
-    let series = metric.wrapping_add(place_hash).wrapping_add(hasher.hash_one(slot.ending));
-    Point {
-        part: slot.part,
-        ending: slot.ending,
-        metric: if is_any(family.kind) { series } else { metric },
-        series,
-        place,
-        value: float(sample.value),
-        time: sample.time.map(|time| match time {
-            Time::Seconds(token) => float(Number::Token(token)),
-            Time::Milliseconds(_) | Time::Number(_) => time.milliseconds().map_or(0.0, |time| time as f64 / 1000.0),
-        }),
-        line: Span::new(start, family.text.len()),
-    }
+    at + 1
 }
 
-/// A bound, if every reader reads it as one: of the spellings of the largest, the official Python client takes one.
-fn bound(value: &[u8]) -> Option<f64> {
-    let bound = Number::Token(value).float()?;
-    (bound != f64::INFINITY || value == b"+Inf").then_some(bound)
-}
-
-fn float(number: Number<'_>) -> f64 {
-    number.float().unwrap_or(f64::NAN)
+fn float(token: &[u8]) -> f64 {
+    Number::Token(token).float().unwrap_or(f64::NAN)
 }

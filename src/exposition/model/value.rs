@@ -126,7 +126,7 @@ impl Number<'_> {
     /// The number, as far as a float holds it.
     pub(in crate::exposition) fn float(self) -> Option<f64> {
         match self {
-            Self::Token(token) => std::str::from_utf8(token).ok()?.parse().ok(),
+            Self::Token(token) => whole(token).or_else(|| std::str::from_utf8(token).ok()?.parse().ok()),
             Self::Float(value) => Some(value),
             Self::Count(value) => Some(value as f64),
         }
@@ -140,6 +140,18 @@ impl Number<'_> {
             Self::Count(value) => put_integer(value, out),
         }
     }
+}
+
+/// A number that is whole and has few digits, as most have: there is nothing to round.
+#[inline(always)]
+fn whole(token: &[u8]) -> Option<f64> {
+    const EXACT: usize = 15;
+    let length = token.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(token.len());
+    if !(1..=EXACT).contains(&length) || !matches!(&token[length..], b"" | b".0") {
+        return None;
+    }
+    let value = token[..length].iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+    Some(value as f64)
 }
 
 /// A timestamp, as it was read.

@@ -361,8 +361,9 @@ impl<W: Writer> Writing<'_, W> {
         }
         let type_lines = self.families.type_lines();
         let settled = family.and_then(|family| self.tell(&family));
-        if self.stage.writer.repeats_types() && self.families.type_lines() != type_lines {
-            // Those of other families may need another one when they go on.
+        let is_parted = self.stage.writer.repeats_types() && self.families.type_lines() != type_lines;
+        if is_parted || self.stage.writer.has_turned() {
+            // Those of other families must be told of, or may need another type line, when they go on.
             self.stage.recent.forget();
             *noting = Noting::Forget;
         }
@@ -415,10 +416,6 @@ impl<W: Writer> Writing<'_, W> {
         let is_pending = self.take_up(family.stem);
         if !is_pending {
             self.flush_pending();
-        }
-        if W::HOLDS_FAMILIES {
-            // What was settled for another family holds only while it is held.
-            self.stage.recent.forget();
         }
         let slot = if is_pending {
             let held = std::mem::take(&mut self.stage.pending.family);

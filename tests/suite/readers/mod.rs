@@ -2,9 +2,11 @@
 //!
 //! * `seeing`: the readers themselves.
 //! * `merging`: two targets in one answer, as against each by itself.
+//! * `fitting`: families of OpenMetrics whose samples do not fit together.
 //! * `answers`: what comes of real bodies and of the tables' cases; what is not taken yet is listed.
 
 mod answers;
+mod fitting;
 mod merging;
 mod seeing;
 

@@ -231,7 +231,7 @@ async fn an_answer_in_messages_has_no_lines_to_find_fault_with() {
     let (_, said) = run(&pod(&ports[0], &ports[1]), &["check", "--accept", protobuf]).await;
     for expected in [
         "bytes of application/vnd.google.protobuf",
-        "app has histograms or summaries whose parts do not fit together, so that each is written by itself: 1\n",
+        "app has metrics whose samples do not fit together, so that each is written by itself: 1\n",
         "\nnothing to be mended\n",
     ] {
         assert!(said.contains(expected), "{expected} in\n{said}");
