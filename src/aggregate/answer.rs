@@ -261,7 +261,7 @@ impl Answer {
     /// Another target than the one at this place goes on.
     fn pause(&mut self, place: usize) {
         if let ScrapeState::Alive(stream) = &mut self.scrapes[place].state {
-            stream.pause(&mut self.families, &mut self.out);
+            stream.pause(&mut self.families);
         }
     }
 
@@ -332,7 +332,7 @@ impl Answer {
         };
         let other = other + 1;
         if let ScrapeState::Alive(stream) = &mut waiting[0].state {
-            stream.pause(&mut self.families, &mut self.out);
+            stream.pause(&mut self.families);
         }
         for scrape in &mut waiting[..other] {
             scrape.lose_turn();

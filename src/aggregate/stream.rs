@@ -67,8 +67,8 @@ impl Stream {
     }
 
     /// Another target goes on.
-    pub(super) fn pause(&mut self, families: &mut Families, out: &mut Vec<u8>) {
-        self.engine.pause(families, out);
+    pub(super) fn pause(&mut self, families: &mut Families) {
+        self.engine.pause(families);
     }
 
     /// Another target goes before the rest of it, which must repeat no metadata.

@@ -27,8 +27,8 @@ pub trait Engine {
     /// Reads a chunk; appends to `out` what comes of each line or message that is whole with it.
     fn push(&mut self, chunk: &[u8], families: &mut Families, out: &mut Vec<u8>);
 
-    /// Another body goes on; appends to `out` what is held of a family that is written already.
-    fn pause(&mut self, families: &mut Families, out: &mut Vec<u8>);
+    /// Another body goes on, which may have the family that is written.
+    fn pause(&mut self, families: &mut Families);
 
     /// Ends the body; appends to `out` what is left.
     fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>);
@@ -105,6 +105,9 @@ pub(super) trait Reader: Send + Sized + 'static {
 
     /// Reads a chunk.
     fn push(&mut self, chunk: &[u8], to: &mut impl Events);
+
+    /// What it was told by [`Noting`] holds no more.
+    fn pause(&mut self) {}
 
     /// Reads what is left.
     fn finish(&mut self, end: End, to: &mut impl Events);
@@ -265,8 +268,8 @@ pub(super) trait Writer: Send + Sized + 'static {
         0
     }
 
-    /// Writes what is held of a family, because another body goes on, which may have the same.
-    fn pause(&mut self, _families: &mut Families, _out: &mut Vec<u8>) {}
+    /// Hands on what is held of a family, because another body goes on, which may have the same.
+    fn pause(&mut self, _families: &mut Families) {}
 
     /// Writes what is left.
     fn finish(&mut self, families: &mut Families, out: &mut Vec<u8>) -> Lost;
@@ -374,8 +377,9 @@ impl<R: Reader, W: Writer> Engine for Pipe<R, W> {
         }
     }
 
-    fn pause(&mut self, families: &mut Families, out: &mut Vec<u8>) {
-        self.stage.writing(families, out).pause();
+    fn pause(&mut self, families: &mut Families) {
+        self.reader.pause();
+        self.stage.pause(families);
     }
 
     fn finish(&mut self, end: End, families: &mut Families, out: &mut Vec<u8>) {

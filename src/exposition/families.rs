@@ -8,6 +8,8 @@ use std::hash::BuildHasher as _;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::bytes::{Span, shown};
+use super::engine::Lost;
+use super::lines::{HeldFamily, Point};
 use super::model::{Convention, MetricType, Part};
 use super::progress::DropReason;
 use super::room::{Held, Room};
@@ -77,8 +79,8 @@ pub(super) struct Known {
 pub(super) enum Shape {
     /// As samples of the family.
     Whole,
-    /// As families of their own.
-    Apart,
+    /// By their names, each name as a family of its own.
+    Torn,
 }
 
 impl Known {
@@ -133,6 +135,10 @@ pub struct Families {
     conflicts: u64,
     named_conflicts: Vec<Conflict>,
     type_line: TypeLine,
+    /// The family with which a body was paused.
+    handed_on: Option<Box<HeldFamily>>,
+    /// What each target lost of families that several have.
+    lost: Vec<Lost>,
 }
 
 /// The last `# TYPE` line of the answer. To Prometheus 3 all samples up to the next one are of that type, whatever their names:
@@ -186,6 +192,8 @@ impl Families {
             conflicts: 0,
             named_conflicts: Vec::new(),
             type_line: TypeLine::default(),
+            handed_on: None,
+            lost: Vec::new(),
         }
     }
 
@@ -193,6 +201,40 @@ impl Families {
     /// tell which samples of this one belong to it; what the answer already holds stays known.
     pub fn turn_to(&mut self, target: usize) {
         self.target = u32::try_from(target).expect("an answer has a handful of targets");
+    }
+
+    /// The target that is being read.
+    pub(super) fn target(&self) -> usize {
+        self.target as usize
+    }
+
+    /// Keeps a family that is held, because another body goes on, which may have the same.
+    pub(super) fn hand_on(&mut self, family: HeldFamily) {
+        self.handed_on = Some(Box::new(family));
+    }
+
+    /// Takes out the one that is kept.
+    pub(super) fn take_handed_on(&mut self) -> Option<HeldFamily> {
+        self.handed_on.take().map(|family| *family)
+    }
+
+    /// What this target lost of such families, to be added to.
+    pub(super) fn lost_of(&mut self, target: usize) -> &mut Lost {
+        if self.lost.len() <= target {
+            self.lost.resize(target + 1, Lost::default());
+        }
+        &mut self.lost[target]
+    }
+
+    /// Counts as malformed what was held of a family and is not among what is left of it.
+    pub(super) fn lose_others(&mut self, held: &[Point], left: &[Point]) {
+        held.iter().for_each(|point| self.lost_of(point.target).malformed += 1);
+        left.iter().for_each(|point| self.lost_of(point.target).malformed -= 1);
+    }
+
+    /// Takes out what the target being read lost of such families.
+    pub(super) fn take_lost(&mut self) -> Lost {
+        std::mem::take(self.lost_of(self.target as usize))
     }
 
     /// Notes a `# TYPE` line of the answer.
@@ -357,6 +399,14 @@ impl Families {
     pub(super) fn is_part(&self, name: &[u8], convention: Convention) -> bool {
         let kind_of = |parent: &[u8]| self.by_name.get(parent)?.kind;
         parent_of(name, convention, kind_of).is_some()
+    }
+
+    /// Whether the answer has samples, of another family, that would be parts of one of this name and type.
+    pub(super) fn has_samples_of(&self, name: &[u8], kind: MetricType) -> bool {
+        let parts = [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created];
+        let endings = parts.into_iter().filter_map(|part| kind.suffix(part, Convention::OpenMetrics));
+        let mut names = endings.filter(|ending| !ending.is_empty()).map(|ending| [name, ending.as_bytes()].concat());
+        names.any(|name| self.by_name.get(&name).is_some_and(|known| known.has_samples))
     }
 
     /// The family to which the target being read gives the samples of this name: its name, the ending that it does not have,

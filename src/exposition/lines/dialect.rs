@@ -119,7 +119,7 @@ impl Dialect for OpenMetrics {
         if at < line.len() && !line[at..].starts_with(EXEMPLAR) {
             let time = number(line, at).filter(|time| is_seconds(time.of(line)))?;
             numbers.time = Some(Time::Seconds(time.of(line)));
-            numbers.are_canonical &= is_canonical_value(time.of(line));
+            numbers.are_canonical &= is_plain_value(time.of(line));
             at = time.end();
         }
         if line[at..].starts_with(EXEMPLAR) {

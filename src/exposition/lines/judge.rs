@@ -13,7 +13,9 @@ use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summ
 
 /// What is known of a sample.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Point {
+pub(in super::super) struct Point {
+    /// The target that sent it.
+    pub target: usize,
     pub part: Part,
     /// What stands behind the family's name in its own: one of [`ENDINGS`].
     pub ending: &'static str,
@@ -26,8 +28,8 @@ pub(super) struct Point {
     /// It is the largest, in another spelling than the one that the official Python client takes.
     pub is_misspelt: bool,
     pub value: f64,
-    /// In seconds.
-    pub time: Option<f64>,
+    /// In nanoseconds.
+    pub time: Option<i64>,
     /// Its line.
     pub line: Span,
 }
@@ -36,23 +38,27 @@ pub(super) struct Point {
 pub(super) const ENDINGS: [&str; 9] =
     ["", "_total", "_info", "_bucket", "_sum", "_gsum", "_count", "_gcount", "_created"];
 
-/// Whether a family of this type is made of nothing but series, of which any may be one.
-pub(super) fn is_any(kind: Option<MetricType>) -> bool {
+/// Whether a family of this type is made of nothing but series, and any may be one of it.
+pub(super) fn is_plain(kind: Option<MetricType>) -> bool {
     matches!(kind, None | Some(Untyped | Gauge))
 }
 
-/// Whether every reader takes these samples, in this order, as those of a family of this type.
-pub(super) fn are_taken(kind: Option<MetricType>, points: &[Point]) -> bool {
-    let own = points.iter().position(|point| is_apart(kind, point)).unwrap_or(points.len());
-    let (points, apart) = points.split_at(own);
-    let are_created = apart.iter().all(|point| is_apart(kind, point) && point.value.is_finite());
-    are_created && fit(None, apart) && have_names(kind, points) && fit(kind, points)
+/// Whether every reader takes these samples, in this order, as those of a family of this type. `is_old` says that its name needs no quotes.
+pub(super) fn are_taken(kind: Option<MetricType>, is_old: bool, points: &[Point]) -> bool {
+    let own = points.iter().position(|point| is_strange(kind, point)).unwrap_or(points.len());
+    let (points, strange) = points.split_at(own);
+    // Of a name between quotes, the official Python client wants metadata.
+    (is_old || strange.is_empty() && points.iter().all(|point| !is_plain(kind) || point.ending.is_empty()))
+        && strange.iter().all(|point| is_strange(kind, point) && point.value.is_finite())
+        && fit(None, strange)
+        && have_names(kind, points)
+        && fit(kind, points)
 }
 
 /// Whether they have the names that samples of this type have. Where there are others, each name is a family to a reader: it must stand in
 /// one piece, and the family's own goes first, behind its metadata.
 fn have_names(kind: Option<MetricType>, points: &[Point]) -> bool {
-    if !is_any(kind) {
+    if !is_plain(kind) {
         return points.iter().all(|point| {
             kind.is_some_and(|kind| kind.suffix(point.part, Convention::OpenMetrics) == Some(point.ending))
         });
@@ -79,8 +85,9 @@ fn fit(kind: Option<MetricType>, points: &[Point]) -> bool {
                 Some(StateSet) => metric.iter().all(|point| point.place.is_some() && matches!(point.value, 0.0 | 1.0)),
                 Some(Counter) => is_counter(metric),
                 Some(Summary) => metric.iter().all(is_of_summary),
+                // Of a second time, the official Python client sees no more than the first sample.
                 Some(kind @ (Histogram | GaugeHistogram)) => {
-                    metric.chunk_by(|one, other| one.time == other.time).all(|of| is_histogram(kind, of))
+                    metric.iter().all(|point| point.time == metric[0].time) && is_histogram(kind, metric)
                 }
             }
     })
@@ -120,7 +127,7 @@ fn is_of_summary(point: &Point) -> bool {
     }
 }
 
-/// Whether these, which have one time, are a whole histogram.
+/// Whether these are a whole histogram.
 fn is_histogram(kind: MetricType, points: &[Point]) -> bool {
     let is_gauge = kind == GaugeHistogram;
     let (mut last, mut below, mut count, mut sum) = (None, 0.0, None, None);
@@ -151,9 +158,9 @@ fn is_histogram(kind: MetricType, points: &[Point]) -> bool {
         && may_have_sum
 }
 
-/// Whether it is a whole number, as large as a counter of 64 bits holds.
+/// Whether it is a whole number that a float holds exactly: some readers compare such numbers as floats, and some as they are written.
 fn is_whole(value: f64) -> bool {
-    (0.0..2f64.powi(64)).contains(&value) && value.fract() == 0.0
+    (0.0..2f64.powi(53)).contains(&value) && value.fract() == 0.0
 }
 
 /// Has the samples of each metric stand together, in the order in which readers want them.
@@ -163,11 +170,11 @@ pub(super) fn put_in_order(kind: Option<MetricType>, points: &mut [Point]) {
         first.entry(point.metric).or_insert(index);
     }
     points.sort_by(|one, other| {
-        let name = |point: &Point| if is_any(kind) { rank(point.ending) } else { 0 };
-        let place = |point: &Point| (is_apart(kind, point), name(point), first[&point.metric]);
+        let name = |point: &Point| if is_plain(kind) { rank(point.ending) } else { 0 };
+        let place = |point: &Point| (is_strange(kind, point), name(point), first[&point.metric]);
         place(one)
             .cmp(&place(other))
-            .then_with(|| compared(one.time, other.time))
+            .then_with(|| one.time.cmp(&other.time))
             .then_with(|| (one.part as u8).cmp(&(other.part as u8)))
             .then_with(|| compared(one.place, other.place))
     });
@@ -175,8 +182,8 @@ pub(super) fn put_in_order(kind: Option<MetricType>, points: &mut [Point]) {
 
 /// These samples as those of a family of unknown type, to which each series is a metric, in an order that readers take. Where a series has
 /// samples with a time and without one, those are left that are as its first.
-pub(super) fn as_series(points: impl Iterator<Item = Point>) -> Vec<Point> {
-    let mut points: Vec<Point> = points.map(|point| Point { metric: point.series, ..point }).collect();
+pub(super) fn as_series(points: &[Point]) -> Vec<Point> {
+    let mut points: Vec<Point> = points.iter().map(|point| Point { metric: point.series, ..*point }).collect();
     points.sort_by_key(|point| point.line.end());
     let mut have_time = HashMap::new();
     points.retain(|point| *have_time.entry(point.metric).or_insert(point.time.is_some()) == point.time.is_some());
@@ -185,7 +192,7 @@ pub(super) fn as_series(points: impl Iterator<Item = Point>) -> Vec<Point> {
 }
 
 /// Whether it is no part of its family to any reader but Prometheus: no gauge histogram has a time of creation.
-fn is_apart(kind: Option<MetricType>, point: &Point) -> bool {
+fn is_strange(kind: Option<MetricType>, point: &Point) -> bool {
     kind == Some(GaugeHistogram) && point.part == Part::Created
 }
 

@@ -20,8 +20,9 @@ mod write;
 pub use read::MAX_LINE;
 
 pub(super) use dialect::{END_MARK, OpenMetrics, PlainText};
+pub(super) use judge::Point;
 pub(super) use number::{is_bound, put_token};
 pub(super) use read::LineReader;
-pub(super) use strict::StrictWriter;
+pub(super) use strict::{HeldFamily, StrictWriter};
 pub(super) use verbatim::Verbatim;
 pub(super) use write::LineWriter;

@@ -82,6 +82,10 @@ impl<D: Dialect> Reader for LineReader<D> {
         }
     }
 
+    fn pause(&mut self) {
+        self.scanner.forget_shapes();
+    }
+
     fn push(&mut self, mut chunk: &[u8], to: &mut impl Events) {
         while !chunk.is_empty() {
             chunk = match self.state {

@@ -319,7 +319,7 @@ impl<D: Dialect> Scanner<D> {
     }
 
     /// Forgets what was noted.
-    fn forget_shapes(&mut self) {
+    pub(super) fn forget_shapes(&mut self) {
         (self.noted, self.next_shape, self.shape) = (0, 0, None);
     }
 

@@ -13,19 +13,19 @@ use std::ops::Range;
 use hashbrown::{DefaultHashBuilder, HashSet};
 
 use super::dialect::OpenMetrics;
-use super::judge::{ENDINGS, Point, are_taken, as_series, is_any, put_in_order};
+use super::judge::{ENDINGS, Point, are_taken, as_series, is_plain, put_in_order};
 use super::quotes::Quoted;
-use super::write::{LineWriter, put_name};
+use super::write::{LineWriter, help_end, put_name};
 use crate::exposition::bytes::{Span, is_old_metric_name};
 use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::{Families, Known, Shape};
 use crate::exposition::format::{Escaping, Spelling};
 use crate::exposition::model::{Convention, Fact, Metric, MetricType, Number, Part, Sample, put_bound};
 use crate::exposition::progress::DropReason;
-use crate::exposition::room::Held;
+use crate::exposition::room::{Held, Room};
 use crate::exposition::rules::Rules;
 
-/// The largest family that is held, in bytes.
+/// The largest family that is held, in bytes: of its lines, and of what is noted of them.
 const MAX_HELD: usize = 2 << 20;
 
 /// Room that is kept for the next family, in bytes.
@@ -35,20 +35,19 @@ const KEPT_CAPACITY: usize = 64 << 10;
 #[derive(Debug)]
 pub(in super::super) struct StrictWriter {
     lines: LineWriter<OpenMetrics>,
-    hasher: DefaultHashBuilder,
+    room: Room,
     family: HeldFamily,
-    held: Held,
     /// It was not the family at hand before.
     has_turned: bool,
-    /// What was lost since a sample was last written.
-    lost: Lost,
 }
 
-/// The family at hand.
-#[derive(Debug, Default)]
-struct HeldFamily {
+/// A family, of one body or of several that take turns.
+#[derive(Debug)]
+pub(in super::super) struct HeldFamily {
     /// The name under which it is written.
     key: Vec<u8>,
+    /// That every reader reads it without quotes.
+    is_old: bool,
     kind: Option<MetricType>,
     /// Its help text, as it is written.
     help: Vec<u8>,
@@ -60,8 +59,12 @@ struct HeldFamily {
     points: Vec<Point>,
     /// What becomes of the samples of each name.
     slots: Vec<(Vec<u8>, Slot)>,
+    /// The target whose samples follow.
+    target: usize,
     /// It became too large: what follows is passed on.
     is_passed_on: bool,
+    hasher: DefaultHashBuilder,
+    held: Held,
 }
 
 impl Writer for StrictWriter {
@@ -71,11 +74,9 @@ impl Writer for StrictWriter {
     fn new(rules: &Rules, to: Spelling, copies: bool) -> Self {
         Self {
             lines: LineWriter::new(rules, to, copies),
-            hasher: DefaultHashBuilder::default(),
-            family: HeldFamily::default(),
-            held: rules.room.hold(),
+            room: rules.room.clone(),
+            family: HeldFamily::new(&rules.room),
             has_turned: false,
-            lost: Lost::default(),
         }
     }
 
@@ -84,11 +85,13 @@ impl Writer for StrictWriter {
     }
 
     fn family(&mut self, told: &Told<'_>, families: &mut Families, out: &mut Vec<u8>) -> Result<Slot, DropReason> {
-        self.has_turned = self.family.key != told.key;
-        if self.has_turned {
-            self.flush(families, out);
+        let goes_on = self.take_over(families, out);
+        self.has_turned = goes_on || self.family.key != told.key;
+        if self.family.key != told.key {
+            self.family.end(families, out);
             self.family.begin(told, families);
         }
+        self.family.target = families.target();
         let to = if self.family.is_passed_on || !told.has_samples { out } else { &mut self.family.text };
         self.lines.family(told, families, to)
     }
@@ -104,16 +107,15 @@ impl Writer for StrictWriter {
         }
         let start = family.text.len();
         // A counter's sample may have an exemplar, but where the family is none of one.
-        let slot = Slot { takes_exemplars: slot.takes_exemplars && !is_any(family.kind), ..slot };
-        let mut written = self.lines.sample(sample, slot, &mut family.text)?;
+        let slot = Slot { takes_exemplars: slot.takes_exemplars && !is_plain(family.kind), ..slot };
+        let written = self.lines.sample(sample, slot, &mut family.text)?;
         if self.lines.can_repeat() {
             let line = &family.text[start..];
             if !family.slots.iter().any(|(name, _)| has_name(line, name)) {
                 family.slots.push((name_of(line).to_vec(), slot));
             }
         }
-        self.note(slot, start, out);
-        written.lost = std::mem::take(&mut self.lost);
+        family.note(slot, start, out);
         Ok(written)
     }
 
@@ -122,15 +124,15 @@ impl Writer for StrictWriter {
     }
 
     fn repeat(&mut self, line: &[u8], head_end: usize, out: &mut Vec<u8>) {
-        if self.family.is_passed_on {
+        let family = &mut self.family;
+        if family.is_passed_on {
             return self.lines.repeat(line, head_end, out);
         }
-        let start = self.family.text.len();
-        self.lines.repeat(line, head_end, &mut self.family.text);
-        let slots = &self.family.slots;
-        match slots.iter().find(|(name, _)| has_name(line, name)) {
-            Some((_, slot)) => self.note(*slot, start, out),
-            None => self.pass_on(out),
+        let start = family.text.len();
+        self.lines.repeat(line, head_end, &mut family.text);
+        match family.slots.iter().find(|(name, _)| has_name(line, name)) {
+            Some((_, slot)) => family.note(*slot, start, out),
+            None => family.pass_on(out),
         }
     }
 
@@ -138,80 +140,108 @@ impl Writer for StrictWriter {
         self.lines.metric(metric, out)
     }
 
-    fn pause(&mut self, families: &mut Families, out: &mut Vec<u8>) {
-        self.flush(families, out);
+    fn pause(&mut self, families: &mut Families) {
+        if !self.family.key.is_empty() {
+            families.hand_on(std::mem::replace(&mut self.family, HeldFamily::new(&self.room)));
+        }
     }
 
     fn finish(&mut self, families: &mut Families, out: &mut Vec<u8>) -> Lost {
-        self.flush(families, out);
-        std::mem::take(&mut self.lost)
+        self.take_over(families, out);
+        self.family.end(families, out);
+        families.take_lost()
     }
 }
 
 impl StrictWriter {
-    /// Notes what is known of the sample that was written last, at `start`.
-    fn note(&mut self, slot: Slot, start: usize, out: &mut Vec<u8>) {
-        let family = &mut self.family;
-        if family.points.is_empty() {
-            family.samples_start = start;
-        }
-        let mut point = family.point(slot, start, &self.hasher);
-        if point.is_misspelt {
-            let bound = slot.bound.unwrap_or_default();
-            let line = family.text.split_off(start);
-            put_spelt(&line, bound, point.place, true, &mut family.text);
-            point.line = Span::new(start, family.text.len());
-        }
-        family.points.push(point);
-        if family.size() > MAX_HELD || !self.held.resize(family.size()) {
-            self.pass_on(out);
-        }
-    }
-
-    /// Writes what is held of the family at hand as it came, and what follows of it as it comes.
-    #[cold]
-    fn pass_on(&mut self, out: &mut Vec<u8>) {
-        let family = &mut self.family;
-        out.extend_from_slice(&family.text);
-        (family.text, family.points, family.is_passed_on) = (Vec::new(), Vec::new(), true);
-        self.held.force(0);
-    }
-
-    /// Writes the family at hand, which is over, or in whose place another body goes on.
-    fn flush(&mut self, families: &mut Families, out: &mut Vec<u8>) {
-        let family = &mut self.family;
-        family.put(families, &mut self.lost, out);
-        family.text.clear();
-        family.text.shrink_to(KEPT_CAPACITY);
-        family.points.clear();
-        family.samples_start = 0;
-        family.points.shrink_to(KEPT_CAPACITY / size_of::<Point>());
-        self.held.force(family.size());
+    /// Takes over the family with which another body was paused, if one was.
+    fn take_over(&mut self, families: &mut Families, out: &mut Vec<u8>) -> bool {
+        let Some(family) = families.take_handed_on() else { return false };
+        self.family.end(families, out);
+        self.family = family;
+        true
     }
 }
 
 impl HeldFamily {
+    fn new(room: &Room) -> Self {
+        Self {
+            key: Vec::new(),
+            is_old: true,
+            kind: None,
+            help: Vec::new(),
+            before: Known::default(),
+            text: Vec::new(),
+            samples_start: 0,
+            points: Vec::new(),
+            slots: Vec::new(),
+            target: 0,
+            is_passed_on: false,
+            hasher: DefaultHashBuilder::default(),
+            held: room.hold(),
+        }
+    }
+
     /// Turns to another family.
     fn begin(&mut self, told: &Told<'_>, families: &Families) {
         self.key.clear();
         self.key.extend_from_slice(told.key);
+        self.is_old = told.family.is_old || is_old_metric_name(told.key);
         self.kind = told.family.kind;
         self.help.clear();
         if let Some(help) = told.facts.iter().flatten().find_map(Fact::help) {
             help.put_quoted(&mut self.help);
+            self.help.truncate(help_end(&self.help));
         }
         self.before = families.known(told.key).unwrap_or_default();
         self.slots.clear();
         self.is_passed_on = false;
     }
 
-    fn size(&self) -> usize {
+    /// Writes what is held of it.
+    fn end(&mut self, families: &mut Families, out: &mut Vec<u8>) {
+        self.put(families, out);
+        self.text.clear();
+        self.text.shrink_to(KEPT_CAPACITY);
+        self.points.clear();
+        self.points.shrink_to(KEPT_CAPACITY / size_of::<Point>());
+        self.samples_start = 0;
+        self.held.force(self.capacity());
+    }
+
+    fn capacity(&self) -> usize {
         self.text.capacity() + self.points.capacity() * size_of::<Point>()
     }
 
+    /// Notes what is known of its sample that was written last, at `start`.
+    fn note(&mut self, slot: Slot, start: usize, out: &mut Vec<u8>) {
+        if self.points.is_empty() {
+            self.samples_start = start;
+        }
+        let mut point = self.point(slot, start);
+        if point.is_misspelt {
+            let line = self.text.split_off(start);
+            put_spelt(&line, slot.bound.unwrap_or_default(), point.place, true, &mut self.text);
+            point.line = Span::new(start, self.text.len());
+        }
+        self.points.push(point);
+        let size = self.text.len() + self.points.len() * size_of::<Point>();
+        if size > MAX_HELD || !self.held.resize(self.capacity()) {
+            self.pass_on(out);
+        }
+    }
+
+    /// Writes what is held of it as it came, and what follows of it as it comes.
+    #[cold]
+    fn pass_on(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.text);
+        (self.text, self.points, self.is_passed_on) = (Vec::new(), Vec::new(), true);
+        self.held.force(0);
+    }
+
     /// What is known of its sample that was written last, at `start`.
-    fn point(&mut self, slot: Slot, start: usize, hasher: &DefaultHashBuilder) -> Point {
-        let line = &self.text[start..];
+    fn point(&self, slot: Slot, start: usize) -> Point {
+        let (line, hasher) = (&self.text[start..], &self.hasher);
         let is_set = self.kind == Some(MetricType::StateSet);
         let placed_by = if is_set { Some(&*self.key) } else { slot.bound };
         let (mut metric, mut place, mut place_hash, mut is_misspelt) = (0u64, None, 0, false);
@@ -221,8 +251,9 @@ impl HeldFamily {
                 let value = &line[value];
                 place = if is_set { Some(0.0) } else { Number::Token(value).float() };
                 is_misspelt = place == Some(f64::INFINITY) && value != b"+Inf";
-                // However it is spelt.
-                let number = place.filter(|_| !is_set);
+                // However it is spelt, where it goes out in one spelling.
+                let number =
+                    place.filter(|place| *place == f64::INFINITY || !respelt_by(self.kind, slot.part).is_empty());
                 place_hash = match number {
                     Some(number) => hasher.hash_one((number + 0.0).to_bits()),
                     None => hasher.hash_one(whole),
@@ -240,28 +271,29 @@ impl HeldFamily {
         let value = numbers.next().unwrap_or_default();
         let time = numbers.next().filter(|token| *token != b"#");
         let series = metric.wrapping_add(place_hash).wrapping_add(hasher.hash_one(slot.ending));
-        let is_any = is_any(self.kind);
+        let is_plain = is_plain(self.kind);
         Point {
             part: slot.part,
+            target: self.target,
             ending: slot.ending,
-            metric: if is_any { series } else { metric },
+            metric: if is_plain { series } else { metric },
             series,
             place,
             is_misspelt,
-            value: if is_any { 0.0 } else { float(value) },
-            time: time.map(float),
+            value: if is_plain { 0.0 } else { float(value) },
+            time: time.map(nanoseconds),
             line: Span::new(start, self.text.len()),
         }
     }
 
     /// Writes it so that every reader takes it.
-    fn put(&mut self, families: &mut Families, lost: &mut Lost, out: &mut Vec<u8>) {
+    fn put(&mut self, families: &mut Families, out: &mut Vec<u8>) {
         let before = families.known(&self.key).and_then(|known| known.shape);
         let mut shape = Shape::Whole;
-        if before != Some(Shape::Apart) && are_taken(self.kind, &self.points) {
+        if before != Some(Shape::Torn) && self.is_taken() {
             out.extend_from_slice(&self.text);
         } else {
-            shape = self.mend(before, families, lost, out);
+            shape = self.mend(before, families, out);
         }
         if (self.is_passed_on || !self.points.is_empty())
             && let Ok(known) = families.entry(&self.key)
@@ -270,44 +302,49 @@ impl HeldFamily {
         }
     }
 
-    /// Writes it in another order, or taken apart. What the answer has of it already, of another body, stays as it is.
-    #[cold]
-    fn mend(&mut self, before: Option<Shape>, families: &mut Families, lost: &mut Lost, out: &mut Vec<u8>) -> Shape {
-        put_in_order(self.kind, &mut self.points);
-        let is_taken = before != Some(Shape::Apart) && are_taken(self.kind, &self.points);
-        let is_any = is_any(self.kind);
-        match self.kind.filter(|_| !is_any) {
-            Some(kind) if !is_taken && before != Some(Shape::Whole) => {
-                self.put_apart(kind, families, lost, out);
-                Shape::Apart
-            }
-            _ => {
-                out.extend_from_slice(&self.text[..self.samples_start]);
-                let came = self.points.len();
-                if !is_taken && is_any {
-                    self.points = as_series(self.points.drain(..));
-                }
-                lost.malformed += (came - self.points.len()) as u64;
-                self.points.iter().for_each(|point| out.extend_from_slice(point.line.of(&self.text)));
-                Shape::Whole
-            }
-        }
+    fn is_taken(&self) -> bool {
+        are_taken(self.kind, self.is_old, &self.points)
     }
 
-    /// Writes each kind of sample as a family of its own, whose type is unknown.
-    fn put_apart(&self, kind: MetricType, families: &mut Families, lost: &mut Lost, out: &mut Vec<u8>) {
-        let metrics: HashSet<u64> = self.points.iter().map(|point| point.metric).collect();
-        lost.torn += metrics.len() as u64;
-        lost.malformed += self.points.len() as u64;
+    /// Writes it in another order, or torn. What the answer has of it already, in another place, stays as it is: one that has been
+    /// whole there cannot be torn here.
+    #[cold]
+    fn mend(&mut self, before: Option<Shape>, families: &mut Families, out: &mut Vec<u8>) -> Shape {
+        put_in_order(self.kind, &mut self.points);
+        let is_taken = before != Some(Shape::Torn) && self.is_taken();
+        let has_one_name = self.points.iter().all(|point| point.ending.is_empty());
+        if !is_taken && is_plain(self.kind) && has_one_name {
+            // Its type is that of any series.
+            let taken = as_series(&self.points);
+            families.lose_others(&self.points, &taken);
+            self.points = taken;
+        } else if !is_taken && before != Some(Shape::Whole) {
+            self.put_torn(families, out);
+            return Shape::Torn;
+        }
+        out.extend_from_slice(&self.text[..self.samples_start]);
+        self.points.iter().for_each(|point| out.extend_from_slice(point.line.of(&self.text)));
+        Shape::Whole
+    }
+
+    /// Writes its samples by their names, each name as a family of its own.
+    fn put_torn(&self, families: &mut Families, out: &mut Vec<u8>) {
+        if !is_plain(self.kind) {
+            let metrics: HashSet<(usize, u64)> = self.points.iter().map(|point| (point.target, point.metric)).collect();
+            metrics.iter().for_each(|(target, _)| families.lost_of(*target).torn += 1);
+        }
         for ending in ENDINGS {
-            let taken = as_series(self.points.iter().filter(|point| point.ending == ending).copied());
-            lost.malformed -= taken.len() as u64;
+            let points: Vec<Point> = self.points.iter().filter(|point| point.ending == ending).copied().collect();
+            let taken = as_series(&points);
+            families.lose_others(&points, &taken);
             if !taken.is_empty() {
                 self.put_metadata(&[&self.key, ending.as_bytes()].concat(), families, out);
             }
             for point in &taken {
-                let line = point.line.of(&self.text);
-                lost.exemplars += u64::from(put_spelt(line, placed_by(kind, point.part), point.place, false, out));
+                let placed_by = respelt_by(self.kind, point.part);
+                if put_spelt(point.line.of(&self.text), placed_by, point.place, false, out) {
+                    families.lost_of(point.target).exemplars += 1;
+                }
             }
         }
     }
@@ -319,7 +356,8 @@ impl HeldFamily {
         // What is noted by its own name was to stand before the whole.
         let before = if name == self.key { self.before } else { *known };
         (known.has_help, known.has_type, known.has_samples) = (true, true, true);
-        if before.has_samples || before.shape.is_some() {
+        // Behind samples it may not stand.
+        if self.before.shape.is_some() {
             return;
         }
         let mut put = |what: &[u8], text: &[u8]| {
@@ -333,16 +371,17 @@ impl HeldFamily {
             put(b"# HELP ", &self.help);
         }
         if !before.has_type {
-            put(b"# TYPE ", b"unknown");
+            let own = self.kind.filter(|_| is_plain(self.kind) && name == self.key).unwrap_or_default();
+            put(b"# TYPE ", own.word(Convention::OpenMetrics).as_bytes());
         }
     }
 }
 
 /// The label that Prometheus 3 spells anew in samples of this type.
-fn placed_by(kind: MetricType, part: Part) -> &'static [u8] {
+fn respelt_by(kind: Option<MetricType>, part: Part) -> &'static [u8] {
     match (kind, part) {
-        (MetricType::Summary, Part::Value) => b"quantile",
-        (MetricType::Histogram, Part::Bucket) => b"le",
+        (Some(MetricType::Summary), Part::Value) => b"quantile",
+        (Some(MetricType::Histogram), Part::Bucket) => b"le",
         _ => b"",
     }
 }
@@ -422,4 +461,17 @@ fn for_each_label(line: &[u8], mut each: impl FnMut(Range<usize>, Range<usize>))
 
 fn float(token: &[u8]) -> f64 {
     Number::Token(token).float().unwrap_or(f64::NAN)
+}
+
+/// A time, as exact as the official Python client has it.
+fn nanoseconds(token: &[u8]) -> i64 {
+    const IN_A_SECOND: i64 = 1_000_000_000;
+    let (whole, parts) = match memchr::memchr(b'.', token) {
+        Some(point) => token.split_at(point),
+        None => (token, &b""[..]),
+    };
+    let digits = parts.get(1..).unwrap_or_default().iter().chain(std::iter::repeat(&b'0')).take(9);
+    let digits: Vec<u8> = whole.iter().chain(digits).copied().collect();
+    let exact = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
+    exact.unwrap_or_else(|| (float(token) * IN_A_SECOND as f64) as i64)
 }

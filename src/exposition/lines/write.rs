@@ -6,6 +6,7 @@
 use std::marker::PhantomData;
 
 use super::dialect::Dialect;
+use super::number::is_plain_value;
 use crate::exposition::bytes::{is_old_label_name, is_old_metric_name};
 use crate::exposition::engine::{ExemplarFate, Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::Families;
@@ -117,6 +118,12 @@ impl<F: Dialect> Writer for LineWriter<F> {
         if !family.parted.is_empty() {
             families.entry(&[key, family.parted.as_bytes()].concat())?.has_samples = true;
         }
+        if F::CONVENTION == Convention::OpenMetrics
+            && !told.has_samples
+            && family.kind.is_some_and(|kind| families.has_samples_of(key, kind))
+        {
+            return Ok(slot);
+        }
         // A part has no metadata of its own: strict readers take it for that of its family, a second time.
         let is_part = families.is_part(key, F::CONVENTION);
         let is_read_otherwise =
@@ -162,7 +169,13 @@ impl<F: Dialect> Writer for LineWriter<F> {
                 self.put_fact(told, fact, to);
             }
         }
-        let kind = family.kind.or(is_read_otherwise.then_some(MetricType::Untyped));
+        // Without metadata, the official Python client takes no name that needs quotes.
+        let needs_type = F::CONVENTION == Convention::OpenMetrics
+            && told.has_samples
+            && !is_late
+            && !family.is_old
+            && !is_old_metric_name(key);
+        let kind = family.kind.or((is_read_otherwise || needs_type).then_some(MetricType::Untyped));
         if let Some(kind) = kind
             && takes_type(kind)
         {
@@ -243,7 +256,10 @@ impl<F: Dialect> LineWriter<F> {
         }
         out.push(b' ');
         match fact {
-            Fact::Help(text) if F::CONVENTION == Convention::OpenMetrics => text.put_quoted(out),
+            Fact::Help(text) if F::CONVENTION == Convention::OpenMetrics => {
+                text.put_quoted(out);
+                out.truncate(help_end(out));
+            }
             Fact::Help(text) => text.put_help(out),
             Fact::Type(kind) => out.extend_from_slice(told.family.kind.unwrap_or(kind).word(F::CONVENTION).as_bytes()),
             Fact::Unit(unit) => out.extend_from_slice(unit),
@@ -343,7 +359,9 @@ impl<F: Dialect> LineWriter<F> {
                 if exemplar_length(labels) > MAX_EXEMPLAR || !value.float().is_some_and(f64::is_finite) {
                     return false;
                 }
-                if labels.has_reserved_name() {
+                // The official Python client takes each quote for the end of a value.
+                let has_quote = labels.iter().any(|(_, value)| value.plain().contains(&b'"'));
+                if labels.has_reserved_name() || has_quote {
                     return false;
                 }
                 self.resolver.escaping() == Escaping::AllowUtf8
@@ -400,7 +418,11 @@ impl<F: Dialect> LineWriter<F> {
         sample.value.put(out);
         match (time, sample.time) {
             (Some(milliseconds), _) => put_time::<F>(milliseconds, out),
-            (None, Some(Time::Milliseconds(token) | Time::Seconds(token))) => {
+            (None, Some(Time::Seconds(token))) => {
+                out.push(b' ');
+                put_seconds(token, out);
+            }
+            (None, Some(Time::Milliseconds(token))) => {
                 out.push(b' ');
                 Number::Token(token).put(out);
             }
@@ -472,6 +494,11 @@ impl<F: Dialect> LineWriter<F> {
     }
 }
 
+/// Where a help text of OpenMetrics ends: strict readers refuse a carriage return there.
+pub(super) fn help_end(text: &[u8]) -> usize {
+    text.len() - text.iter().rev().take_while(|byte| **byte == b'\r').count()
+}
+
 /// The longest labels of an exemplar, their names and values together, in characters.
 const MAX_EXEMPLAR: usize = 128;
 
@@ -494,6 +521,16 @@ fn put_time<F: Dialect>(milliseconds: i64, out: &mut Vec<u8>) {
     match u64::try_from(milliseconds) {
         Ok(milliseconds) if F::CONVENTION == Convention::Text => put_integer(milliseconds, out),
         _ => put_float(milliseconds as f64 / 1000.0, out),
+    }
+}
+
+/// Appends a time of OpenMetrics. The official Python client cannot compare one with an exponent to another one.
+fn put_seconds(token: &[u8], out: &mut Vec<u8>) {
+    match Number::Token(token).float() {
+        Some(seconds) if !is_plain_value(token) && (0.0..1e15).contains(&seconds) => {
+            out.extend_from_slice(seconds.to_string().as_bytes())
+        }
+        _ => Number::Token(token).put(out),
     }
 }
 

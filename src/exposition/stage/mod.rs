@@ -83,6 +83,12 @@ impl<W: Writer> Stage<W> {
         &self.progress
     }
 
+    /// Has another body go on.
+    pub(super) fn pause(&mut self, families: &mut Families) {
+        self.recent.forget();
+        self.writer.pause(families);
+    }
+
     pub(super) fn writing<'a>(&'a mut self, families: &'a mut Families, out: &'a mut Vec<u8>) -> Writing<'a, W> {
         Writing { stage: self, families, out }
     }
@@ -298,11 +304,6 @@ impl<W: Writer> Events for Writing<'_, W> {
 }
 
 impl<W: Writer> Writing<'_, W> {
-    /// Has another body go on.
-    pub(super) fn pause(&mut self) {
-        self.stage.writer.pause(self.families, self.out);
-    }
-
     /// Ends the body.
     pub(super) fn finish(&mut self) {
         self.flush_pending();

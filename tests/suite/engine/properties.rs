@@ -540,9 +540,10 @@ fn keeps_what_may_stand_together(
     Ok(())
 }
 
-/// A sample but for its exemplar, and for how its bound is spelt.
+/// A sample but for its exemplar, and for how its bound and its time are spelt.
 pub fn loose(sample: &Sample) -> Sample {
     let mut sample = Sample { exemplar: None, ..sample.clone() };
+    sample.timestamp = sample.timestamp.map(|time| read_value(&time).map_or(time, |seconds| seconds.to_string()));
     for (name, value) in &mut sample.labels {
         if let ("le" | "quantile", Ok(number)) = (name.as_str(), value.parse::<f64>()) {
             *value = number.to_string();

@@ -45,9 +45,6 @@ const OF_TABLES: &[Known] = &[
     // Limits of a reader.
     ("expfmt", &[OPEN_METRICS], "unsupported metric type \"info\""),
     ("expfmt", &[OPEN_METRICS], "unsupported metric type \"stateset\""),
-    ("prometheus_client", &[OPEN_METRICS], "Invalid line: 2 # {a=\"b\",c=\"\\\"\"}"),
-    // A carriage return that ends a help text.
-    ("expfmt", &[OPEN_METRICS], "unexpected carriage return in HELP"),
     // Families that are one when escaped and have each other's names.
     ("expfmt", &[OPEN_METRICS], "interleaved metric family"),
     ("prometheus_client", &[OPEN_METRICS], "Clashing name"),
