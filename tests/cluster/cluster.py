@@ -116,6 +116,8 @@ class Cluster(contextlib.ExitStack):
         ip("address", "add", f"{MACHINE}/16", "dev", "cni0")
         ip("link", "set", "cni0", "up")
         ip("route", "add", "local", "10.96.0.0/16", "dev", "lo")
+        # Where programs in pods look for what they are to be: see `account`.
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
 
     def openssl(self, *words):
         subprocess.run(["openssl", *words], check=True, cwd=self.folder, capture_output=True)
@@ -278,6 +280,23 @@ class Cluster(contextlib.ExitStack):
         self.await_namespace(name)
         return name
 
+    def account(self, namespace, name, rules):
+        """Makes a ServiceAccount that may do this everywhere, and gives a program the environment of its pods."""
+        account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        self.api("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
+        self.api("POST", f"{rbac}/clusterroles", {"metadata": {"name": name}, "rules": rules})
+        self.api("POST", f"{rbac}/clusterrolebindings", {"metadata": {"name": name}, "roleRef": role, "subjects": [account]})
+        request = {"spec": {"expirationSeconds": 3600}}
+        token = self.api("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", request)["status"]["token"]
+        folder = pathlib.Path("/run/secrets/kubernetes.io/serviceaccount")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "token").write_text(token)
+        (folder / "namespace").write_text(namespace)
+        (folder / "ca.crt").write_bytes((self.folder / "ca.crt").read_bytes())
+        return {"KUBERNETES_SERVICE_HOST": MACHINE, "KUBERNETES_SERVICE_PORT": "6443"}
+
     def pods(self, namespace=None):
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
         return self.api("GET", path)["items"]
@@ -354,6 +373,8 @@ class PlayedNode:
         inits = spec.get("initContainers", [])
         conditions = ("Initialized", "PodScheduled", "ContainersReady", "Ready")
         address = self.address(pod)
+        if subprocess.run(["ip", "address", "show", "to", address], capture_output=True, check=True).stdout == b"":
+            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "cni0"], check=True)
         return {
             "phase": "Running",
             "startTime": now,

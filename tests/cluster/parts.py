@@ -33,6 +33,8 @@ class Part:
     more: tuple = ()
     tags: str = ""
     ldflags: str = ""
+    # A folder of the module that is needed, too.
+    files: str = ""
 
 
 KUBERNETES = "1.36.3"
@@ -74,6 +76,7 @@ PARTS = {
         version="v0.85.0",
         folders="v0.85.0",
         programs={"prometheus-operator": "github.com/prometheus-operator/prometheus-operator/cmd/operator"},
+        files="example/prometheus-operator-crd",
     ),
     "keda": Part(
         title="KEDA",
@@ -97,13 +100,20 @@ def cache():
 def folder(name):
     """Where the programs of a part are, or are to be."""
     part = PARTS[name]
-    key = hashlib.sha256(repr(dataclasses.astuple(part)).encode()).hexdigest()[:16]
+    built = dataclasses.astuple(dataclasses.replace(part, files=""))[:-1]
+    key = hashlib.sha256(repr(built).encode()).hexdigest()[:16]
     return cache() / f"{name}-{part.version}-{key}"
 
 
-def program(name, part=None):
+def files(name):
+    """Where the files of a part are, or are to be."""
+    part = PARTS[name]
+    return cache() / f"{name}-{part.version}-files" / pathlib.Path(part.files).name
+
+
+def program(name):
     """The path of a program, which has been built."""
-    owner = part or next(owner for owner, part in PARTS.items() if name in part.programs)
+    owner = next(owner for owner, part in PARTS.items() if name in part.programs)
     path = folder(owner) / name
     if not path.exists():
         sys.exit(f"{path} is missing: scripts/test-cluster builds it")
@@ -144,6 +154,9 @@ def go_mod(part, own):
 def build(name):
     """Builds a part's programs, unless they are there."""
     part, ready = PARTS[name], folder(name)
+    if part.files and not files(name).exists():
+        files(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(pathlib.Path(source(name)["Dir"]) / part.files, files(name), copy_function=shutil.copyfile)
     if ready.exists():
         return ready
     print(f"\n== build {part.title} {part.version}", file=sys.stderr, flush=True)
