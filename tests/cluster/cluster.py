@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import ssl
 import subprocess
 import tempfile
@@ -24,6 +25,10 @@ SIDECAR = ROOT / "target" / "debug" / "qpext"
 #: Where the programs of the control plane are, to pods.
 MACHINE = "10.244.0.1"
 API = f"https://{MACHINE}:6443"
+
+#: Where a program finds its ServiceAccount, and the API server.
+ACCOUNT_FOLDER = pathlib.Path("/run/secrets/kubernetes.io/serviceaccount")
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": MACHINE, "KUBERNETES_SERVICE_PORT": "6443"}
 
 #: How long a program may take to do what it must: long, because the machine may be slow.
 PATIENCE_SECONDS = 120
@@ -109,6 +114,7 @@ class Cluster(contextlib.ExitStack):
         def ip(*words):
             subprocess.run(["ip", *words], check=True)
 
+        # Another cluster was there before, in the same namespaces.
         if subprocess.run(["ip", "link", "show", "cni0"], capture_output=True).returncode == 0:
             return
         ip("link", "set", "lo", "up")
@@ -116,8 +122,12 @@ class Cluster(contextlib.ExitStack):
         ip("address", "add", f"{MACHINE}/16", "dev", "cni0")
         ip("link", "set", "cni0", "up")
         ip("route", "add", "local", "10.96.0.0/16", "dev", "lo")
-        # Where programs in pods look for what they are to be: see `account`.
+        # For the namespaces of pods, and their ServiceAccounts.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+        ACCOUNT_FOLDER.mkdir(parents=True)
+        hosts = self.folder / "hosts"
+        hosts.write_text(f"127.0.0.1 localhost\n{MACHINE} kubernetes.default.svc prometheus.monitoring.svc\n")
+        subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)
 
     def openssl(self, *words):
         subprocess.run(["openssl", *words], check=True, cwd=self.folder, capture_output=True)
@@ -290,12 +300,10 @@ class Cluster(contextlib.ExitStack):
         self.api("POST", f"{rbac}/clusterrolebindings", {"metadata": {"name": name}, "roleRef": role, "subjects": [account]})
         request = {"spec": {"expirationSeconds": 3600}}
         token = self.api("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", request)["status"]["token"]
-        folder = pathlib.Path("/run/secrets/kubernetes.io/serviceaccount")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "token").write_text(token)
-        (folder / "namespace").write_text(namespace)
-        (folder / "ca.crt").write_bytes((self.folder / "ca.crt").read_bytes())
-        return {"KUBERNETES_SERVICE_HOST": MACHINE, "KUBERNETES_SERVICE_PORT": "6443"}
+        (ACCOUNT_FOLDER / "token").write_text(token)
+        (ACCOUNT_FOLDER / "namespace").write_text(namespace)
+        (ACCOUNT_FOLDER / "ca.crt").write_bytes((self.folder / "ca.crt").read_bytes())
+        return IN_A_POD
 
     def pods(self, namespace=None):
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
@@ -303,12 +311,18 @@ class Cluster(contextlib.ExitStack):
 
 
 class PlayedNode:
-    """A scheduler and a kubelet: pods are bound to it and become ready, and what is to be deleted goes."""
+    """A scheduler and a kubelet: pods are bound to it and become ready, and what is to be deleted goes.
+
+    The containers whose images are known run, in a network namespace for each pod: `localhost` is the pod's own.
+    """
 
     NAME = "node"
 
     def __init__(self, cluster):
         self.cluster = cluster
+        # What runs of an image: the command, of the container.
+        self.images = {"qpext:0.1.0": lambda container: [SIDECAR]}
+        self.sandboxes = {}
         self.has_ended = threading.Event()
 
     def __enter__(self):
@@ -332,6 +346,8 @@ class PlayedNode:
     def __exit__(self, *_):
         self.has_ended.set()
         self.thread.join()
+        for sandbox in self.sandboxes.values():
+            sandbox.close()
 
     def play(self):
         while not self.has_ended.wait(POLL_SECONDS):
@@ -345,11 +361,15 @@ class PlayedNode:
         metadata, api = pod["metadata"], self.cluster.api
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         if "deletionTimestamp" in metadata:
+            if sandbox := self.sandboxes.pop(metadata["uid"], None):
+                sandbox.close()
             api("DELETE", path, {"gracePeriodSeconds": 0})
         elif "nodeName" not in pod["spec"]:
             target = {"apiVersion": "v1", "kind": "Node", "name": self.NAME}
             api("POST", f"{path}/binding", {"metadata": {"name": metadata["name"]}, "target": target})
         elif "conditions" not in pod["status"] or "podIP" not in pod["status"]:
+            if metadata["uid"] not in self.sandboxes:
+                self.sandboxes[metadata["uid"]] = Sandbox(self, pod)
             api("PATCH", f"{path}/status", {"status": self.running(pod)}, "application/merge-patch+json")
 
     def running(self, pod):
@@ -372,9 +392,7 @@ class PlayedNode:
         ended = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now}}
         inits = spec.get("initContainers", [])
         conditions = ("Initialized", "PodScheduled", "ContainersReady", "Ready")
-        address = self.address(pod)
-        if subprocess.run(["ip", "address", "show", "to", address], capture_output=True, check=True).stdout == b"":
-            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "cni0"], check=True)
+        address = self.sandboxes[pod["metadata"]["uid"]].address
         return {
             "phase": "Running",
             "startTime": now,
@@ -388,6 +406,85 @@ class PlayedNode:
             ],
         }
 
-    def address(self, pod):
-        number = int(pod["metadata"]["uid"].replace("-", "")[:6], 16) % 60000 + 256
-        return f"10.244.{number // 256}.{number % 256}"
+
+class Sandbox(contextlib.ExitStack):
+    """A pod's network, and the programs that run in it."""
+
+    count = 0
+
+    def __init__(self, node, pod):
+        super().__init__()
+        self.cluster = node.cluster
+        self.pod = pod
+        Sandbox.count += 1
+        number = 256 + Sandbox.count
+        self.address = f"10.244.{number // 256}.{number % 256}"
+        containers = pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
+        known = [container for container in containers if container["image"] in node.images]
+        if known:
+            self.name = f"pod-{Sandbox.count}"
+            self.make_network()
+            self.folder = self.cluster.folder / self.name
+            self.folder.mkdir()
+            self.make_account()
+            for container in known:
+                self.run(container, node.images[container["image"]](container))
+
+    def make_network(self):
+        def ip(*words):
+            subprocess.run(["ip", *words], check=True)
+
+        link = f"veth{Sandbox.count}"
+        ip("netns", "add", self.name)
+        self.callback(ip, "netns", "delete", self.name)
+        ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        ip("link", "set", link, "master", "cni0", "up")
+        for words in (
+            ("address", "add", f"{self.address}/16", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+            ("route", "add", "default", "via", MACHINE),
+        ):
+            ip("-netns", self.name, *words)
+
+    def make_account(self):
+        """What the pod's ServiceAccount is told by, in a folder."""
+        namespace = self.pod["metadata"]["namespace"]
+        account = self.pod["spec"].get("serviceAccountName", "default")
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        token = self.cluster.api("POST", path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
+        (self.folder / "token").write_text(token)
+        (self.folder / "namespace").write_text(namespace)
+        (self.folder / "ca.crt").write_bytes((self.cluster.folder / "ca.crt").read_bytes())
+
+    def volume(self, name):
+        """The folder of a volume of the pod, of a ConfigMap or an empty one."""
+        [volume] = [volume for volume in self.pod["spec"].get("volumes", []) if volume["name"] == name]
+        folder = self.folder / "volumes" / name
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            if "configMap" in volume:
+                namespace = self.pod["metadata"]["namespace"]
+                path = f"/api/v1/namespaces/{namespace}/configmaps/{volume['configMap']['name']}"
+                for key, text in self.cluster.api("GET", path)["data"].items():
+                    (folder / key).write_text(text)
+        return folder
+
+    def run(self, container, command):
+        # Volumes are where they are made, and not in the machine's folders.
+        mounts = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
+        mounts = {path: str(self.volume(name)) for path, name in mounts.items() if not path.startswith("/var/run/secrets")}
+
+        def in_volumes(word):
+            paths = "|".join(map(re.escape, mounts)) or "(?!)"
+            return re.sub(f"(?<![\\w/])({paths})(?=/|$)", lambda path: mounts[path[1]], word)
+
+        words = [*map(str, command), *map(in_volumes, container.get("args", []))]
+        script = f"mount --bind {self.folder} {ACCOUNT_FOLDER} && exec \"$@\""
+        environment = {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
+        self.process = self.cluster.run(
+            f"{self.pod['metadata']['name']}-{container['name']}",
+            *("ip", "netns", "exec", self.name, "sh", "-c", script, "sh", *words),
+            environment={**IN_A_POD, **environment},
+        )
+        self.callback(self.cluster.end, self.process)

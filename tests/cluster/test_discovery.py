@@ -2,21 +2,16 @@
 
 import base64
 import gzip
-import http.server
-import json
 import pathlib
 import re
-import tempfile
-import threading
+import sys
 import unittest
-import urllib.parse
-import urllib.request
 
-from cluster import API, MACHINE, ROOT, SIDECAR, Cluster, await_that
+import prometheus
+from cluster import API, Cluster, await_that
 from parts import files, program
+from prometheus import KIT
 
-KIT = ROOT / "deploy" / "prometheus"
-SCRAPE = KIT / "scrape.yaml"
 SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": "9088", "prometheus.io/path": "/metrics"}
 AGGREGATED = {
     "serving.kserve.io/enable-metric-aggregation": "true",
@@ -51,34 +46,32 @@ OTHERS = {
 }
 
 
+SIDECAR = {
+    "image": "qpext:0.1.0",
+    "ports": [{"name": "qpext", "containerPort": 9088}],
+    "env": [
+        {"name": "AGGREGATE_PROMETHEUS_METRICS_PORT", "value": "9088"},
+        {"name": "QPEXT_QUEUE_PROXY_METRICS_PORT", "value": ""},
+        {"name": "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT", "value": "8000"},
+    ],
+}
+
+
 def pod(name, annotations, labels, containers):
-    """The sidecar stands where the policy puts it."""
+    """The sidecar stands where the policy puts it, or is in the queue-proxy's container."""
     spec = {
         "containers": [
-            {"name": each, "image": "x:1", "ports": [{"containerPort": 8000 + number}, {"containerPort": 8100 + number}]}
+            {"name": each, "image": "app:1", "ports": [{"containerPort": 8000 + number}, {"containerPort": 8100 + number}]}
             for number, each in enumerate(containers)
-            if each != "qpext"
+            if each not in ("qpext", "queue-proxy")
         ]
     }
+    if "queue-proxy" in containers:
+        own = SIDECAR if name == "drop-in" else {"image": "queue:1"}
+        spec["containers"].append({"name": "queue-proxy", **own})
     if "qpext" in containers:
-        ports = [{"name": "qpext", "containerPort": 9088}]
-        spec["initContainers"] = [{"name": "qpext", "image": "qpext:1", "restartPolicy": "Always", "ports": ports}]
+        spec["initContainers"] = [{"name": "qpext", "restartPolicy": "Always", **SIDECAR}]
     return {"metadata": {"name": name, "annotations": annotations, "labels": labels}, "spec": spec}
-
-
-class Application(http.server.BaseHTTPRequestHandler):
-    """An application's metrics."""
-
-    def do_GET(self):
-        body = b"# TYPE jobs_total counter\njobs_total 3\n"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 class Discovery(unittest.TestCase):
@@ -90,53 +83,21 @@ class Discovery(unittest.TestCase):
         cls.enterClassContext(cls.cluster)
         cls.cluster.namespace("ml")
         cls.cluster.namespace("monitoring")
-        application = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
-        application.daemon_threads = True
-        threading.Thread(target=application.serve_forever, daemon=True).start()
-        cls.addClassCleanup(application.server_close)
-        cls.addClassCleanup(application.shutdown)
-        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
-        cls.environment = cls.cluster.account("monitoring", "prometheus", rules)
+        cls.environment = prometheus.account(cls.cluster)
+        metrics = cls.cluster.folder / "metrics"
+        metrics.write_text("# TYPE jobs_total counter\njobs_total 3\n")
+        cls.cluster.node.images["app:1"] = lambda _: [sys.executable, pathlib.Path(__file__).parent / "app.py", metrics]
         for name, about in (FOUND | OTHERS).items():
             cls.cluster.api("POST", "/api/v1/namespaces/ml/pods", pod(name, *about[:3]))
         cls.addresses = await_that("addresses for all pods", cls.running)
-        for name in FOUND:
-            environment = {
-                "AGGREGATE_PROMETHEUS_METRICS_PORT": "9088",
-                "QPEXT_BIND_ADDRESS": cls.addresses[name],
-                "QPEXT_QUEUE_PROXY_METRICS_PORT": "",
-                "KSERVE_CONTAINER_PROMETHEUS_METRICS_PORT": str(application.server_port),
-            }
-            cls.cluster.run(f"sidecar-{name}", SIDECAR, environment=environment)
 
     @classmethod
     def running(cls):
         pods = {each["metadata"]["name"]: each["status"].get("podIP") for each in cls.cluster.pods("ml")}
         return pods if len(pods) == len(FOUND | OTHERS) and all(pods.values()) else None
 
-    def prometheus(self, configuration):
-        """A Prometheus that is configured so, but for how often it scrapes, in a pod that may see pods."""
-        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        text = configuration.replace("scrape_interval: 30s", "scrape_interval: 1s").replace("scrape_timeout: 10s", "scrape_timeout: 1s")
-        (folder / "prometheus.yml").write_text(text)
-        process = self.cluster.run(
-            "prometheus",
-            program("prometheus"),
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={MACHINE}:9090",
-            environment=self.environment,
-        )
-        self.addCleanup(self.cluster.end, process)
-
-    @staticmethod
-    def query(path, **parameters):
-        url = f"http://{MACHINE}:9090/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.loads(answer.read())["data"]
-
     def test_the_kits_configuration_finds_these_pods_and_no_others(self):
-        self.prometheus(SCRAPE.read_text())
+        prometheus.start(self, self.cluster, self.environment, (KIT / "scrape.yaml").read_text())
         self.assert_found()
 
     def test_what_the_operator_makes_of_the_pod_monitor_finds_the_same(self):
@@ -171,7 +132,7 @@ class Discovery(unittest.TestCase):
         text = text.replace("$(SHARD)", "0").replace("$(POD_NAME)", "it-0")
         # They are mounted there in a pod.
         text = re.sub(r"rule_files:\n(- .*\n)+", "", text)
-        self.prometheus(text)
+        prometheus.start(self, self.cluster, self.environment, text)
         self.assert_found()
         rules = self.cluster.api("GET", f"{group}/prometheusrules/qpext")
         self.assertTrue(rules["spec"]["groups"])
@@ -180,7 +141,7 @@ class Discovery(unittest.TestCase):
         """Exactly the pods that are to be found are scraped well, and have the labels that rules and dashboards use."""
 
         def found():
-            targets = self.query("targets", state="active")["activeTargets"]
+            targets = prometheus.api("targets", state="active")["activeTargets"]
             healthy = [target["labels"] for target in targets if target["health"] == "up"]
             return targets if len(healthy) >= len(FOUND) else None
 
@@ -195,7 +156,7 @@ class Discovery(unittest.TestCase):
             return labels["pod"]
 
         self.assertEqual(sorted((target["labels"] for target in targets), key=by_name), sorted(expected, key=by_name))
-        jobs = self.query("query", query="jobs_total")["result"]
+        jobs = prometheus.api("query", query="jobs_total")["result"]
         self.assertEqual({each["metric"]["pod"]: each["value"][1] for each in jobs}, dict.fromkeys(FOUND, "3"))
 
 
