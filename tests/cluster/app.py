@@ -1,4 +1,4 @@
-"""An application in a pod: it serves what a file holds at the moment, as its metrics, at port 8000."""
+"""An application in a pod: it serves what a file holds at the moment, as its metrics, at port 8000 or another."""
 
 import http.server
 import pathlib
@@ -18,4 +18,5 @@ class Metrics(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("", 8000), Metrics).serve_forever()
+port = int(sys.argv[2]) if len(sys.argv) > 2 else 8000
+http.server.ThreadingHTTPServer(("", port), Metrics).serve_forever()

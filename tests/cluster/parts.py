@@ -86,6 +86,7 @@ PARTS = {
             "keda-operator": "github.com/kedacore/keda/v2/cmd/operator",
             "keda-metrics-server": "github.com/kedacore/keda/v2/cmd/adapter",
         },
+        files="config/crd/bases",
     ),
 }
 

@@ -359,9 +359,7 @@ impl<F: Dialect> LineWriter<F> {
                 if exemplar_length(labels) > MAX_EXEMPLAR || !value.float().is_some_and(f64::is_finite) {
                     return false;
                 }
-                // The official Python client takes each quote for the end of a value.
-                let has_quote = labels.iter().any(|(_, value)| value.plain().contains(&b'"'));
-                if labels.has_reserved_name() || has_quote {
+                if labels.has_reserved_name() || labels.iter().any(|(_, value)| has_misleading_quotes(&value.plain())) {
                     return false;
                 }
                 self.resolver.escaping() == Escaping::AllowUtf8
@@ -501,6 +499,17 @@ pub(super) fn help_end(text: &[u8]) -> usize {
 
 /// The longest labels of an exemplar, their names and values together, in characters.
 const MAX_EXEMPLAR: usize = 128;
+
+/// Whether the official Python client loses its way in this value of an exemplar's label: it takes each quote for the end of one, or the
+/// beginning, and what stands between two of them may close the labels.
+fn has_misleading_quotes(value: &[u8]) -> bool {
+    let mut is_quoted = true;
+    let closes = value.iter().any(|byte| {
+        is_quoted ^= *byte == b'"';
+        *byte == b'}' && !is_quoted
+    });
+    closes || value.iter().filter(|byte| **byte == b'"').count() % 2 == 1
+}
 
 fn exemplar_length(labels: &Labels<'_>) -> usize {
     let characters = |text: Text<'_>| text.plain().iter().filter(|byte| **byte & 0xc0 != 0x80).count();

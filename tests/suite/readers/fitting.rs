@@ -168,8 +168,10 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "an exemplar with a quote in a label",
-        "# TYPE c counter\nc_total 1 # {a=\"x\\\"y\"} 1\nc_total{b=\"1\"} 1 # {a=\"#{},\\\\\"} 1\n",
-        "# TYPE c counter\nc_total 1\nc_total{b=\"1\"} 1 # {a=\"#{},\\\\\"} 1\n",
+        "# TYPE c counter\nc_total 1 # {a=\"x\\\"y\"} 1\nc_total{b=\"1\"} 1 # {a=\"#{},\\\\\"} 1\n\
+         c_total{b=\"2\"} 1 # {a=\"\\\"}\\\"\"} 1\nc_total{b=\"3\"} 1 # {a=\"{\\\"x\\\"}\"} 1\n",
+        "# TYPE c counter\nc_total 1\nc_total{b=\"1\"} 1 # {a=\"#{},\\\\\"} 1\n\
+         c_total{b=\"2\"} 1\nc_total{b=\"3\"} 1 # {a=\"{\\\"x\\\"}\"} 1\n",
     ),
     (
         "an exemplar that is infinite, and a unit of what has no value",
