@@ -33,6 +33,7 @@ FIELDS = {
         "minReplicaCount": None,
         "maxReplicaCount": None,
         "cooldownPeriod": None,
+        "initialCooldownPeriod": None,
         "advanced": {"restoreToOriginalReplicaCount": None},
         "triggers": {
             "type": None,
