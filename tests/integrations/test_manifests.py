@@ -103,7 +103,7 @@ class Manifests(unittest.TestCase):
             for kit in KITS
             for thing in kustomized(kit)
             for spec in pod_specs(thing.get("spec", {}))
-            for container in spec["containers"]
+            for container in [*spec.get("initContainers", []), *spec["containers"]]
             if container["name"] == "qpext"
         ]
         self.assertEqual(len(sidecars), 2)
@@ -114,6 +114,7 @@ class Manifests(unittest.TestCase):
             self.assertEqual(security["capabilities"], {"drop": ["ALL"]})
             self.assertEqual(security["seccompProfile"], {"type": "RuntimeDefault"})
             self.assertEqual(set(container["resources"]), {"requests", "limits"})
+            self.assertEqual(security["runAsGroup"], security["runAsUser"])
 
     def test_the_image_of_the_queue_proxy_is_a_patch_of_knatives_configuration(self):
         patch = yaml.safe_load((DEPLOY / "kserve" / "config-deployment.yaml").read_text())
