@@ -317,6 +317,9 @@ class PlayedNode:
     """
 
     NAME = "node"
+    LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+    #: A node that does not renew its lease within 40 seconds is not ready, and neither are its pods.
+    RENEWAL_SECONDS = 10
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -331,14 +334,9 @@ class PlayedNode:
         api("POST", "/api/v1/nodes", {"metadata": {"name": self.NAME}})
         status = {"status": {"conditions": [ready], "allocatable": {"cpu": "64", "memory": "256Gi", "pods": "500"}}}
         api("PATCH", f"/api/v1/nodes/{self.NAME}/status", status, "application/merge-patch+json")
-        # Nobody renews it: it holds as long as any test takes.
-        lease = {"holderIdentity": self.NAME, "leaseDurationSeconds": 36000, "renewTime": "2100-01-01T00:00:00.000000Z"}
         await_that("a namespace for leases", lambda: api("GET", "/api/v1/namespaces/kube-node-lease"))
-        api(
-            "POST",
-            "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
-            {"metadata": {"name": self.NAME}, "spec": lease},
-        )
+        api("POST", self.LEASES, {"metadata": {"name": self.NAME}, "spec": self.lease()})
+        self.renewed = time.monotonic()
         self.thread = threading.Thread(target=self.play, daemon=True)
         self.thread.start()
         return self
@@ -349,9 +347,17 @@ class PlayedNode:
         for sandbox in self.sandboxes.values():
             sandbox.close()
 
+    def lease(self):
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        return {"holderIdentity": self.NAME, "leaseDurationSeconds": 40, "renewTime": now}
+
     def play(self):
         while not self.has_ended.wait(POLL_SECONDS):
             with contextlib.suppress(OSError, Refused):
+                if time.monotonic() - self.renewed > self.RENEWAL_SECONDS:
+                    path = f"{self.LEASES}/{self.NAME}"
+                    self.cluster.api("PATCH", path, {"spec": self.lease()}, "application/merge-patch+json")
+                    self.renewed = time.monotonic()
                 for pod in self.cluster.pods():
                     # Others may change it meanwhile: it is looked at again.
                     with contextlib.suppress(Refused):

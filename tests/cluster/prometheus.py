@@ -20,7 +20,7 @@ def account(cluster):
 
 
 def start(test, cluster, environment, configuration):
-    """Starts one that is configured so, but for how often it scrapes; it ends with the test."""
+    """Starts one that is configured so, but for how often it scrapes; it ends with the test. Gives its process."""
     folder = pathlib.Path(test.enterContext(tempfile.TemporaryDirectory()))
     text = configuration.replace("scrape_interval: 30s", "scrape_interval: 1s").replace("scrape_timeout: 10s", "scrape_timeout: 1s")
     (folder / "prometheus.yml").write_text(text)
@@ -33,6 +33,7 @@ def start(test, cluster, environment, configuration):
         environment=environment,
     )
     test.addCleanup(cluster.end, process)
+    return process
 
 
 def api(path, **parameters):

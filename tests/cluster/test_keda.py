@@ -1,12 +1,12 @@
 """Autoscaling by KEDA: its operator scales a model from nothing, to many, and back, and never stops one that works."""
 
-import pathlib
+import signal
 import sys
 import time
 import unittest
 
 import prometheus
-from cluster import MACHINE, ROOT, Cluster, Refused, await_that
+from cluster import MACHINE, ROOT, Cluster, await_that
 from parts import files, program
 from test_adapter import APP, MODEL
 
@@ -35,7 +35,7 @@ class Keda(unittest.TestCase):
         cluster.node.images["app:1"] = lambda _: [sys.executable, APP, self.metrics]
         cluster.run("gateway", sys.executable, APP, self.gateway, 8765)
         gateway = "  - job_name: gateway\n    scrape_interval: 1s\n    scrape_timeout: 1s\n    static_configs: [{targets: ['127.0.0.1:8765']}]\n"
-        prometheus.start(self, cluster, environment, (prometheus.KIT / "scrape.yaml").read_text() + gateway)
+        self.prometheus = prometheus.start(self, cluster, environment, (prometheus.KIT / "scrape.yaml").read_text() + gateway)
         cluster.kubectl("apply", "-k", ROOT / "deploy" / "inject")
         self.start_keda()
 
@@ -178,6 +178,18 @@ class Keda(unittest.TestCase):
         self.model(1)
         self.apply_the_kit()
         self.assert_it_runs_on()
+
+    def test_a_model_that_works_outlives_a_prometheus_that_hangs(self):
+        self.serve(running=1)
+        self.model(1)
+        self.apply_the_kit()
+        self.assert_it_runs_on()
+        self.prometheus.send_signal(signal.SIGSTOP)
+        try:
+            self.assert_it_runs_on()
+            self.assert_it_runs_on()
+        finally:
+            self.prometheus.send_signal(signal.SIGCONT)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,11 @@ FIELDS = {
         "triggers": {
             "type": None,
             "name": None,
-            "metadata": {"serverAddress": None, "query": None, "threshold": None, "activationThreshold": None},
+            "metadata": dict.fromkeys(
+                ("serverAddress", "query", "threshold", "activationThreshold")
+                + ("url", "format", "valueLocation", "aggregateFromKubeServiceEndpoints", "aggregationType")
+                + ("targetValue", "activationTargetValue")
+            ),
         },
     },
     "monitoring.coreos.com/v1 PrometheusRule": {"groups": {"name": None, "rules": RULE}},
