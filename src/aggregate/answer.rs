@@ -331,9 +331,8 @@ impl Answer {
             return false;
         };
         let other = other + 1;
-        if let ScrapeState::Alive(stream) = &mut waiting[0].state {
-            stream.pause(&mut self.families);
-        }
+        self.pause(self.current);
+        let waiting = &mut self.scrapes[self.current..];
         for scrape in &mut waiting[..other] {
             scrape.lose_turn();
         }

@@ -10,7 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::bytes::{Span, shown};
 use super::engine::Lost;
 use super::lines::{HeldFamily, Point};
-use super::model::{Convention, MetricType, Part};
+use super::model::{Convention, ENDINGS, MetricType, Part};
 use super::progress::DropReason;
 use super::room::{Held, Room};
 
@@ -403,9 +403,8 @@ impl Families {
 
     /// Whether the answer has samples, of another family, that would be parts of one of this name and type.
     pub(super) fn has_samples_of(&self, name: &[u8], kind: MetricType) -> bool {
-        let parts = [Part::Value, Part::Bucket, Part::Sum, Part::Count, Part::Created];
-        let endings = parts.into_iter().filter_map(|part| kind.suffix(part, Convention::OpenMetrics));
-        let mut names = endings.filter(|ending| !ending.is_empty()).map(|ending| [name, ending.as_bytes()].concat());
+        let is_own = |ending: &&str| kind.part(ending.as_bytes(), Convention::OpenMetrics).is_some();
+        let mut names = ENDINGS.into_iter().filter(is_own).map(|ending| [name, ending.as_bytes()].concat());
         names.any(|name| self.by_name.get(&name).is_some_and(|known| known.has_samples))
     }
 

@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use std::cmp::Ordering;
 
 use crate::exposition::bytes::Span;
-use crate::exposition::model::{Convention, MetricType, Part};
+use crate::exposition::model::{Convention, ENDINGS, MetricType, Part};
 
 use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Untyped};
 
@@ -17,7 +17,7 @@ pub(in super::super) struct Point {
     /// The target that sent it.
     pub target: usize,
     pub part: Part,
-    /// What stands behind the family's name in its own: one of [`ENDINGS`].
+    /// What stands behind the family's name in its own: one of the [`ENDINGS`].
     pub ending: &'static str,
     /// Tells the metric that it is a part of, and itself, from all others of the family: hashes of the labels.
     pub metric: u64,
@@ -25,18 +25,12 @@ pub(in super::super) struct Point {
     /// Where it stands in its metric: the bound of a bucket, the quantile of a summary. Of a state in a set, 0. None where it has no place,
     /// or none that can be read.
     pub place: Option<f64>,
-    /// It is the largest, in another spelling than the one that the official Python client takes.
-    pub is_misspelt: bool,
     pub value: f64,
     /// In nanoseconds.
     pub time: Option<i64>,
     /// Its line.
     pub line: Span,
 }
-
-/// What may stand behind a family's name in that of a sample, in the order in which the samples go out where each kind is a family.
-pub(super) const ENDINGS: [&str; 9] =
-    ["", "_total", "_info", "_bucket", "_sum", "_gsum", "_count", "_gcount", "_created"];
 
 /// Whether a family of this type is made of nothing but series, and any may be one of it.
 pub(super) fn is_plain(kind: Option<MetricType>) -> bool {

@@ -13,14 +13,14 @@ use std::ops::Range;
 use hashbrown::{DefaultHashBuilder, HashSet};
 
 use super::dialect::OpenMetrics;
-use super::judge::{ENDINGS, Point, are_taken, as_series, is_plain, put_in_order};
+use super::judge::{Point, are_taken, as_series, is_plain, put_in_order};
 use super::quotes::Quoted;
 use super::write::{LineWriter, help_end, put_name};
 use crate::exposition::bytes::{Span, is_old_metric_name};
 use crate::exposition::engine::{Lost, Slot, Told, Writer, Written};
 use crate::exposition::families::{Families, Known, Shape};
 use crate::exposition::format::{Escaping, Spelling};
-use crate::exposition::model::{Convention, Fact, Metric, MetricType, Number, Part, Sample, put_bound};
+use crate::exposition::model::{Convention, ENDINGS, Fact, Metric, MetricType, Number, Part, Sample, put_bound};
 use crate::exposition::progress::DropReason;
 use crate::exposition::room::{Held, Room};
 use crate::exposition::rules::Rules;
@@ -218,8 +218,8 @@ impl HeldFamily {
         if self.points.is_empty() {
             self.samples_start = start;
         }
-        let mut point = self.point(slot, start);
-        if point.is_misspelt {
+        let (mut point, is_misspelt) = self.point(slot, start);
+        if is_misspelt {
             let line = self.text.split_off(start);
             put_spelt(&line, slot.bound.unwrap_or_default(), point.place, true, &mut self.text);
             point.line = Span::new(start, self.text.len());
@@ -239,8 +239,9 @@ impl HeldFamily {
         self.held.force(0);
     }
 
-    /// What is known of its sample that was written last, at `start`.
-    fn point(&self, slot: Slot, start: usize) -> Point {
+    /// What is known of its sample that was written last, at `start`; and whether that has the largest bound in another spelling than the
+    /// one that the official Python client takes.
+    fn point(&self, slot: Slot, start: usize) -> (Point, bool) {
         let (line, hasher) = (&self.text[start..], &self.hasher);
         let is_set = self.kind == Some(MetricType::StateSet);
         let placed_by = if is_set { Some(&*self.key) } else { slot.bound };
@@ -272,18 +273,18 @@ impl HeldFamily {
         let time = numbers.next().filter(|token| *token != b"#");
         let series = metric.wrapping_add(place_hash).wrapping_add(hasher.hash_one(slot.ending));
         let is_plain = is_plain(self.kind);
-        Point {
+        let point = Point {
             part: slot.part,
             target: self.target,
             ending: slot.ending,
             metric: if is_plain { series } else { metric },
             series,
             place,
-            is_misspelt,
             value: if is_plain { 0.0 } else { float(value) },
             time: time.map(nanoseconds),
             line: Span::new(start, self.text.len()),
-        }
+        };
+        (point, is_misspelt)
     }
 
     /// Writes it so that every reader takes it.

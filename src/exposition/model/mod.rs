@@ -58,6 +58,10 @@ pub(super) enum Part {
     Created,
 }
 
+/// What may stand behind a family's name in that of a sample, in the order in which samples go out where each name is a family.
+pub(super) const ENDINGS: [&str; 9] =
+    ["", "_total", "_info", "_bucket", "_sum", "_gsum", "_count", "_gcount", "_created"];
+
 use Convention::{OpenMetrics, Protobuf, Text as PlainText};
 use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Untyped};
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use qpext::exposition::{Counts, DropReason, End, Escaping, Families, Format, OpenMetricsVersion, Rules, Untyped};
 
-use super::read_as;
+use super::{read_as, refusals};
 use crate::engine::properties::tries;
 use crate::support::engine_of;
 use crate::support::readers::{Readings, Sample};
@@ -28,12 +28,6 @@ fn written(body: &str) -> (String, Counts) {
 
 fn read(body: &str) -> Readings {
     read_as(OPEN_METRICS, Escaping::AllowUtf8, format!("{body}# EOF\n").as_bytes())
-}
-
-/// Who refuses it. To one of them there are no such types.
-fn refusals(readings: &Readings) -> Vec<(&str, &str)> {
-    let refusals = readings.refusals();
-    refusals.into_iter().filter(|(_, why)| !why.contains("unsupported metric type")).collect()
 }
 
 /// A body, and what comes of it; nothing, where that is the body itself.

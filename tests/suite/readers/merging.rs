@@ -5,7 +5,7 @@ use qpext::exposition::{
     End, Engine, Escaping, Families, Format, OpenMetricsVersion, Room, Rules, TextVersion, Together, Untyped, together,
 };
 
-use super::read_as;
+use super::{read_as, refusals};
 use crate::support::readers::Sample;
 use crate::support::{PLAIN, SERVING_LABELS, engine_of, serving_rules, verbatim};
 
@@ -237,9 +237,7 @@ fn every_reader_takes_two_targets_that_speak_open_metrics() {
         let answer = answer.unwrap_or_else(|other| panic!("{what}: {other:?}"));
         let text = String::from_utf8_lossy(&answer);
         let seen = read_as(OPEN_METRICS, escaping, &answer);
-        let refusals = seen.refusals();
-        // To it there is no such type.
-        let refusals: Vec<_> = refusals.iter().filter(|(_, why)| !why.contains("unsupported metric type")).collect();
+        let refusals = refusals(&seen);
         assert!(refusals.is_empty(), "{what}: {refusals:?}\n{text}");
         // It refuses the one's target; and of the other's, nobody escapes the names.
         if what.starts_with("malformed") || escaping == Escaping::Underscores {
@@ -300,8 +298,7 @@ fn every_reader_takes_two_targets_of_which_one_does_not_fit() {
         let answer = answer.unwrap_or_else(|other| panic!("{bodies:?}: {other:?}"));
         let text = String::from_utf8_lossy(&answer);
         let seen = read_as(OPEN_METRICS, Escaping::AllowUtf8, &answer);
-        let refusals = seen.refusals();
-        let refusals: Vec<_> = refusals.iter().filter(|(_, why)| !why.contains("unsupported metric type")).collect();
+        let refusals = refusals(&seen);
         assert!(refusals.is_empty(), "{refusals:?}\n{text}");
         let samples =
             bodies.iter().map(|body| body.lines().filter(|line| !line.starts_with('#')).count()).sum::<usize>();

@@ -15,6 +15,12 @@ use qpext::negotiation;
 
 use crate::support::readers::{self, Readings};
 
+/// Who refuses a body, and why; but for one to whom there are no such types.
+fn refusals(readings: &Readings) -> Vec<(&str, &str)> {
+    let refusals = readings.refusals();
+    refusals.into_iter().filter(|(_, why)| !why.contains("unsupported metric type")).collect()
+}
+
 /// What each reader sees of a body, under the media type that the sidecar gives it.
 fn read_as(format: Format, escaping: Escaping, body: &[u8]) -> Readings {
     let header = negotiation::content_type(Spelling { format, escaping });
