@@ -11,6 +11,7 @@ import pathlib
 import re
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,7 +20,8 @@ import urllib.request
 
 from parts import program
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
 SIDECAR = ROOT / "target" / "debug" / "qpext"
 
 #: Where the programs of the control plane are, to pods.
@@ -34,6 +36,15 @@ IN_A_POD = {"KUBERNETES_SERVICE_HOST": MACHINE, "KUBERNETES_SERVICE_PORT": "6443
 PATIENCE_SECONDS = 120
 #: How long to wait before looking again, where there is no event to wait for.
 POLL_SECONDS = 0.1
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+def application(metrics):
+    """What runs of the image of an application that serves this file."""
+    return lambda _: [sys.executable, HERE / "app.py", metrics]
 
 
 class Refused(Exception):
@@ -111,9 +122,6 @@ class Cluster(contextlib.ExitStack):
     # The start.
 
     def make_network(self):
-        def ip(*words):
-            subprocess.run(["ip", *words], check=True)
-
         # Another cluster was there before, in the same namespaces.
         if subprocess.run(["ip", "link", "show", "cni0"], capture_output=True).returncode == 0:
             return
@@ -298,12 +306,26 @@ class Cluster(contextlib.ExitStack):
         self.api("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
         self.api("POST", f"{rbac}/clusterroles", {"metadata": {"name": name}, "rules": rules})
         self.api("POST", f"{rbac}/clusterrolebindings", {"metadata": {"name": name}, "roleRef": role, "subjects": [account]})
-        request = {"spec": {"expirationSeconds": 3600}}
-        token = self.api("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", request)["status"]["token"]
-        (ACCOUNT_FOLDER / "token").write_text(token)
-        (ACCOUNT_FOLDER / "namespace").write_text(namespace)
-        (ACCOUNT_FOLDER / "ca.crt").write_bytes((self.folder / "ca.crt").read_bytes())
+        self.write_account(ACCOUNT_FOLDER, namespace, name)
         return IN_A_POD
+
+    def write_account(self, folder, namespace, name):
+        """Writes what a ServiceAccount is told by, as a pod finds it."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        token = self.api("POST", path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
+        (folder / "token").write_text(token)
+        (folder / "namespace").write_text(namespace)
+        (folder / "ca.crt").write_bytes((self.folder / "ca.crt").read_bytes())
+
+    def inject(self, kit="deploy/inject"):
+        """Applies the policy by the command that its README has. It is in force a moment later: until then, pods are made without."""
+        self.kubectl("apply", "-k", ROOT / kit)
+        asked = {"name": "it", "annotations": {"qpext.io/inject": "true", "prometheus.io/port": "8000"}}
+        pod = {"metadata": asked, "spec": {"containers": [{"name": "app", "image": "app:1"}]}}
+        await_that(
+            "a policy that is in force",
+            lambda: "initContainers" in self.api("POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)["spec"],
+        )
 
     def pods(self, namespace=None):
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
@@ -432,14 +454,12 @@ class Sandbox(contextlib.ExitStack):
             self.make_network()
             self.folder = self.cluster.folder / self.name
             self.folder.mkdir()
-            self.make_account()
+            spec, namespace = pod["spec"], pod["metadata"]["namespace"]
+            self.cluster.write_account(self.folder, namespace, spec.get("serviceAccountName", "default"))
             for container in known:
                 self.run(container, node.images[container["image"]](container))
 
     def make_network(self):
-        def ip(*words):
-            subprocess.run(["ip", *words], check=True)
-
         link = f"veth{Sandbox.count}"
         ip("netns", "add", self.name)
         self.callback(ip, "netns", "delete", self.name)
@@ -452,16 +472,6 @@ class Sandbox(contextlib.ExitStack):
             ("route", "add", "default", "via", MACHINE),
         ):
             ip("-netns", self.name, *words)
-
-    def make_account(self):
-        """What the pod's ServiceAccount is told by, in a folder."""
-        namespace = self.pod["metadata"]["namespace"]
-        account = self.pod["spec"].get("serviceAccountName", "default")
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        token = self.cluster.api("POST", path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
-        (self.folder / "token").write_text(token)
-        (self.folder / "namespace").write_text(namespace)
-        (self.folder / "ca.crt").write_bytes((self.cluster.folder / "ca.crt").read_bytes())
 
     def volume(self, name):
         """The folder of a volume of the pod, of a ConfigMap or an empty one."""
@@ -488,9 +498,9 @@ class Sandbox(contextlib.ExitStack):
         words = [*map(str, command), *map(in_volumes, container.get("args", []))]
         script = f"mount --bind {self.folder} {ACCOUNT_FOLDER} && exec \"$@\""
         environment = {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
-        self.process = self.cluster.run(
+        process = self.cluster.run(
             f"{self.pod['metadata']['name']}-{container['name']}",
             *("ip", "netns", "exec", self.name, "sh", "-c", script, "sh", *words),
             environment={**IN_A_POD, **environment},
         )
-        self.callback(self.cluster.end, self.process)
+        self.callback(self.cluster.end, process)

@@ -183,15 +183,20 @@ def build(name):
     return ready
 
 
+def print_versions():
+    """Prints the table of versions, which `deploy/README.md` has."""
+    print("| Part | Version |\n|---|---|")
+    for part in PARTS.values():
+        print(f"| {part.title} | {part.version.removeprefix('v')} |")
+
+
 def main():
     match sys.argv[1:]:
         case ["build", *names] if names and all(name in PARTS for name in names):
             for name in names:
                 print(name, build(name))
         case ["versions"]:
-            print("| Part | Version |\n|---|---|")
-            for part in PARTS.values():
-                print(f"| {part.title} | {part.version.removeprefix('v')} |")
+            print_versions()
         case _:
             sys.exit(__doc__)
 

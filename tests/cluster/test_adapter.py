@@ -1,14 +1,11 @@
 """Autoscaling by prometheus-adapter: the real controller moves a model's pods by a metric that comes through their sidecars."""
 
-import pathlib
-import sys
 import unittest
 
 import prometheus
-from cluster import ROOT, Cluster, await_that
+from cluster import ROOT, Cluster, application, await_that
 from parts import program
 
-APP = pathlib.Path(__file__).parent / "app.py"
 IMAGE = "registry.k8s.io/prometheus-adapter/prometheus-adapter:v0.12.0"
 
 #: A model as KServe deploys one without Knative, annotated so that it gets the sidecar.
@@ -40,17 +37,11 @@ class Adapter(unittest.TestCase):
 
         waiting(0)
         cluster.node.images |= {
-            "app:1": lambda _: [sys.executable, APP, metrics],
+            "app:1": application(metrics),
             IMAGE: lambda _: [program("prometheus-adapter")],
         }
         prometheus.start(self, cluster, environment, (prometheus.KIT / "scrape.yaml").read_text())
-        cluster.kubectl("apply", "-k", ROOT / "deploy" / "inject")
-        # The policy is in force a moment later: until then, pods are made without the sidecar.
-        dry = {"metadata": {"name": "it", **MODEL["spec"]["template"]["metadata"]}, "spec": MODEL["spec"]["template"]["spec"]}
-        await_that(
-            "a policy that is in force",
-            lambda: "initContainers" in cluster.api("POST", "/api/v1/namespaces/default/pods?dryRun=All", dry)["spec"],
-        )
+        cluster.inject()
         cluster.api("POST", "/apis/apps/v1/namespaces/default/deployments", MODEL)
         await_that(
             "a metric of the model",

@@ -2,13 +2,11 @@
 
 import base64
 import gzip
-import pathlib
 import re
-import sys
 import unittest
 
 import prometheus
-from cluster import API, Cluster, await_that
+from cluster import API, Cluster, application, await_that
 from parts import files, program
 from prometheus import KIT
 
@@ -86,7 +84,7 @@ class Discovery(unittest.TestCase):
         cls.environment = prometheus.account(cls.cluster)
         metrics = cls.cluster.folder / "metrics"
         metrics.write_text("# TYPE jobs_total counter\njobs_total 3\n")
-        cls.cluster.node.images["app:1"] = lambda _: [sys.executable, pathlib.Path(__file__).parent / "app.py", metrics]
+        cls.cluster.node.images["app:1"] = application(metrics)
         for name, about in (FOUND | OTHERS).items():
             cls.cluster.api("POST", "/api/v1/namespaces/ml/pods", pod(name, *about[:3]))
         cls.addresses = await_that("addresses for all pods", cls.running)

@@ -57,8 +57,7 @@ class InjectTests:
         cls.cluster = cls.stack.enter_context(Cluster(["admissionregistration.k8s.io/v1beta1=true"]))
         try:
             cls.namespace = cls.cluster.namespace("ml")
-            cls.cluster.kubectl("apply", "-k", ROOT / VERSIONS[cls.version])
-            await_that("a policy that is in force", lambda: sidecars(cls.admit(pod())))
+            cls.cluster.inject(VERSIONS[cls.version])
         except BaseException:
             cls.stack.close()
             raise
@@ -326,6 +325,14 @@ class InjectTests:
             asked = pod({**ASKED, **{f"qpext.io/{name}": value for name, value in annotations.items()}})
             resources = self.sidecar(asked)["resources"]
             self.assertEqual((resources.get("requests", {}), resources.get("limits", {})), (requests, limits), annotations)
+
+
+class Policies(unittest.TestCase):
+    def test_they_differ_by_their_version_only(self):
+        v1, v1beta1 = ((ROOT / folder / "policy.yaml").read_text() for folder in VERSIONS.values())
+        version = "apiVersion: admissionregistration.k8s.io/v1"
+        self.assertEqual(v1.count(f"{version}\n"), 2)
+        self.assertEqual(v1beta1, v1.replace(version, f"{version}beta1"))
 
 
 class InjectV1(InjectTests, unittest.TestCase):

@@ -1,14 +1,13 @@
 """Autoscaling by KEDA: its operator scales a model from nothing, to many, and back, and never stops one that works."""
 
 import signal
-import sys
 import time
 import unittest
 
 import prometheus
-from cluster import MACHINE, ROOT, Cluster, await_that
+from cluster import MACHINE, ROOT, Cluster, application, await_that
 from parts import files, program
-from test_adapter import APP, MODEL
+from test_adapter import MODEL
 
 KIT = ROOT / "deploy" / "autoscaling" / "keda"
 WINDOW_SECONDS = 10
@@ -32,11 +31,11 @@ class Keda(unittest.TestCase):
         self.metrics, self.gateway = cluster.folder / "metrics", cluster.folder / "gateway"
         self.serve()
         self.count_at_the_gateway(500)
-        cluster.node.images["app:1"] = lambda _: [sys.executable, APP, self.metrics]
-        cluster.run("gateway", sys.executable, APP, self.gateway, 8765)
+        cluster.node.images["app:1"] = application(self.metrics)
+        cluster.run("gateway", *application(self.gateway)(None), 8765)
         gateway = "  - job_name: gateway\n    scrape_interval: 1s\n    scrape_timeout: 1s\n    static_configs: [{targets: ['127.0.0.1:8765']}]\n"
         self.prometheus = prometheus.start(self, cluster, environment, (prometheus.KIT / "scrape.yaml").read_text() + gateway)
-        cluster.kubectl("apply", "-k", ROOT / "deploy" / "inject")
+        cluster.inject()
         self.start_keda()
 
     def serve(self, waiting=0, running=0):
