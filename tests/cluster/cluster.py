@@ -44,7 +44,7 @@ def ip(*words):
 
 def application(metrics):
     """What runs of the image of an application that serves this file."""
-    return lambda _: [sys.executable, HERE / "app.py", metrics]
+    return lambda _: [sys.executable, HERE / "played_app.py", metrics]
 
 
 class Refused(Exception):
@@ -74,9 +74,11 @@ def await_that(what, condition, patience=PATIENCE_SECONDS):
 class Cluster(contextlib.ExitStack):
     """A control plane, from its start to the end of the block."""
 
-    def __init__(self, runtime_config=()):
+    def __init__(self, runtime_config=(), node=None):
         super().__init__()
         self.runtime_config = runtime_config
+        # The kind of its node: one that is played, unless said.
+        self.node = (node or PlayedNode)(self)
 
     def __enter__(self):
         super().__enter__()
@@ -87,7 +89,7 @@ class Cluster(contextlib.ExitStack):
             self.start_etcd()
             self.start_api_server()
             self.start_controllers()
-            self.node = self.enter_context(PlayedNode(self))
+            self.enter_context(self.node)
         except BaseException:
             self.close()
             raise
@@ -95,8 +97,8 @@ class Cluster(contextlib.ExitStack):
 
     # Programs.
 
-    def run(self, name, *command, environment=None):
-        """A program that runs until the end of the block. What it says is in the folder, in a file of its name."""
+    def run(self, name, *command, environment=None, until=None):
+        """A program that runs until the end of the block, or of another. What it says is in the folder, in a file of its name."""
         log = self.enter_context((self.folder / f"{name}.log").open("ab"))
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -105,7 +107,7 @@ class Cluster(contextlib.ExitStack):
             stdout=log,
             stderr=log,
         )
-        self.callback(self.end, process)
+        (until or self).callback(self.end, process)
         return process
 
     def end(self, process):
@@ -214,7 +216,7 @@ class Cluster(contextlib.ExitStack):
             f"--advertise-address={MACHINE}",
             "--secure-port=6443",
             "--service-cluster-ip-range=10.96.0.0/16",
-            "--authorization-mode=RBAC",
+            "--authorization-mode=Node,RBAC",
             f"--client-ca-file={file / 'ca.crt'}",
             f"--tls-cert-file={file / 'server.crt'}",
             f"--tls-private-key-file={file / 'server.key'}",
@@ -228,6 +230,9 @@ class Cluster(contextlib.ExitStack):
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
             f"--proxy-client-cert-file={file / 'front.crt'}",
             f"--proxy-client-key-file={file / 'front.key'}",
+            f"--kubelet-client-certificate={file / 'admin.crt'}",
+            f"--kubelet-client-key={file / 'admin.key'}",
+            "--kubelet-preferred-address-types=InternalIP",
             "--enable-aggregator-routing",
             "--allow-privileged",
             *([f"--runtime-config={','.join(self.runtime_config)}"] if self.runtime_config else []),

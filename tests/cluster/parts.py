@@ -1,7 +1,7 @@
 """The real programs of a cluster, built from the Go module proxy: each once for its version.
 
-    parts.py build NAME...     builds what is missing, and prints NAME and its folder, one part a line
-    parts.py versions          prints the table of versions that the documentation has
+    parts.py build       builds what is missing
+    parts.py versions    prints the table of versions that the documentation has
 
 They are kept outside of the clone, in $QPEXT_TEST_CACHE, or else in qpext-tests in the user's folder of caches.
 """
@@ -39,18 +39,70 @@ class Part:
 
 KUBERNETES = "1.36.3"
 
-PARTS = {
-    "kubernetes": Part(
+
+def kubernetes(*names):
+    """Programs of Kubernetes, of one version."""
+    return Part(
         title="Kubernetes",
         module="k8s.io/kubernetes",
         version="v" + KUBERNETES,
         folders="v0." + KUBERNETES.partition(".")[2],
-        programs={name: "k8s.io/kubernetes/cmd/" + name for name in ("kube-apiserver", "kube-controller-manager")},
+        programs={name: "k8s.io/kubernetes/cmd/" + name for name in names},
         ldflags=" ".join(
             f"-X k8s.io/component-base/version.{name}={value}"
             for name, value in (("gitVersion", "v" + KUBERNETES), ("gitMajor", "1"), ("gitMinor", KUBERNETES.split(".")[1]))
         ),
+    )
+
+
+def kserve(version, *names):
+    """KServe's controllers, which are called as their package and the line of releases."""
+    module = "github.com/kserve/kserve"
+    return Part(
+        title="KServe",
+        module=module,
+        version=version,
+        programs={f"kserve-{name}-{line(version)}": f"{module}/cmd/{name}" for name in names},
+        files="config",
+    )
+
+
+def knative(version, *, networking, caching, more=()):
+    """Knative Serving's controller and webhook, its queue-proxy, and what they need of two other modules: by the names of the parts."""
+    module, release = "knative.dev/serving", line(version)
+    return {
+        f"knative-{release}": Part(
+            title="Knative Serving",
+            module=module,
+            version=version,
+            programs={f"knative-{name}-{release}": f"{module}/cmd/{name}" for name in ("controller", "webhook", "queue")},
+            more=more,
+            files="config",
+        ),
+        f"knative-networking-{release}": Part("Knative Networking", "knative.dev/networking", networking, {}, files="config"),
+        f"knative-caching-{release}": Part("Knative Caching", "knative.dev/caching", caching, {}, files="config"),
+    }
+
+
+def line(version):
+    """The line of releases that a version belongs to."""
+    return version.removeprefix("v").rpartition(".")[0]
+
+
+PARTS = {
+    "kubernetes": kubernetes("kube-apiserver", "kube-controller-manager"),
+    "node": kubernetes("kubelet", "kube-scheduler"),
+    **knative(
+        "v0.44.0",
+        networking="v0.0.0-20250117155906-67d1c274ba6a",
+        caching="v0.0.0-20250117155405-a76aa7cd2bb6",
+        more=(
+            "replace k8s.io/gengo/v2 v2.0.0-20240826214909-a7b603a56eb7 => k8s.io/gengo/v2 v2.0.0-20240228010128-51d4e06bde70",
+        ),
     ),
+    **knative("v0.48.1", networking="v0.0.0-20260120131110-a7cdca238a0d", caching="v0.0.0-20260120130310-f1fc03b7f5ee"),
+    "kserve-0.15": kserve("v0.15.2", "manager"),
+    "kserve-0.19": kserve("v0.19.0", "manager", "llmisvc"),
     "etcd": Part(
         title="etcd",
         module="go.etcd.io/etcd/server/v3",
@@ -89,6 +141,11 @@ PARTS = {
         files="config/crd/bases",
     ),
 }
+
+
+#: Packages of Debian: what a node runs containers by, and a shell for their images.
+NODE = ("containerd", "runc", "containernetworking-plugins")
+SHELL = ("busybox-static",)
 
 
 def cache():
@@ -154,7 +211,8 @@ def go_mod(part, own):
 
 def build(name):
     """Builds a part's programs, unless they are there."""
-    part, ready = PARTS[name], folder(name)
+    part = PARTS[name]
+    ready = folder(name) if part.programs else files(name)
     if part.files and not files(name).exists():
         files(name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(pathlib.Path(source(name)["Dir"]) / part.files, files(name), copy_function=shutil.copyfile)
@@ -183,18 +241,38 @@ def build(name):
     return ready
 
 
+def debian(*packages):
+    """The folder in which these packages of Debian's are, which are not installed: nothing of them runs by itself."""
+    ready = cache() / f"debian-{'-'.join(packages)}"
+    if not ready.exists():
+        half = pathlib.Path(tempfile.mkdtemp(prefix="half.", dir=cache()))
+        # apt-get fetches as a user of its own, who must be let in; or else it says so, and fetches as root.
+        subprocess.run(["apt-get", "download", "-qq", *packages], cwd=half, check=True, stderr=subprocess.DEVNULL)
+        for package in half.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, half], check=True)
+            package.unlink()
+        half.rename(ready)
+    return ready
+
+
 def print_versions():
     """Prints the table of versions, which `deploy/README.md` has."""
-    print("| Part | Version |\n|---|---|")
+    versions = {}
     for part in PARTS.values():
-        print(f"| {part.title} | {part.version.removeprefix('v')} |")
+        if part.programs:
+            versions.setdefault(part.title, {})[part.version.removeprefix("v")] = None
+    print("| Part | Version |\n|---|---|")
+    for title, each in versions.items():
+        print(f"| {title} | {', '.join(each)} |")
 
 
 def main():
     match sys.argv[1:]:
-        case ["build", *names] if names and all(name in PARTS for name in names):
-            for name in names:
-                print(name, build(name))
+        case ["build"]:
+            for name in PARTS:
+                build(name)
+            debian(*NODE)
+            debian(*SHELL)
         case ["versions"]:
             print_versions()
         case _:

@@ -19,10 +19,11 @@ def account(cluster):
     return cluster.account("monitoring", "prometheus", rules)
 
 
-def start(test, cluster, environment, configuration):
+def start(test, cluster, environment, configuration, seconds=1):
     """Starts one that is configured so, but for how often it scrapes; it ends with the test. Gives its process."""
     folder = pathlib.Path(test.enterContext(tempfile.TemporaryDirectory()))
-    text = configuration.replace("scrape_interval: 30s", "scrape_interval: 1s").replace("scrape_timeout: 10s", "scrape_timeout: 1s")
+    text = configuration.replace("scrape_interval: 30s", f"scrape_interval: {seconds}s")
+    text = text.replace("scrape_timeout: 10s", f"scrape_timeout: {seconds}s")
     (folder / "prometheus.yml").write_text(text)
     process = cluster.run(
         "prometheus",

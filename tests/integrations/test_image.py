@@ -5,7 +5,6 @@ lines stands in for Knative's queue-proxy.
 """
 
 import json
-import os
 import pathlib
 import shlex
 import shutil
@@ -14,17 +13,14 @@ import subprocess
 import tempfile
 import unittest
 
+from images import CARGO, COMPILER, build, compiler, make_compiler, make_image, run
 from pod import ROOT, Programs, await_that, free_port, get, port_of
 
 #: The largest that the sidecar's image may be, in bytes.
 LARGEST = 8_000_000
 
 #: What the images are called here.
-COMPILER, QUEUE, SIDECAR, DROP_IN = (f"localhost/qpext-test-{name}" for name in ("compiler", "queue", "sidecar", "queue-proxy"))
-
-#: Where crates are kept from one build to the next.
-HOME = pathlib.Path.home()
-CARGO = pathlib.Path(os.environ.get("CARGO_HOME", HOME / ".cargo"))
+QUEUE, SIDECAR, DROP_IN = (f"localhost/qpext-test-{name}" for name in ("queue", "sidecar", "queue-proxy"))
 
 #: What compiles for another architecture.
 ARM_COMPILER = "aarch64-linux-gnu-gcc"
@@ -52,37 +48,6 @@ int main(int count, char **arguments) {
 """
 
 
-def run(*command, **options):
-    """What a command says, once it has ended well."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
-    if done.returncode != 0:
-        raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}")
-    return done.stdout.strip()
-
-
-def make_image(name, fill, platform=None, **environment):
-    """An image of what `fill` puts into a directory, for this machine or another."""
-    container = run("buildah", "from", "scratch")
-    try:
-        fill(pathlib.Path(run("buildah", "mount", container)))
-        if platform is not None:
-            architecture, _, variant = platform.partition("/")
-            run("buildah", "config", "--arch", architecture, "--variant", variant, container)
-        for variable, value in environment.items():
-            run("buildah", "config", "--env", f"{variable}={value}", container)
-        run("buildah", "commit", "--quiet", container, name)
-    finally:
-        run("buildah", "rm", container)
-
-
-def compiler(root):
-    """The directories over which this machine's own are mounted."""
-    for name in ("bin", "lib", "lib64", "sbin"):
-        (root / name).symlink_to(f"usr/{name}")
-    (root / "tmp").mkdir()
-    (root / "tmp").chmod(0o1777)
-
-
 def queue(root, compiler="cc"):
     folder = root / "ko-app"
     folder.mkdir()
@@ -92,16 +57,10 @@ def queue(root, compiler="cc"):
         run(compiler, "-static", "-O", "-o", folder / "queue", source)
 
 
-def build(directories, *options):
-    """Builds both images by `scripts/image`, with these directories of the machine's."""
-    # Kept from one run to the next, as it takes minutes.
-    target = ROOT / "target" / "image"
-    target.mkdir(parents=True, exist_ok=True)
-    volumes = ["/usr:/usr:ro", "/etc:/etc:ro", f"{target}:/src/target", *directories]
-    options = [*options, "--isolation", "chroot", *(word for volume in volumes for word in ("--volume", volume))]
-    environment = {**os.environ, "BUILDER": "buildah", "RUST_IMAGE": COMPILER, "QUEUE_IMAGE": QUEUE}
-    for image, tag in (("sidecar", SIDECAR), ("queue-proxy", DROP_IN)):
-        run(ROOT / "scripts" / "image", image, tag, *options, env=environment)
+def build_both(directories, *options):
+    """Builds both images, with these directories of the machine's."""
+    build("sidecar", SIDECAR, directories, *options)
+    build("queue-proxy", DROP_IN, directories, *options, queue=QUEUE)
 
 
 def mounted(test, image):
@@ -116,10 +75,9 @@ def mounted(test, image):
 class Image(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        rustup = pathlib.Path(os.environ.get("RUSTUP_HOME", HOME / ".rustup"))
-        make_image(COMPILER, compiler, PATH=os.environ["PATH"], HOME=HOME, CARGO_HOME=CARGO, RUSTUP_HOME=rustup)
+        directories = make_compiler()
         make_image(QUEUE, queue)
-        build([f"{CARGO}:{CARGO}", f"{rustup}:{rustup}:ro"])
+        build_both(directories)
 
     @staticmethod
     def command(root, configuration, *arguments):
@@ -196,7 +154,7 @@ class Arm64(unittest.TestCase):
     def setUpClass(cls):
         make_image(COMPILER, compiler, PATH="/usr/bin:/bin", CARGO_HOME=CARGO)
         make_image(QUEUE, lambda root: queue(root, ARM_COMPILER), "arm64/v8")
-        build([f"{CARGO}:{CARGO}"], "--platform", "linux/arm64")
+        build_both([f"{CARGO}:{CARGO}"], "--platform", "linux/arm64")
 
     def test_both_images_hold_static_programs_of_that_architecture(self):
         for image, programs in ((SIDECAR, {"qpext"}), (DROP_IN, {"ko-app/qpext", "ko-app/queue"})):
