@@ -32,12 +32,14 @@ def pause(root):
 
 
 def app(root):
-    """The application, by the names that models' images have for theirs, and a shell, by which vLLM's are started."""
+    """The application, also by the names of the shell that starts vLLM and of llm-d's proxy, and what a model does before its end."""
     (root / "bin").mkdir()
     go("build", "-o", root / "bin" / "app", "main.go", cwd=HERE / "app")
     shutil.copy(debian(*SHELL) / "bin" / "busybox", root / "bin" / "busybox")
-    for name, of in (("sh", "busybox"), ("bash", "busybox"), ("vllm", "app")):
+    for name, of in (("bash", "app"), ("sleep", "busybox")):
         (root / "bin" / name).symlink_to(of)
+    (root / "app").mkdir()
+    (root / "app" / "pd-sidecar").symlink_to("/bin/app")
 
 
 def done(root):

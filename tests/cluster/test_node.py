@@ -12,7 +12,7 @@ import prometheus
 from cluster import ROOT, Cluster, Refused, await_that
 from node import RealNode, is_possible
 
-#: How often the application counts.
+#: How often the application counts, and for how long it drains.
 PER_SECOND = 20
 DRAIN_SECONDS = 5
 SCRAPE_SECONDS = 2
@@ -21,8 +21,7 @@ ANNOTATIONS = {"qpext.io/inject": "true", "prometheus.io/port": "8080"}
 
 
 def pod(name, annotations=None, labels=None, resources=None, **environment):
-    """A pod of the application's, that drains for as long as many do."""
-    environment = {"DRAIN": f"{DRAIN_SECONDS}s", **environment}
+    """A pod of the application's."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -77,22 +76,21 @@ class Scraper(threading.Thread):
                 self.last = value
 
 
-@unittest.skipUnless(is_possible(), "no node can run on this machine")
-class Node(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.cluster = Cluster(node=RealNode)
-        cls.enterClassContext(cls.cluster)
-        cls.cluster.inject()
+class Pods(unittest.TestCase):
+    """Tests with a namespace each, of whose pods nothing is left. Which cluster that is in is said by who inherits this."""
+
+    count = 0
 
     def setUp(self):
-        self.namespace = self.cluster.namespace(re.sub(r"\W|_", "-", self._testMethodName)[-60:].strip("-"))
+        Pods.count += 1
+        self.namespace = self.cluster.namespace(f"pods-{Pods.count}")
 
         self.addCleanup(self.delete_all)
 
     def delete_all(self):
         """Nothing is left to take the machine's time from the next test."""
-        self.cluster.kubectl("delete", "jobs,pods", "--all", "-n", self.namespace, "--grace-period=1")
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        self.cluster.kubectl("delete", "pods", "--all", "-n", self.namespace, "--grace-period=1")
 
     def path(self, kind="pods"):
         return f"/api/v1/namespaces/{self.namespace}/{kind}"
@@ -115,7 +113,7 @@ class Node(unittest.TestCase):
         return {each["name"]: each for each in status.get("initContainerStatuses", []) + status.get("containerStatuses", [])}
 
     def follow(self, name, container):
-        """What a container says, to its end."""
+        """Gives what waits for a container's end, and gives how far it had come when it was asked to end, and then."""
         log = self.cluster.folder / f"{self.namespace}-{name}.log"
         with log.open("wb") as file:
             follower = subprocess.Popen(
@@ -129,7 +127,9 @@ class Node(unittest.TestCase):
 
         def end():
             follower.wait(timeout=120)
-            return int(re.search(r"counted (\d+)", log.read_text())[1])
+            said = log.read_text()
+            asked = re.search(r"asked to end at (\d+)", said)
+            return asked and int(asked[1]), int(re.search(r"counted (\d+)", said)[1])
 
         return end
 
@@ -147,23 +147,30 @@ class Node(unittest.TestCase):
 
         await_that(f"the end of {name}", is_gone)
 
-    def lost(self, body, container="app"):
-        """How many counts of a pod that is deleted nobody could have scraped."""
-        name = body["metadata"]["name"]
-        ready = self.make(body)
-        scraper = Scraper(ready["status"]["podIP"])
+    def lost_of(self, pod, container):
+        """Deletes a pod, and gives how many of its counts nobody could have scraped: of those before it was asked to end, and of all."""
+        name = pod["metadata"]["name"]
+        scraper = Scraper(pod["status"]["podIP"])
         end = self.follow(name, container)
         await_that("a count", lambda: scraper.last)
         self.delete(name)
-        counted = end()
+        asked, counted = end()
         scraper.ends.set()
         scraper.join()
-        self.await_gone(name)
-        return counted - scraper.last
+        return max(asked - scraper.last, 0), counted - scraper.last
+
+
+@unittest.skipUnless(is_possible(), "no node can run on this machine")
+class Node(Pods):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(node=RealNode)
+        cls.enterClassContext(cls.cluster)
+        cls.cluster.inject()
 
     def test_a_native_sidecar_outlives_the_drain_and_an_ordinary_one_does_not(self):
-        native = self.lost(pod("native"))
-        ordinary = self.lost(pod("ordinary", {"qpext.io/native": "false"}))
+        _, native = self.lost_of(self.make(pod("native")), "app")
+        _, ordinary = self.lost_of(self.make(pod("ordinary", {"qpext.io/native": "false"})), "app")
         drained = DRAIN_SECONDS * PER_SECOND
         print(f"of {drained} counts of a drain lost to a scraper without pause: native {native:.0f}, ordinary {ordinary:.0f}")
         self.assertLess(native, PER_SECOND)
@@ -172,15 +179,8 @@ class Node(unittest.TestCase):
     def test_the_kits_pod_outlives_the_drain(self):
         self.cluster.node.name_image("app:1", "example.com/sklearn-iris:1.0.0")
         self.cluster.kubectl("apply", "-n", self.namespace, "-k", ROOT / "deploy" / "pod")
-        name = "sklearn-iris"
-        scraper = Scraper(self.await_ready(name)["status"]["podIP"])
-        end = self.follow(name, "kserve-container")
-        await_that("a count", lambda: scraper.last)
-        self.delete(name)
-        counted = end()
-        scraper.ends.set()
-        scraper.join()
-        self.assertLess(counted - scraper.last, PER_SECOND)
+        _, lost = self.lost_of(self.await_ready("iris-pod"), "kserve-container")
+        self.assertLess(lost, PER_SECOND)
 
     def test_prometheus_holds_what_was_counted_but_for_an_interval(self):
         self.cluster.namespace("monitoring")
@@ -199,7 +199,7 @@ class Node(unittest.TestCase):
         await_that("scrapes of both", lambda: len(held()) == len(pods))
         for name in pods:
             self.delete(name)
-        counted = {name: end() for name, end in ends.items()}
+        counted = {name: end()[1] for name, end in ends.items()}
         for name in pods:
             self.await_gone(name)
         lost = {name: counted[name] - count for name, count in held().items()}
@@ -232,7 +232,7 @@ class Node(unittest.TestCase):
         scraper = Scraper(address)
         await_that("a count", lambda: scraper.last)
         end = self.follow(name, "app")
-        counted = end()
+        _, counted = end()
         self.await_job("job")
         scraper.ends.set()
         scraper.join()
@@ -270,7 +270,7 @@ class Node(unittest.TestCase):
         self.assertNotIn("running", self.statuses("native")["app"]["state"])
 
     def test_an_application_that_is_killed_for_its_memory_costs_its_own_samples_only(self):
-        ready = self.make(pod("large", resources={"limits": {"memory": "64Mi"}}, HOLD=256))
+        ready = self.make(pod("large", resources={"limits": {"memory": "64Mi"}}, HOLD=256, DRAIN="0s"))
         address = ready["status"]["podIP"]
         await_that("a count", lambda: sample(get(address), "worked_total"))
         try:
@@ -285,7 +285,7 @@ class Node(unittest.TestCase):
         self.assertEqual(self.statuses("large")["qpext"]["restartCount"], 0)
 
     def test_large_bodies_take_no_memory(self):
-        ready = self.make(pod("bodies", BODY=100_000_000))
+        ready = self.make(pod("bodies", BODY=100_000_000, DRAIN="0s"))
         address = ready["status"]["podIP"]
         await_that("the application", lambda: get(address, "/", port=8080) == "")
         for _ in range(5):
@@ -298,9 +298,9 @@ class Node(unittest.TestCase):
         self.assertEqual(self.statuses("bodies")["qpext"]["restartCount"], 0)
 
     def test_a_busy_node_costs_no_sidecar_its_life(self):
-        ready = self.make(pod("starved"))
+        ready = self.make(pod("starved", DRAIN="0s"))
         for number in range(2):
-            self.make(pod(f"busy-{number}", {"qpext.io/inject": "false"}, resources={"requests": {"cpu": "300m"}}, BURN=16))
+            self.make(pod(f"busy-{number}", {"qpext.io/inject": "false"}, resources={"requests": {"cpu": "300m"}}, BURN=16, DRAIN="0s"))
         address = ready["status"]["podIP"]
         # Three probes.
         until = time.monotonic() + 35

@@ -1,10 +1,10 @@
-// An application in a real pod: it counts while it lives, and says at its end how far it came.
+// An application in a real pod: it counts while it lives, and says how far it came when it was asked to end, and at its end.
 //
-// It takes its port and its certificate from the flags of KServe's and of vLLM's servers, and passes over all others. Of its
-// environment it takes
+// It takes its port and its certificate from the flags of KServe's and vLLM's servers and of llm-d's proxy, and passes over all others. Of its
+// environment it takes durations, as Go spells them, and numbers:
 //
-//	DRAIN    how long it lives on after SIGTERM, counting: a duration, as Go spells them
-//	END      after how long it ends by itself
+//	DRAIN    how long it lives on after SIGTERM, counting: five seconds, unless said
+//	END      after how long it ends by itself, if it does
 //	BODY     how many bytes its metrics have, besides its count
 //	HOLD     how many MiB of memory it takes when /hold is asked for
 //	BURN     how many threads it keeps busy
@@ -26,23 +26,28 @@ import (
 
 const interval = 50 * time.Millisecond
 
-// flag gives the value of the last of these flags, which may stand behind it or behind an equals sign.
+// flag gives the value of the last of these flags, which may stand behind it or behind an equals sign. KServe starts vLLM by a
+// script for bash: this program is bash there, and takes the flags out of the script.
 func flag(missing string, names ...string) string {
 	value := missing
-	for i, word := range os.Args {
+	words := strings.Fields(strings.Join(os.Args, " "))
+	for i, word := range words {
 		for _, name := range names {
 			if rest, found := strings.CutPrefix(word, name+"="); found {
 				value = rest
-			} else if word == name && i+1 < len(os.Args) {
-				value = os.Args[i+1]
+			} else if word == name && i+1 < len(words) {
+				value = words[i+1]
 			}
 		}
 	}
 	return value
 }
 
-func duration(name string) time.Duration {
-	value, _ := time.ParseDuration(os.Getenv(name))
+func duration(name string, missing time.Duration) time.Duration {
+	value, err := time.ParseDuration(os.Getenv(name))
+	if err != nil {
+		return missing
+	}
 	return value
 }
 
@@ -101,18 +106,23 @@ func main() {
 	http.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
 
 	address := ":" + flag("8080", "--port", "--http_port")
+	certificate, key := flag("", "--ssl-certfile"), flag("", "--ssl-keyfile")
+	if folder := flag("", "--cert-path"); folder != "" {
+		certificate, key = folder+"/tls.crt", folder+"/tls.key"
+	}
 	go func() {
-		if certificate := flag("", "--ssl-certfile"); certificate != "" {
-			panic(http.ListenAndServeTLS(address, certificate, flag("", "--ssl-keyfile"), nil))
+		if certificate != "" {
+			panic(http.ListenAndServeTLS(address, certificate, key, nil))
 		}
 		panic(http.ListenAndServe(address, nil))
 	}()
 
-	if end := duration("END"); end > 0 {
+	if end := duration("END", 0); end > 0 {
 		time.Sleep(end)
 	} else {
 		<-ended
-		time.Sleep(duration("DRAIN"))
+		fmt.Printf("asked to end at %d\n", count.Load())
+		time.Sleep(duration("DRAIN", 5*time.Second))
 	}
 	fmt.Printf("counted %d\n", count.Load())
 }
