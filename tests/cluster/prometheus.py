@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import ssl
 import tempfile
 import urllib.parse
 import urllib.request
@@ -19,11 +20,26 @@ def account(cluster):
     return cluster.account("monitoring", "prometheus", rules)
 
 
-def start(test, cluster, environment, configuration, seconds=1):
-    """Starts one that is configured so, but for how often it scrapes; it ends with the test. Gives its process."""
-    folder = pathlib.Path(test.enterContext(tempfile.TemporaryDirectory()))
+def faster(configuration, seconds=1):
+    """The configuration, but for how often is scraped."""
     text = configuration.replace("scrape_interval: 30s", f"scrape_interval: {seconds}s")
-    text = text.replace("scrape_timeout: 10s", f"scrape_timeout: {seconds}s")
+    return text.replace("scrape_timeout: 10s", f"scrape_timeout: {seconds}s")
+
+
+def start(test, cluster, environment, configuration, seconds=1, rules=False, web=None):
+    """Starts one that is configured so, but for how often it scrapes; it ends with the test, or the cluster. Gives its process.
+
+    It has the kit's rules, if asked, and its API is secured as `web` says.
+    """
+    if isinstance(test, type):
+        folder = cluster.folder / "prometheus"
+        folder.mkdir()
+    else:
+        folder = pathlib.Path(test.enterContext(tempfile.TemporaryDirectory()))
+    text = faster(configuration, seconds)
+    if rules:
+        (folder / "rules.yml").write_text((KIT / "rules.yaml").read_text().replace("interval: 30s", "interval: 1s"))
+        text = "global: {evaluation_interval: 1s}\nrule_files: [rules.yml]\n" + text
     (folder / "prometheus.yml").write_text(text)
     process = cluster.run(
         "prometheus",
@@ -31,13 +47,24 @@ def start(test, cluster, environment, configuration, seconds=1):
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={ADDRESS}",
+        *([f"--web.config.file={web.file}"] if web else []),
         environment=environment,
     )
-    test.addCleanup(cluster.end, process)
+    if not isinstance(test, type):
+        test.addCleanup(cluster.end, process)
     return process
 
 
-def api(path, **parameters):
+def url(web=None):
+    return f"{'https' if web else 'http'}://{ADDRESS}"
+
+
+def api(path, web=None, **parameters):
     """What it answers."""
-    with urllib.request.urlopen(f"http://{ADDRESS}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
+    request = urllib.request.Request(f"{url(web)}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+    context = None
+    if web:
+        request.add_header("Authorization", web.authorization)
+        context = ssl.create_default_context(cafile=web.ca_file)
+    with urllib.request.urlopen(request, timeout=10, context=context) as answer:
         return json.loads(answer.read())["data"]

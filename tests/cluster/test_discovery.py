@@ -2,7 +2,10 @@
 
 import base64
 import gzip
+import pathlib
 import re
+import tempfile
+import textwrap
 import unittest
 
 import prometheus
@@ -41,8 +44,22 @@ OTHERS = {
     "without-a-sidecar": (SCRAPED, STANDARD, ("app",)),
     "with-a-queue-proxy-alone": (SCRAPED, KNATIVE, ("app", "queue-proxy")),
     "aggregated-without-a-queue-proxy": (AGGREGATED, STANDARD, ("app",)),
+    "of-others": ({"prometheus.io/scrape": "true", "prometheus.io/port": "8000"}, {}, ("app",)),
 }
 
+#: A job as many clusters have one, with what the kit's README adds to it.
+ANNOTATED = """\
+scrape_configs:
+  - job_name: annotated
+    scrape_interval: 30s
+    scrape_timeout: 10s
+    kubernetes_sd_configs: [{role: pod}]
+    relabel_configs:
+      - {source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], regex: "true", action: keep}
+      LEFT OUT
+      - {source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_port], regex: '\\d+', action: keep}
+      - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
+"""
 
 SIDECAR = {
     "image": "qpext:0.1.0",
@@ -97,6 +114,35 @@ class Discovery(unittest.TestCase):
     def test_the_kits_configuration_finds_these_pods_and_no_others(self):
         prometheus.start(self, self.cluster, self.environment, (KIT / "scrape.yaml").read_text())
         self.assert_found()
+
+    def start_victoria_metrics(self, configuration):
+        """It reads the same configuration, and finds pods by code of its own."""
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "scrape.yml").write_text(prometheus.faster(configuration))
+        process = self.cluster.run(
+            "victoria-metrics",
+            "victoria-metrics",
+            f"-promscrape.config={folder / 'scrape.yml'}",
+            f"-storageDataPath={folder / 'data'}",
+            # What was scraped is found at once.
+            "-search.latencyOffset=0s",
+            f"-httpListenAddr={prometheus.ADDRESS}",
+            environment=self.environment,
+        )
+        self.addCleanup(self.cluster.end, process)
+
+    def test_victoria_metrics_finds_the_same_by_the_kits_configuration(self):
+        self.start_victoria_metrics((KIT / "scrape.yaml").read_text())
+        self.assert_found()
+
+    def test_a_job_for_all_annotated_pods_leaves_these_out_as_the_readme_has_it(self):
+        left_out = textwrap.indent(re.search(r"```yaml\n(.*?)```", (KIT / "README.md").read_text(), re.DOTALL)[1], "      ")
+        self.start_victoria_metrics(ANNOTATED.replace("      LEFT OUT\n", left_out))
+
+        def found():
+            return {target["labels"]["pod"] for target in prometheus.api("targets", state="active")["activeTargets"]}
+
+        await_that("the pods that others are to scrape", lambda: found() == {"of-others"})
 
     def test_what_the_operator_makes_of_the_pod_monitor_finds_the_same(self):
         for crd in sorted(files("prometheus-operator").iterdir()):
@@ -154,8 +200,11 @@ class Discovery(unittest.TestCase):
             return labels["pod"]
 
         self.assertEqual(sorted((target["labels"] for target in targets), key=by_name), sorted(expected, key=by_name))
-        jobs = prometheus.api("query", query="jobs_total")["result"]
-        self.assertEqual({each["metric"]["pod"]: each["value"][1] for each in jobs}, dict.fromkeys(FOUND, "3"))
+
+        def jobs():
+            return {each["metric"]["pod"]: each["value"][1] for each in prometheus.api("query", query="jobs_total")["result"]}
+
+        await_that("what each counts", lambda: jobs() == dict.fromkeys(FOUND, "3"))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """The programs of a pod and the server that scrapes it, started and awaited."""
 
-import base64
 import contextlib
 import json
 import os
 import pathlib
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -43,15 +41,10 @@ def port_of(url):
     return urllib.parse.urlsplit(url).port
 
 
-def get(url, accept=None, web=None):
+def get(url, accept=None):
     """The answer's headers and text."""
-    headers = {"Accept": accept} if accept else {}
-    if web:
-        credentials = base64.b64encode(f"{web.user}:{web.password}".encode()).decode()
-        headers["Authorization"] = f"Basic {credentials}"
-    context = ssl.create_default_context(cafile=web.ca_file) if web else None
-    request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as answer:
+    request = urllib.request.Request(url, headers={"Accept": accept} if accept else {})
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
         return answer.headers, answer.read().decode()
 
 
@@ -111,63 +104,36 @@ class Programs(contextlib.ExitStack):
         raise RuntimeError("the sidecar ended before it served")
 
     def prometheus(self, jobs):
-        """A Prometheus that scrapes these endpoints, each as a job of its own. Gives its URL."""
+        """A Prometheus that scrapes these endpoints, each as a job of its own."""
         configs = [
             {"job_name": name, "static_configs": [{"targets": [urllib.parse.urlsplit(url).netloc]}]}
             for name, url in jobs.items()
         ]
-        return self.prometheus_of({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": configs})
-
-    def prometheus_of(self, configuration, web=None):
-        """A Prometheus that is configured so, and its API so. Gives its URL."""
-        folder, config = self.configured(configuration)
-        return self.server(
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        config = folder / "prometheus.yml"
+        # JSON is YAML.
+        config.write_text(json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": configs}))
+        port = free_port()
+        log = self.enter_context(tempfile.TemporaryFile())
+        command = [
             "prometheus",
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'data'}",
             "--enable-feature=exemplar-storage,native-histograms",
-            *([f"--web.config.file={web.file}"] if web else []),
-            web=web,
-            listen="--web.listen-address",
-        )
-
-    def victoria_metrics(self, configuration):
-        """A VictoriaMetrics that is configured as Prometheus is, and speaks the same API. Gives its URL."""
-        folder, config = self.configured(configuration)
-        return self.server(
-            "victoria-metrics",
-            f"-promscrape.config={config}",
-            f"-storageDataPath={folder / 'data'}",
-            # What was scraped is found at once.
-            "-search.latencyOffset=0s",
-            listen="-httpListenAddr",
-        )
-
-    def configured(self, configuration):
-        """A folder for a server's data, and its configuration in it."""
-        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        config = folder / "prometheus.yml"
-        # JSON is YAML.
-        config.write_text(json.dumps(configuration))
-        return folder, config
-
-    def server(self, *command, listen, web=None):
-        """A server that is told its address, and speaks the API of Prometheus."""
-        port = free_port()
-        log = self.enter_context(tempfile.TemporaryFile())
-        self.run([*command, f"{listen}=127.0.0.1:{port}"], stdout=log, stderr=log)
-        return Prometheus(f"{'https' if web else 'http'}://127.0.0.1:{port}", web)
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        self.run(command, stdout=log, stderr=log)
+        return Prometheus(f"http://127.0.0.1:{port}")
 
 
 class Prometheus:
     """A running server's API."""
 
-    def __init__(self, url, web=None):
+    def __init__(self, url):
         self.url = url
-        self.web = web
 
     def api(self, path, **parameters):
-        _, text = get(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", web=self.web)
+        _, text = get(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
         answer = json.loads(text)
         assert answer["status"] == "success", text
         return answer["data"]

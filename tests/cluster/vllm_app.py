@@ -20,7 +20,8 @@ requests = Counter("requests", "Requests that came.")
 busy = Counter("gpu_busy_seconds", "Seconds in which the GPU had work.")
 predictions = Histogram("request_predict_seconds", "Durations of predictions.", ["model_name"])
 
-Gauge("DCGM_FI_DEV_GPU_UTIL", "As NVIDIA's exporter has it, in percent.", ["gpu"]).labels("0").set(50)
+# Of the node's one GPU, which the exporter sees in each of its pods.
+Gauge("DCGM_FI_DEV_GPU_UTIL", "As NVIDIA's exporter has it, in percent.", ["gpu", "UUID"]).labels("0", "GPU-1").set(50)
 
 # What no exposition has, and a type that the queue-proxy's does not have.
 serve(int(sys.argv[1]), b"not a line\n# TYPE queue_depth counter\nqueue_depth 1\n")

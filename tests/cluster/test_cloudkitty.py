@@ -1,5 +1,6 @@
 """The kit for CloudKitty: its own collector reads the shipped files and fetches from a real Prometheus behind TLS and a password."""
 
+import base64
 import configparser
 import datetime
 import pathlib
@@ -15,8 +16,9 @@ from cloudkitty.collector import prometheus as prometheus_collector
 from cloudkitty.fetcher import prometheus as prometheus_fetcher
 from oslo_config import cfg
 
-from model_cluster import REVISION, SERVICE, WAITING, WINDOW_SECONDS, start
-from pod import ROOT, Programs
+import prometheus
+from cluster import ROOT, await_that
+from models import OTHER, REVISION, SERVICE, WAITING, WINDOW_SECONDS, start
 
 KIT = ROOT / "deploy" / "rating" / "cloudkitty"
 
@@ -31,7 +33,7 @@ class Web:
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         authority = ["-x509", "-subj", "/CN=an authority", "-keyout", folder / "ca.key", "-out", self.ca_file]
         server = ["-subj", "/CN=prometheus", "-keyout", folder / "key.pem", "-out", folder / "request.pem"]
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+        (folder / "names").write_text("subjectAltName=IP:10.244.0.1")
         signed = ["-CA", self.ca_file, "-CAkey", folder / "ca.key", "-CAcreateserial", "-extfile", folder / "names"]
         for command in (
             ["req", *key, *authority],
@@ -39,6 +41,7 @@ class Web:
             ["x509", "-req", "-in", folder / "request.pem", *signed, "-out", folder / "cert.pem"],
         ):
             subprocess.run(["openssl", *command], check=True, stderr=subprocess.DEVNULL)
+        self.authorization = "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         self.file = folder / "web.yml"
         secret = bcrypt.hashpw(self.password.encode(), bcrypt.gensalt(4)).decode()
         self.file.write_text(
@@ -52,14 +55,14 @@ class CloudKitty(unittest.TestCase):
     def setUpClass(cls):
         folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.web = Web(folder)
-        cls.prometheus = start(cls.enterClassContext(Programs()), cls.web)
+        cls.cluster = start(cls, cls.web)
         # The shipped configuration, but for where things are here.
         shipped = configparser.ConfigParser()
         shipped.read(KIT / "cloudkitty.conf")
         shipped["collect"]["metrics_conf"] = str(KIT / "metrics.yml")
         for section in ("collector_prometheus", "fetcher_prometheus"):
             assert shipped[section]["prometheus_url"].startswith("https://"), section
-            shipped[section]["prometheus_url"] = f"{cls.prometheus.url}/api/v1"
+            shipped[section]["prometheus_url"] = f"{prometheus.url(cls.web)}/api/v1"
             shipped[section]["prometheus_user"] = cls.web.user
             shipped[section]["prometheus_password"] = cls.web.password
             shipped[section]["cafile"] = str(cls.web.ca_file)
@@ -79,11 +82,11 @@ class CloudKitty(unittest.TestCase):
         return self.collector.conf[name]["alt_name"], points, end.timestamp()
 
     def value(self, query, time):
-        [element] = self.prometheus.api("query", query=query, time=time)["result"]
+        [element] = prometheus.api("query", web=self.web, query=query, time=time)["result"]
         return Decimal(element["value"][1])
 
     def test_a_stranger_is_refused(self):
-        url = f"{self.prometheus.url}/api/v1/query?query=up"
+        url = f"{prometheus.url(self.web)}/api/v1/query?query=up"
         self.assertEqual(requests.get(url, verify=str(self.web.ca_file), timeout=60).status_code, 401)
         with self.assertRaises(requests.exceptions.SSLError):
             requests.get(url, auth=(self.web.user, self.web.password), timeout=60)
@@ -107,19 +110,31 @@ class CloudKitty(unittest.TestCase):
                 self.assertAlmostEqual(point.qty / (rate * 3600), 1, places=6)
                 self.assertAlmostEqual(float(rate) / in_a_second, 1, delta=0.5)
 
-    def test_gpu_seconds_are_half_the_time_of_each_gpu(self):
-        name, [point], end = self.collected("DCGM_FI_DEV_GPU_UTIL")
+    def test_a_gpu_that_several_pods_see_is_counted_once(self):
+        name, [point], end = self.collected("qpext:gpu_utilization:share")
         self.assertEqual((name, point.unit), ("inference.gpu", "GPU-second"))
-        # Each sample of 50 percent stands for 30 seconds.
-        samples = self.value(f"sum(count_over_time(DCGM_FI_DEV_GPU_UTIL[{WINDOW_SECONDS}s]))", end)
-        self.assertEqual(point.qty, samples * 15)
+        # Each evaluation stands for 30 seconds, in half of which one GPU had work: all pods, and the other namespace's, see the same.
+        evaluations = self.value(f"max(count_over_time(qpext:gpu_utilization:share[{WINDOW_SECONDS}s]))", end)
+        pods = len(WAITING)
+        self.assertAlmostEqual(float(point.qty / (evaluations * 15)), pods / (pods + 1), delta=0.1)
 
-    def test_another_namespace_has_nothing(self):
-        for metric in ("request_predict_seconds_count", "DCGM_FI_DEV_GPU_UTIL"):
-            self.assertEqual(self.collected(metric, scope="another")[1], [])
+    def test_a_namespace_without_models_has_nothing(self):
+        for metric in ("request_predict_seconds_count", "qpext:gpu_utilization:share"):
+            self.assertEqual(self.collected(metric, scope="monitoring")[1], [])
 
-    def test_tenants_are_the_namespaces_that_have_a_sidecar(self):
-        self.assertEqual(prometheus_fetcher.PrometheusFetcher().get_tenants(), ["default"])
+    def test_tenants_are_the_namespaces_that_had_a_sidecar_in_the_period(self):
+        fetcher = prometheus_fetcher.PrometheusFetcher()
+        self.assertEqual(set(fetcher.get_tenants()), {"default", OTHER})
+        self.cluster.kubectl("delete", "namespace", OTHER)
+        end = datetime.datetime.now(datetime.timezone.utc)
+        await_that("the end of its series", lambda: not prometheus.api("query", web=self.web, query=f'up{{namespace="{OTHER}"}}')["result"])
+        self.assertEqual(set(fetcher.get_tenants()), {"default", OTHER})
+        # When its period is rated, it is long gone.
+        begin = end - datetime.timedelta(seconds=WINDOW_SECONDS)
+        for name in self.collector.conf:
+            if name.startswith(("request_predict", "vllm:", "qpext:")):
+                [point] = self.collector.fetch_all(name, begin, end, OTHER)
+                self.assertGreater(point.qty, 0)
 
 
 if __name__ == "__main__":
