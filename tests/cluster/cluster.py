@@ -453,6 +453,8 @@ class Sandbox(contextlib.ExitStack):
         number = 256 + Sandbox.count
         self.address = f"10.244.{number // 256}.{number % 256}"
         containers = pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
+        #: The programs that run, by their containers.
+        self.processes = {}
         known = [container for container in containers if container["image"] in node.images]
         if known:
             self.name = f"pod-{Sandbox.count}"
@@ -503,7 +505,7 @@ class Sandbox(contextlib.ExitStack):
         words = [*map(str, command), *map(in_volumes, container.get("args", []))]
         script = f"mount --bind {self.folder} {ACCOUNT_FOLDER} && exec \"$@\""
         environment = {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
-        process = self.cluster.run(
+        process = self.processes[container["name"]] = self.cluster.run(
             f"{self.pod['metadata']['name']}-{container['name']}",
             *("ip", "netns", "exec", self.name, "sh", "-c", script, "sh", *words),
             environment={**IN_A_POD, **environment},

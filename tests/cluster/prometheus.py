@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import ssl
 import tempfile
 import urllib.parse
@@ -29,7 +30,7 @@ def faster(configuration, seconds=1):
 def start(test, cluster, environment, configuration, seconds=1, rules=False, web=None):
     """Starts one that is configured so, but for how often it scrapes; it ends with the test, or the cluster. Gives its process.
 
-    It has the kit's rules, if asked, and its API is secured as `web` says.
+    It has the kit's rules, if asked, whose alerts wait for a second, and its API is secured as `web` says.
     """
     if isinstance(test, type):
         folder = cluster.folder / "prometheus"
@@ -38,7 +39,8 @@ def start(test, cluster, environment, configuration, seconds=1, rules=False, web
         folder = pathlib.Path(test.enterContext(tempfile.TemporaryDirectory()))
     text = faster(configuration, seconds)
     if rules:
-        (folder / "rules.yml").write_text((KIT / "rules.yaml").read_text().replace("interval: 30s", "interval: 1s"))
+        text_of_rules = (KIT / "rules.yaml").read_text().replace("interval: 30s", "interval: 1s")
+        (folder / "rules.yml").write_text(re.sub(r"for: \w+", "for: 1s", text_of_rules))
         text = "global: {evaluation_interval: 1s}\nrule_files: [rules.yml]\n" + text
     (folder / "prometheus.yml").write_text(text)
     process = cluster.run(
