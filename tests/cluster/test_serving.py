@@ -93,6 +93,33 @@ class Serving:
         self.assertRegex(text, r'(?m)^worked_total{service_name="iris-service",.*revision_name="iris-service-00001"} \d+$')
         self.assertRegex(text, r'(?m)^qpext_target_up{target="queue-proxy".*} 1$')
 
+    def test_a_runtime_brings_the_sidecar_and_a_rollout_needs_nothing_spare(self):
+        text = self.cluster.kubectl("kustomize", DEPLOY / "kserve-runtime").replace("sklearnserver:v0.19.0", f"sklearnserver:{self.kserve.version}")
+        self.cluster.kubectl("apply", "-n", self.namespace, "-f", "-", given=text)
+        pod = self.await_one()
+        self.assertEqual(self.containers(pod), {"kserve-container", "qpext"})
+        self.assertEqual(pod["metadata"]["annotations"]["prometheus.io/port"], "9088")
+        served = r'(?m)^worked_total{service_name="iris-with-runtime",revision_name="isvc.iris-with-runtime-predictor"} \d+$'
+        self.assertRegex(get(pod["status"]["podIP"]), served)
+
+        patch = {"spec": {"predictor": {"annotations": {"example.com/changed": "yes"}}}}
+        path = f"/apis/serving.kserve.io/v1beta1/namespaces/{self.namespace}/inferenceservices/iris-with-runtime"
+        self.cluster.api("PATCH", path, patch, "application/merge-patch+json")
+        most = 0
+
+        def is_new():
+            nonlocal most
+            living = [each for each in self.cluster.pods(self.namespace) if "deletionTimestamp" not in each["metadata"]]
+            most = max(most, len(living))
+            return [each for each in living if "example.com/changed" in each["metadata"]["annotations"]]
+
+        [new] = await_that("a new pod", is_new)
+        self.assertEqual(most, 1)
+        new = self.await_ready(new["metadata"]["name"])
+        _, lost = self.lost_of(new, "kserve-container")
+        print(f"KServe {self.kserve_release}, runtime: {lost:.0f} counts of a drain lost")
+        self.assertLess(lost, PER_SECOND)
+
     def test_a_model_without_knative_gets_a_sidecar_that_outlives_it(self):
         self.cluster.inject()
         model = json.loads(self.cluster.kubectl("create", "--dry-run=client", "-o", "json", "-f", DEPLOY / "kserve" / "inferenceservice.yaml"))
