@@ -101,6 +101,11 @@ PARTS = {
         ),
     ),
     **knative("v0.48.1", networking="v0.0.0-20260120131110-a7cdca238a0d", caching="v0.0.0-20260120130310-f1fc03b7f5ee"),
+    "knative-operator": Part("Knative's operator", "knative.dev/operator", "v0.48.1", {}, files="config/crd/bases"),
+    "gateway-api": Part("Gateway API", "sigs.k8s.io/gateway-api", "v1.4.1", {}, files="config/crd/standard"),
+    "inference-extension": Part(
+        "Gateway API Inference Extension", "sigs.k8s.io/gateway-api-inference-extension", "v1.3.1", {}, files="config/crd/bases",
+    ),
     "kserve-0.15": kserve("v0.15.2", "manager"),
     "kserve-0.19": kserve("v0.19.0", "manager", "llmisvc"),
     "etcd": Part(

@@ -196,7 +196,9 @@ class LLMInferenceServices:
     def __init__(self, cluster, kserve):
         own = files(kserve.part)
         definitions = sorted((own / "crd" / "full" / "llmisvc").glob("serving*.yaml"))
-        define(cluster, *definitions)
+        # What a scheduler is routed by.
+        of_routes = [*files("gateway-api").glob("gateway*.yaml"), *files("inference-extension").glob("*.yaml")]
+        define(cluster, *definitions, *sorted(path for path in of_routes if path.name != "kustomization.yaml"))
         environment = certificates(cluster, "llmisvc-webhook")
         client = {"url": f"https://127.0.0.1:{self.PORT}/convert", "caBundle": authority(cluster)}
         conversion = {"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1", "v1beta1"]}}

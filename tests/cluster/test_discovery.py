@@ -1,6 +1,7 @@
 """Discovery: the real Prometheus finds the real sidecars of pods by the kit, under a ServiceAccount that may see pods and nothing else."""
 
 import base64
+import contextlib
 import gzip
 import pathlib
 import re
@@ -9,9 +10,11 @@ import textwrap
 import unittest
 
 import prometheus
-from cluster import API, Cluster, application, await_that
+from cluster import ACCOUNT_FOLDER, API, Cluster, application, await_that
 from parts import files, program
 from prometheus import KIT
+
+MONITORING = "/apis/monitoring.coreos.com/v1/namespaces/monitoring"
 
 SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": "9088", "prometheus.io/path": "/metrics"}
 AGGREGATED = {
@@ -86,7 +89,7 @@ def pod(name, annotations, labels, containers):
         spec["containers"].append({"name": "queue-proxy", **own})
     if "qpext" in containers:
         spec["initContainers"] = [{"name": "qpext", "restartPolicy": "Always", **SIDECAR}]
-    return {"metadata": {"name": name, "annotations": annotations, "labels": labels}, "spec": spec}
+    return {"metadata": {"name": name, "annotations": annotations, "labels": {**labels, "name": name}}, "spec": spec}
 
 
 class Discovery(unittest.TestCase):
@@ -144,11 +147,10 @@ class Discovery(unittest.TestCase):
 
         await_that("the pods that others are to scrape", lambda: found() == {"of-others"})
 
-    def test_what_the_operator_makes_of_the_pod_monitor_finds_the_same(self):
-        for crd in sorted(files("prometheus-operator").iterdir()):
-            self.cluster.kubectl("apply", "--server-side", "-f", crd)
+    def operated(self, monitor):
+        """What the real operator makes of the kit, for a Prometheus that takes all monitors: the configuration with this one."""
         folder = self.cluster.folder
-        self.cluster.run(
+        operator = self.cluster.run(
             "prometheus-operator",
             program("prometheus-operator"),
             f"--apiserver={API}",
@@ -157,29 +159,62 @@ class Discovery(unittest.TestCase):
             f"--key-file={folder / 'admin.key'}",
             "--web.listen-address=127.0.0.1:38080",
         )
-        self.cluster.kubectl("apply", "-n", "monitoring", "-k", KIT)
-        everything = {name: {} for name in ("podMonitorSelector", "podMonitorNamespaceSelector", "ruleSelector", "ruleNamespaceSelector")}
-        group = "/apis/monitoring.coreos.com/v1/namespaces/monitoring"
-        self.cluster.api("POST", f"{group}/prometheuses", {
+        self.addCleanup(self.cluster.end, operator)
+        kinds = ("podMonitor", "serviceMonitor", "rule")
+        everything = {name: {} for kind in kinds for name in (f"{kind}Selector", f"{kind}NamespaceSelector")}
+        name = monitor.lower().partition("/")[0]
+        self.cluster.api("POST", f"{MONITORING}/prometheuses", {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "Prometheus",
-            "metadata": {"name": "it"},
+            "metadata": {"name": name},
             "spec": {"replicas": 0, **everything},
         })
 
         def configuration():
-            secret = self.cluster.api("GET", "/api/v1/namespaces/monitoring/secrets/prometheus-it")
+            secret = self.cluster.api("GET", f"/api/v1/namespaces/monitoring/secrets/prometheus-{name}")
             text = gzip.decompress(base64.b64decode(secret["data"]["prometheus.yaml.gz"])).decode()
-            return text if "podMonitor/monitoring/qpext" in text else None
+            return text if monitor in text else None
 
         text = await_that("a configuration with the monitor", configuration)
-        text = text.replace("$(SHARD)", "0").replace("$(POD_NAME)", "it-0")
+        text = text.replace("$(SHARD)", "0").replace("$(POD_NAME)", f"{name}-0")
         # They are mounted there in a pod.
-        text = re.sub(r"rule_files:\n(- .*\n)+", "", text)
+        return re.sub(r"rule_files:\n(- .*\n)+", "", text)
+
+    def test_what_the_operator_makes_of_the_pod_monitor_finds_the_same(self):
+        self.enterContext(self.applied("-k", KIT))
+        text = self.operated("podMonitor/monitoring/qpext")
         prometheus.start(self, self.cluster, self.environment, text)
         self.assert_found()
-        rules = self.cluster.api("GET", f"{group}/prometheusrules/qpext")
+        rules = self.cluster.api("GET", f"{MONITORING}/prometheusrules/qpext")
         self.assertTrue(rules["spec"]["groups"])
+
+    def test_what_the_operator_makes_of_the_service_monitor_finds_the_same(self):
+        # Two Services for each pod, with a port that is not the sidecar's: that is one target.
+        for name in FOUND | OTHERS:
+            for number in (1, 2):
+                service = {"spec": {"selector": {"name": name}, "ports": [{"port": 80, "targetPort": 8000}]}}
+                self.cluster.api("POST", "/api/v1/namespaces/ml/services", {"metadata": {"name": f"{name}-{number}"}, **service})
+        self.enterContext(self.applied("-f", KIT / "servicemonitor.yaml"))
+        text = self.operated("serviceMonitor/monitoring/qpext")
+        rules = [
+            {"apiGroups": [""], "resources": ["services", "endpoints", "pods"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+        ]
+        environment = self.cluster.account("monitoring", "prometheus-of-services", rules)
+        self.addCleanup(self.cluster.write_account, ACCOUNT_FOLDER, "monitoring", "prometheus")
+        prometheus.start(self, self.cluster, environment, text)
+        self.assert_found()
+
+    @contextlib.contextmanager
+    def applied(self, *what):
+        """Monitors, for as long as the block."""
+        for crd in sorted(files("prometheus-operator").iterdir()):
+            self.cluster.kubectl("apply", "--server-side", "-f", crd)
+        self.cluster.kubectl("apply", "-n", "monitoring", *what)
+        try:
+            yield
+        finally:
+            self.cluster.kubectl("delete", "-n", "monitoring", *what)
 
     def assert_found(self):
         """Exactly the pods that are to be found are scraped well, and have the labels that rules and dashboards use."""

@@ -178,6 +178,18 @@ class Keda(unittest.TestCase):
         self.apply_the_kit()
         self.assert_it_runs_on()
 
+    def test_a_prometheus_that_starts_anew_wakes_one_pod_and_no_more(self):
+        self.count_at_the_gateway(500_000)
+        self.model(0)
+        self.apply_the_kit()
+        self.await_replicas("a pod for what was counted before", lambda count: count == 1)
+
+        def none_again(count):
+            self.assertLessEqual(count, 1)
+            return count == 0
+
+        self.await_replicas("nothing, as nothing comes", none_again)
+
     def test_a_model_that_works_outlives_a_prometheus_that_hangs(self):
         self.serve(running=1)
         self.model(1)

@@ -3,12 +3,15 @@
 import json
 import os
 import pathlib
+import re
+import shlex
 import subprocess
 import unittest
 
 from cluster import ROOT, Cluster, await_that
 from node import RealNode, is_possible
-from serving import KServe, Knative, LLMInferenceServices
+from parts import files
+from serving import KServe, Knative, LLMInferenceServices, define
 from test_node import PER_SECOND, Pods, get
 
 DEPLOY = ROOT / "deploy"
@@ -44,6 +47,12 @@ class Serving:
             return self.ready(names[0]) if len(names) == 1 else None
 
         return await_that("a pod that is ready", ready)
+
+    def make_model(self, name, annotations):
+        """The kit's model, by another name and with other annotations."""
+        model = json.loads(self.cluster.kubectl("create", "--dry-run=client", "-o", "json", "-f", DEPLOY / "kserve" / "inferenceservice.yaml"))
+        model["metadata"] = {"name": name, "annotations": annotations}
+        self.cluster.api("POST", f"/apis/serving.kserve.io/v1beta1/namespaces/{self.namespace}/inferenceservices", model)
 
     def containers(self, pod):
         return {each["name"] for each in pod["spec"]["containers"]}
@@ -122,13 +131,7 @@ class Serving:
 
     def test_a_model_without_knative_gets_a_sidecar_that_outlives_it(self):
         self.cluster.inject()
-        model = json.loads(self.cluster.kubectl("create", "--dry-run=client", "-o", "json", "-f", DEPLOY / "kserve" / "inferenceservice.yaml"))
-        del model["metadata"]["namespace"]
-        model["metadata"]["annotations"] = {
-            "serving.kserve.io/deploymentMode": self.without_knative,
-            "qpext.io/inject": "true",
-        }
-        self.cluster.api("POST", f"/apis/serving.kserve.io/v1beta1/namespaces/{self.namespace}/inferenceservices", model)
+        self.make_model("sklearn-iris", {"serving.kserve.io/deploymentMode": self.without_knative, "qpext.io/inject": "true"})
         pod = self.await_one()
         self.assertEqual(self.containers(pod), {"kserve-container"})
         self.assertEqual([each["name"] for each in pod["spec"]["initContainers"]], ["qpext", "storage-initializer"])
@@ -143,10 +146,45 @@ class Serving:
 class Older(Serving, Pods):
     knative_release, kserve_release, without_knative = "0.44", "0.15", "RawDeployment"
 
+    def test_a_newer_word_is_taken_for_the_default(self):
+        self.make_model("sklearn-iris", {"serving.kserve.io/deploymentMode": "Standard"})
+        self.assertIn("queue-proxy", self.containers(self.await_one()))
+
 
 @unittest.skipUnless(is_possible(), "no node can run on this machine")
 class Newer(Serving, Pods):
     knative_release, kserve_release, without_knative = "0.48", "0.19", "Standard"
+
+    def test_a_model_that_is_annotated_for_knative_never_starts(self):
+        self.make_model("annotated", {"serving.kserve.io/deploymentMode": "Knative"})
+        self.make_model("plain", {})
+        pod = self.await_one()
+        self.assertEqual(pod["metadata"]["labels"]["serving.kserve.io/inferenceservice"], "plain")
+
+    def test_a_model_is_given_the_time_to_end_what_it_generates(self):
+        self.make_model("llama", {"serving.kserve.io/deploymentMode": "RawDeployment"})
+        self.await_one()
+        [command] = re.findall(r"^kubectl (patch .*)$", (DEPLOY / "autoscaling" / "keda" / "README.md").read_text(), re.M)
+        self.cluster.kubectl(*shlex.split(command.replace("deploy/", f"{DEPLOY}/")), "-n", self.namespace)
+
+        def has_it(pod):
+            [model] = pod["spec"]["containers"]
+            return pod["spec"]["terminationGracePeriodSeconds"] == 600 and "preStop" in model.get("lifecycle", {})
+
+        await_that("a pod with a hook", lambda: any(map(has_it, self.cluster.pods(self.namespace))))
+
+    def test_knatives_operator_takes_the_patch(self):
+        define(self.cluster, files("knative-operator") / "operator.knative.dev_knativeservings.yaml")
+        path = "/apis/operator.knative.dev/v1beta1/namespaces/knative-serving/knativeservings"
+        self.cluster.api("POST", path, {
+            "apiVersion": "operator.knative.dev/v1beta1", "kind": "KnativeServing", "metadata": {"name": "knative-serving"},
+        })
+        [command] = re.findall(r"^kubectl (patch knativeserving .*)$", (DEPLOY / "kserve" / "README.md").read_text(), re.M)
+        self.cluster.kubectl(*shlex.split(command))
+        config = self.cluster.api("GET", f"{path}/knative-serving")["spec"]["config"]
+        image = re.search(r"queue-sidecar-image: (\S+)", (DEPLOY / "kserve" / "config-deployment.yaml").read_text())[1]
+        self.assertEqual(config["deployment"], {"queue-sidecar-image": image})
+        self.assertEqual(config["observability"], {"request-metrics-protocol": "prometheus"})
 
 
 class LLMs:
@@ -201,6 +239,37 @@ class LLMs:
         self.assertEqual(set(pods), {"decode", "prefill"})
         for role, pod in pods.items():
             self.assert_served(pod, f"llama-{role}")
+
+
+    def test_its_scheduler_is_asked_with_a_token(self):
+        asked = {"annotations": {"qpext.io/inject": "true"}}
+        self.cluster.api("POST", f"/apis/serving.kserve.io/v1alpha2/namespaces/{self.namespace}/llminferenceservices", {
+            "apiVersion": "serving.kserve.io/v1alpha2",
+            "kind": "LLMInferenceService",
+            "metadata": {"name": "llama"},
+            "spec": {"model": {"uri": "hf://facebook/opt-125m", "name": "opt"}, "router": {"scheduler": asked}},
+        })
+
+        def made():
+            label = "app.kubernetes.io%2Fcomponent%3Dllminferenceservice-router-scheduler"
+            return self.cluster.api("GET", f"{self.path()}?labelSelector={label}")["items"]
+
+        [pod] = await_that("the scheduler's pod", made)
+        [sidecar] = [each for each in pod["spec"]["initContainers"] if each["name"] == "qpext"]
+        environment = {each["name"]: each.get("value", "") for each in sidecar["env"]}
+        [target] = json.loads(environment["QPEXT_TARGETS"])
+        self.assertEqual(target["url"], "http://localhost:9090/metrics")
+        mounts = [mount["mountPath"] for mount in sidecar["volumeMounts"]]
+        self.assertIn(str(pathlib.Path(target["bearer_token_file"]).parent), mounts)
+        self.assertEqual((environment["SERVING_SERVICE"], environment["SERVING_REVISION"]), ("llama", "llama-scheduler"))
+        # The README's commands, which name this account, give it what it needs.
+        account = pod["spec"]["serviceAccountName"]
+        self.assertEqual(account, "llama-epp-sa")
+        commands = re.findall(r"^kubectl (create clusterrole.*)$", (DEPLOY / "inject" / "README.md").read_text(), re.M)
+        for command in commands:
+            self.cluster.kubectl(*shlex.split(command.replace("ml:", f"{self.namespace}:")))
+        said = self.cluster.kubectl("auth", "can-i", "get", "/metrics", "--as", f"system:serviceaccount:{self.namespace}:{account}")
+        self.assertEqual(said.strip(), "yes")
 
 
 @unittest.skipUnless(is_possible(), "no node can run on this machine")

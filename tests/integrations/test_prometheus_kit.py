@@ -21,7 +21,7 @@ class Rules(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         alerts = {rule["alert"] for group in shipped("rules.yaml")["groups"] for rule in group["rules"] if "alert" in rule}
         tests = shipped("rules_test.yaml")["tests"]
-        fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
+        fired = {case["alertname"] for test in tests for case in test.get("alert_rule_test", []) if case.get("exp_alerts")}
         self.assertEqual(fired, alerts)
 
     def test_the_operator_has_the_same_rules(self):
@@ -37,6 +37,7 @@ class Rules(unittest.TestCase):
         own = [{"targetLabel": "job", "replacement": "qpext"}, {"regex": "container|endpoint", "action": "labeldrop"}]
         self.assertEqual([rule for rule in operator if rule not in own], files)
         self.assertEqual([rule for rule in operator if rule in own], own)
+        self.assertEqual(shipped("servicemonitor.yaml")["spec"]["endpoints"], shipped("podmonitor.yaml")["spec"]["podMetricsEndpoints"])
 
 
 if __name__ == "__main__":

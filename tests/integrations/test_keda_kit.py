@@ -1,8 +1,11 @@
-"""KEDA's query of what comes at the gateway, by promtool, which has series that come, go and start again at given times."""
+"""The kit for KEDA, as far as it can be judged without a cluster."""
 
+import http.server
 import json
 import subprocess
+import sys
 import tempfile
+import threading
 import unittest
 
 import yaml
@@ -12,7 +15,45 @@ from pod import ROOT
 KIT = ROOT / "deploy" / "autoscaling" / "keda"
 
 
+class Drain(unittest.TestCase):
+    def test_a_pod_ends_once_nothing_runs_in_it(self):
+        running = 1
+        asked = threading.Semaphore(0)
+
+        class Model(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = f'vllm:num_requests_running{{engine="0",model_name="a model"}} {running}.0\nvllm:num_requests_waiting 0.0\n'.encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                asked.release()
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
+        self.addCleanup(server.server_close)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        patch = yaml.safe_load((KIT / "drain.yaml").read_text())
+        python, option, script = patch["spec"]["predictor"]["model"]["lifecycle"]["preStop"]["exec"]["command"]
+        self.assertEqual((python, option), ("python3", "-c"))
+        for slow, fast in (("sleep(15)", "sleep(0)"), ("sleep(1)", "sleep(0.1)"), ("localhost:8080", f"127.0.0.1:{server.server_port}")):
+            self.assertIn(slow, script)
+            script = script.replace(slow, fast)
+        hook = subprocess.Popen([sys.executable, option, script])
+        self.addCleanup(hook.kill)
+        for _ in range(3):
+            self.assertTrue(asked.acquire(timeout=60))
+        self.assertIsNone(hook.poll())
+        running = 0
+        self.assertEqual(hook.wait(timeout=60), 0)
+
+
 class Queries(unittest.TestCase):
+    """By promtool, which has series that come, go and start again at given times."""
+
     def test_only_requests_at_the_gateway_wake_a_model_up(self):
         scaled = yaml.safe_load((KIT / "scaledobject.yaml").read_text())
         [query] = (trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"] if trigger["name"] == "at-the-gateway")
