@@ -43,7 +43,11 @@ def define(cluster, *paths):
     """Applies definitions of resources, and awaits that they are there."""
     for path in paths:
         cluster.kubectl("apply", "--server-side", "-f", path)
-    cluster.kubectl("wait", "--for=condition=established", "--timeout=60s", "crd", "--all")
+    # It fails where one has no status yet.
+    await_that(
+        "definitions that are established",
+        lambda: cluster.kubectl("wait", "--for=condition=established", "--timeout=60s", "crd", "--all"),
+    )
 
 
 def apply_webhooks(cluster, path, port):

@@ -101,6 +101,10 @@ class Serving:
         text = get(pod["status"]["podIP"])
         self.assertRegex(text, r'(?m)^worked_total{service_name="iris-service",.*revision_name="iris-service-00001"} \d+$')
         self.assertRegex(text, r'(?m)^qpext_target_up{target="queue-proxy".*} 1$')
+        # Knative has all of a Service's containers wait for the queue-proxy to drain.
+        lost, of_all = self.lost_of(pod, "user-container")
+        print(f"Knative {self.knative_release}, a container: {lost:.0f} counts lost before the application's own drain, {of_all:.0f} with it")
+        self.assertLess(lost, PER_SECOND)
 
     def test_a_runtime_brings_the_sidecar_and_a_rollout_needs_nothing_spare(self):
         text = self.cluster.kubectl("kustomize", DEPLOY / "kserve-runtime").replace("sklearnserver:v0.19.0", f"sklearnserver:{self.kserve.version}")
