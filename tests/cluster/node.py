@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from cluster import MACHINE, Refused, await_that
+from cluster import MACHINE, PATIENCE_SECONDS, Refused, await_that
 from parts import NODE, debian, program
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -165,7 +165,7 @@ class RealNode(contextlib.ExitStack):
 
     def ctr(self, *words):
         command = [self.programs / "ctr", "--address", self.socket, "--namespace", "k8s.io", *words]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         if done.returncode != 0:
             raise OSError(f"{words}: {done.stderr}")
         return done.stdout or "nothing"

@@ -214,13 +214,26 @@ def go_mod(part, own):
     return "\n".join([*lines, *part.more, ""])
 
 
+def take(half, ready):
+    """Gives a folder that is made its name: what is half made is never seen under it, and of two that make the same, the later finds it."""
+    try:
+        half.rename(ready)
+    except OSError:
+        if not ready.exists():
+            raise
+        shutil.rmtree(half)
+
+
 def build(name):
     """Builds a part's programs, unless they are there."""
     part = PARTS[name]
     ready = folder(name) if part.programs else files(name)
     if part.files and not files(name).exists():
-        files(name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(pathlib.Path(source(name)["Dir"]) / part.files, files(name), copy_function=shutil.copyfile)
+        cache().mkdir(parents=True, exist_ok=True)
+        half = pathlib.Path(tempfile.mkdtemp(prefix="half.", dir=cache()))
+        of_part = half / pathlib.Path(part.files).name
+        shutil.copytree(pathlib.Path(source(name)["Dir"]) / part.files, of_part, copy_function=shutil.copyfile)
+        take(half, files(name).parent)
     if ready.exists():
         return ready
     print(f"\n== build {part.title} {part.version}", file=sys.stderr, flush=True)
@@ -235,12 +248,7 @@ def build(name):
             ldflags = f"-s -w {part.ldflags}".strip()
             go("build", "-trimpath", "-tags", part.tags, "-ldflags", ldflags, "-o", half / program, package, cwd=work)
         shutil.rmtree(work)
-        # What is half made is never seen under the name; of two that make the same, the later finds it there.
-        try:
-            half.rename(ready)
-        except OSError:
-            if not ready.exists():
-                raise
+        take(half, ready)
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return ready
@@ -256,7 +264,7 @@ def debian(*packages):
         for package in half.glob("*.deb"):
             subprocess.run(["dpkg", "-x", package, half], check=True)
             package.unlink()
-        half.rename(ready)
+        take(half, ready)
     return ready
 
 

@@ -183,6 +183,10 @@ class InjectTests:
             environment = self.environment(asked)
             self.assertEqual(environment["QPEXT_TARGETS"], targets)
             self.assertEqual((environment["SERVING_SERVICE"], environment["SERVING_REVISION"]), ("llama", revision))
+        worker = model()
+        for probe in ("readinessProbe", "livenessProbe"):
+            worker["spec"]["containers"][0].pop(probe, None)
+        self.assertEqual(sidecars(self.admit(worker)), [], "a worker of a model on several nodes serves nothing")
         other = model()
         other["metadata"]["annotations"]["qpext.io/targets"] = "mine=1234"
         self.assertEqual(self.environment(other)["QPEXT_TARGETS"], "mine=1234")
