@@ -35,6 +35,11 @@ pub enum Command {
         #[arg(long, value_name = "HEADER", value_parser = accept)]
         accept: Option<HeaderValue>,
     },
+    /// Tell the sidecar of this pod that the pod is about to end: from now on it keeps what its targets say.
+    ///
+    /// For the hook `preStop` of its container. It is the sidecar of AGGREGATE_PROMETHEUS_METRICS_PORT, with a QPEXT_LINGER other than 0s.
+    /// Returns at once: with status 0, or with 1 if there is none.
+    Leave,
     /// Run a program, and serve beside it, as in KServe's image of the queue-proxy.
     ///
     /// The program is started first and gets the signals 1 to 31 that are sent to this process; nothing that the metrics do

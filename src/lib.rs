@@ -74,6 +74,7 @@ pub mod cli;
 pub mod config;
 pub mod exposition;
 mod files;
+pub mod leave;
 mod lock;
 pub mod negotiation;
 pub mod run;

@@ -18,6 +18,7 @@ use qpext::aggregate::Aggregator;
 use qpext::check;
 use qpext::cli::{Arguments, CheckFormat, Command};
 use qpext::config::{Config, ConfigError, Listen, OWN_PORT};
+use qpext::leave;
 use qpext::run::{self, CommandLine, Stop};
 use qpext::server::{self, Settings};
 use qpext::status::{json, text};
@@ -45,6 +46,8 @@ enum Fatal {
     Config(#[from] ConfigError),
     #[error("{}: {cause}", cannot_bind(*.listen))]
     Bind { listen: Listen, cause: io::Error },
+    #[error("no sidecar that lingers is at {OWN_PORT}=\"{port}\": {cause}")]
+    NobodyToTell { port: u16, cause: io::Error },
     #[error("cannot {what}: {cause}")]
     Io { what: &'static str, cause: io::Error },
 }
@@ -87,9 +90,14 @@ fn help(answer: &clap::Error) -> ExitCode {
     end(USAGE, &format!("{}; see --help", first.join(" ")))
 }
 
-/// Checks or serves, with no program beside it.
+/// Checks, serves, or tells who serves that it leaves; with no program beside it.
 fn alone(command: Option<Command>) -> Result<ExitCode, Fatal> {
     let config = Config::from_env()?;
+    if command == Some(Command::Leave) {
+        let port = config.listen.port;
+        leave::tell(port).map_err(|cause| Fatal::NobodyToTell { port, cause })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // One thread: a sidecar must not take the processor from the model beside it.
     let runtime = run::runtime().map_err(Fatal::io("start the runtime"))?;
     // What would be logged is in the report of a check.
@@ -173,6 +181,7 @@ fn serve_beside(stop: Stop) {
     let _log = log::start(config.log.clone(), config.log_format);
     match run::runtime().map_err(Fatal::io("start the runtime")) {
         Ok(runtime) => {
+            stop.allow(config.linger);
             let serve = |stop: Stop| {
                 serve(config.clone(), async {
                     stop.asked().await;

@@ -18,6 +18,7 @@ use crate::exposition::{
     End, Escaping, Families, Format, Held, OpenMetricsVersion, Piece, Room, Rules, Spelling, Together, engine, together,
 };
 use crate::negotiation::{Accepted, content_type};
+use crate::scrape::ScrapeError;
 use crate::telemetry::{Apart, ApartReason, Telemetry};
 
 /// From where on an answer is one target's.
@@ -128,6 +129,14 @@ impl Answer {
     /// What the answer is: text 0.0.4, as long as no target told of more.
     pub fn content_type(&self) -> HeaderValue {
         content_type(self.spelling.unwrap_or_else(|| self.accepted.choose(&[], false)))
+    }
+
+    /// Whether no target is there any more, so that nobody will ever get more of them than this.
+    pub(crate) fn is_last(&self) -> bool {
+        let is_gone = |scrape: &TargetScrape| {
+            scrape.outcome().is_some_and(|outcome| outcome.result.as_ref().is_err_and(ScrapeError::is_gone))
+        };
+        self.has_ended && self.scrapes.iter().all(is_gone)
     }
 
     /// Whose turn it was in what was written so far, from the beginning on.

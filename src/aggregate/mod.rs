@@ -5,6 +5,7 @@
 //! a slice of one body at a time; while the scraper does not read, no target is read either.
 
 mod answer;
+mod keep;
 mod stream;
 mod target;
 
@@ -21,6 +22,7 @@ use crate::exposition::{Room, Rules, Untyped};
 use crate::negotiation::Accepted;
 use crate::scrape::{self, ScrapeError, Target};
 use crate::telemetry::{self, Telemetry};
+use keep::Keeper;
 use target::TargetScrape;
 
 pub use answer::Answer;
@@ -61,6 +63,8 @@ pub struct Aggregator {
     own_rules: Option<Rules>,
     /// What the answers of all scrapers may hold.
     room: Room,
+    /// What the targets said last, once the sidecar leaves.
+    keeper: Arc<Keeper>,
 }
 
 /// A target and how it failed.
@@ -97,6 +101,7 @@ impl Aggregator {
             })
         };
         let targets = scrape::targets(&config.targets, config.max_body_bytes);
+        let keeper = Keeper::new(targets.len(), config.leave_interval, config.keep_bytes, config.max_body_bytes);
         let known = config.targets.iter().map(|target| (target.name.as_str(), target.address.to_string()));
         let own_rules = || Rules::new(config.labels.clone(), Untyped::Keep);
         Self {
@@ -106,6 +111,7 @@ impl Aggregator {
             telemetry: Arc::new(Telemetry::new(known)),
             own_rules: config.self_metrics.then(own_rules),
             room,
+            keeper: Arc::new(keeper),
         }
     }
 
@@ -120,6 +126,16 @@ impl Aggregator {
         }
     }
 
+    /// Scrapes the targets from now on, and keeps what they say for who comes when they are gone; until it is dropped.
+    pub(crate) async fn keep(&self) {
+        self.keeper.keep(&self.plans).await;
+    }
+
+    /// Ready when there is nothing to keep: no target was there when the sidecar began to leave.
+    pub(crate) async fn has_nothing_to_keep(&self) {
+        self.keeper.has_nothing().await;
+    }
+
     /// Asks every target at once; answers as soon as one of them has something to say, or ends well.
     ///
     /// # Errors
@@ -129,11 +145,13 @@ impl Aggregator {
         self.telemetry.count_scrape();
         let budget = Budget::new(scraper_timeout(headers).unwrap_or(self.timeout), self.offset);
         let accepted = Accepted::of(headers);
+        self.keeper.note(&accepted);
         let (accept, user_agent) = (accepted.for_targets(), headers.get(USER_AGENT));
         let ask = |(index, plan): (usize, &Arc<Plan>)| {
             let (asked, accept, user_agent) = (Arc::clone(plan), accept.clone(), user_agent.cloned());
             let head = async move { asked.target.scrape(accept, user_agent, budget).await };
-            TargetScrape::new(index, Arc::clone(plan), Arc::clone(&self.telemetry), budget, Box::pin(head))
+            let (telemetry, keeper) = (Arc::clone(&self.telemetry), Arc::clone(&self.keeper));
+            TargetScrape::new(index, Arc::clone(plan), telemetry, keeper, budget, Box::pin(head))
         };
         let scrapes = self.plans.iter().enumerate().map(ask).collect();
         let mut answer =

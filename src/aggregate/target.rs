@@ -4,9 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::keep::Keeper;
 use super::stream::Stream;
 use super::{Failure, Plan};
 use crate::budget::Budget;
@@ -25,6 +27,10 @@ pub(super) struct TargetScrape {
     lost_its_turn: bool,
     /// When its head came.
     heard_at: Option<Instant>,
+    /// What it said last, where the sidecar is leaving.
+    keeper: Arc<Keeper>,
+    /// It is gone, and what it said last, this long ago, is written instead.
+    gone: Option<(ScrapeError, Duration)>,
     pub(super) state: ScrapeState,
 }
 
@@ -43,8 +49,16 @@ pub(super) enum ScrapeState {
 }
 
 impl TargetScrape {
-    pub(super) fn new(index: usize, plan: Arc<Plan>, telemetry: Arc<Telemetry>, budget: Budget, head: Head) -> Self {
-        Self { plan, telemetry, budget, index, lost_its_turn: false, heard_at: None, state: ScrapeState::Asked(head) }
+    pub(super) fn new(
+        index: usize,
+        plan: Arc<Plan>,
+        telemetry: Arc<Telemetry>,
+        keeper: Arc<Keeper>,
+        budget: Budget,
+        head: Head,
+    ) -> Self {
+        let state = ScrapeState::Asked(head);
+        Self { plan, telemetry, budget, index, lost_its_turn: false, heard_at: None, keeper, gone: None, state }
     }
 
     /// Ready when its head has just come.
@@ -57,7 +71,13 @@ impl TargetScrape {
                 self.heard_at = Some(Instant::now());
                 self.state = ScrapeState::Heard(Some(Box::new(scraped)));
             }
-            Err(error) => self.end(Err(error)),
+            Err(error) => match self.keeper.answer(self.index).filter(|_| error.is_gone()) {
+                Some((scraped, age)) => {
+                    self.gone = Some((error, age));
+                    self.state = ScrapeState::Heard(Some(Box::new(scraped)));
+                }
+                None => self.end(Err(error)),
+            },
         }
         Poll::Ready(())
     }
@@ -105,8 +125,13 @@ impl TargetScrape {
 
     pub(super) fn end(&mut self, result: Result<(), ScrapeError>) {
         let now = Instant::now();
+        let (result, kept_for) = match self.gone.take() {
+            Some((error, age)) => (Err(error), Some(age)),
+            None => (result, None),
+        };
         let mut outcome = Outcome {
             result,
+            kept_for,
             duration: self.heard_at.unwrap_or(now) - self.budget.start,
             counts: Counts::default(),
             body_bytes: 0,

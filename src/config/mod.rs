@@ -55,6 +55,10 @@ pub struct Config {
     pub(crate) scrape_timeout_offset: Duration,
     pub(crate) max_body_bytes: u64,
     pub(crate) max_concurrent_scrapes: NonZeroUsize,
+    /// How long the process stays at most after its end was asked for; not at all, if it is 0.
+    pub linger: Duration,
+    pub(crate) leave_interval: Duration,
+    pub(crate) keep_bytes: usize,
     pub(crate) untyped: Untyped,
     pub(crate) compression: Compression,
     /// Which events are logged.
@@ -212,6 +216,9 @@ impl Config {
             scrape_timeout_offset: Duration::ZERO,
             max_body_bytes: 0,
             max_concurrent_scrapes: NonZeroUsize::MIN,
+            linger: Duration::ZERO,
+            leave_interval: Duration::from_secs(1),
+            keep_bytes: 0,
             untyped: Untyped::Convert,
             compression: Compression::Auto,
             log: LogFilter::new(),

@@ -316,6 +316,26 @@ pub static VARIABLES: &[Variable] = &[
         show: Some(|config| config.max_concurrent_scrapes.to_string()),
     },
     Variable {
+        name: "QPEXT_LINGER", default: Is("0s"),
+        expected: "a duration as Prometheus writes it, such as 45s, or 0s, which turns it off", example: "45s",
+        about: "How long the process stays after `SIGTERM`, or after the program's end under `qpext run`, until each of its regular \
+                scrapers has what the targets counted last. 0s: it ends at once, as ever.",
+        read: |config, text| set(&mut config.linger, values::duration_or_none(text)),
+        show: Some(|config| values::show_duration(config.linger)),
+    },
+    Variable {
+        name: "QPEXT_LEAVE_INTERVAL", default: Is("1s"), expected: DURATION, example: "500ms",
+        about: "How often targets are scraped while the process is leaving, so that what they counted last is kept.",
+        read: |config, text| set(&mut config.leave_interval, values::duration(text)),
+        show: Some(|config| values::show_duration(config.leave_interval)),
+    },
+    Variable {
+        name: "QPEXT_KEEP_BYTES", default: Is("16777216"), expected: "a number of bytes, such as 16777216", example: "4194304",
+        about: "The size in bytes of what is kept so of all targets, compressed. What does not fit is not kept, which the log tells.",
+        read: |config, text| set(&mut config.keep_bytes, text.parse().ok()),
+        show: Some(|config| config.keep_bytes.to_string()),
+    },
+    Variable {
         name: "QPEXT_COMPRESSION", default: Is("auto"), expected: "off, gzip, zstd or auto", example: "gzip",
         about: "How answers may be compressed, for a scraper that takes it: `off`, `gzip`, `zstd`, or `auto` for either.",
         read: |config, text| set(&mut config.compression, values::word(&values::COMPRESSION, text)),

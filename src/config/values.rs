@@ -60,8 +60,19 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
 }
 
+/// The same, or none at all.
+pub(super) fn duration_or_none(text: &str) -> Option<Duration> {
+    match text {
+        "0" | "0s" => Some(Duration::ZERO),
+        text => duration(text),
+    }
+}
+
 /// A duration in the largest unit that it is a whole number of, up to minutes.
 pub(super) fn show_duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0s".to_owned();
+    }
     let milliseconds = duration.as_millis();
     let is_whole = |(_, factor): &&(&str, u64)| milliseconds.is_multiple_of(u128::from(*factor));
     let (unit, factor) = UNITS[4..].iter().find(is_whole).expect("1 divides all");

@@ -139,6 +139,16 @@ impl Accepted {
             .find_map(|version| self.entry(Format::OpenMetrics(version)))
     }
 
+    /// How much the richest format has a place for.
+    pub(crate) fn richness(&self) -> u8 {
+        let richness = self.entries.iter().map(|entry| match entry.spelling.format {
+            Format::Text(_) => 0,
+            Format::OpenMetrics(_) => 1,
+            Format::Protobuf => 2,
+        });
+        richness.max().unwrap_or(0)
+    }
+
     /// Whether nothing but text is accepted, so that no target need be awaited before the answer begins.
     pub fn is_text_only(&self) -> bool {
         self.entries.iter().all(|entry| matches!(entry.spelling.format, Format::Text(_)))

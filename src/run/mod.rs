@@ -18,7 +18,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::config::OWN_PORT;
+use crate::leave;
 use signals::{HeldSignals, Received, Terminal, stop};
 
 /// The program was found, and cannot be run (as shells have it).
@@ -163,10 +166,12 @@ pub fn say(what: &str) {
 /// Waits for the program's end, while metrics are served on a thread of their own; says how it did.
 fn supervise(program: Pid, signals: &HeldSignals, metrics: impl FnOnce(Stop) + Send + 'static) -> u8 {
     let (stop_metrics, stopped) = watch::channel(());
+    let allowed = Arc::new(AtomicU64::new(0));
+    let until = Stop { stopped, allowed: Arc::clone(&allowed) };
     let (ended, has_ended) = mpsc::channel::<()>();
     let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         // The log is what else may fail, where there is no room for its thread.
-        if catch_unwind(AssertUnwindSafe(|| metrics(Stop(stopped)))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| metrics(until))).is_err() {
             say("no metrics are served: they ended with a panic");
         }
         drop(ended);
@@ -189,10 +194,30 @@ fn supervise(program: Pid, signals: &HeldSignals, metrics: impl FnOnce(Stop) + S
         };
         // It may have ended just now.
         let _ = kill(program, signal);
+        if signal == Signal::SIGTERM {
+            // What the targets say is kept from now on, if there is anybody to keep it.
+            let port = env::var(OWN_PORT).ok().and_then(|port| port.parse().ok());
+            let _ = port.map(leave::tell);
+        }
     };
     drop(stop_metrics);
     // Ended or not, it is over.
-    let _ = has_ended.recv_timeout(LAST_SCRAPES);
+    let patience = LAST_SCRAPES + Duration::from_millis(allowed.load(Ordering::Relaxed));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let tells = Arc::clone(&is_over);
+    let waits = thread::Builder::new().name("patience".to_owned()).spawn(move || {
+        let _ = has_ended.recv_timeout(patience);
+        tells.store(true, Ordering::Relaxed);
+        // Which wakes who waits for signals.
+        let _ = kill(Pid::this(), Signal::SIGCHLD);
+    });
+    while waits.is_ok() && !is_over.load(Ordering::Relaxed) {
+        // A second one is the last word.
+        if let Received::ForProgram(Signal::SIGTERM | Signal::SIGINT) = signals.next() {
+            break;
+        }
+        reap(program);
+    }
     status
 }
 
@@ -247,13 +272,23 @@ fn is_child(program: Pid) -> bool {
 
 /// Says when it is time to stop.
 #[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<()>);
+pub struct Stop {
+    stopped: watch::Receiver<()>,
+    /// For how many milliseconds the metrics may be served on then.
+    allowed: Arc<AtomicU64>,
+}
 
 impl Stop {
     /// Ready when it is.
     pub async fn asked(mut self) {
         // Nothing is ever sent: it is time once the sender is gone.
-        let _ = self.0.changed().await;
+        let _ = self.stopped.changed().await;
+    }
+
+    /// Says for how long the metrics are to be served on when it is time to stop.
+    pub fn allow(&self, longest: Duration) {
+        let milliseconds = longest.as_millis().try_into().unwrap_or(u64::MAX);
+        self.allowed.store(milliseconds, Ordering::Relaxed);
     }
 }
 
@@ -290,7 +325,7 @@ mod tests {
 
     fn stop() -> (watch::Sender<()>, Stop) {
         let (sender, receiver) = watch::channel(());
-        (sender, Stop(receiver))
+        (sender, Stop { stopped: receiver, allowed: Arc::default() })
     }
 
     #[tokio::test(start_paused = true)]

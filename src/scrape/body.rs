@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use memchr::memchr;
 
@@ -58,23 +59,27 @@ impl AsRef<[u8]> for Gathered {
 enum Source {
     Plain(Incoming),
     Compressed(Box<Decoder>),
+    /// It came before, and was kept.
+    Kept(Box<Decoder<Full<Bytes>>>),
 }
 
 impl TargetBody {
     /// A body of at most `limit` bytes, decoded.
     pub(super) fn new(body: Incoming, coding: Option<Coding>, limit: u64) -> Self {
-        Self {
-            source: match coding {
-                None => Source::Plain(body),
-                Some(coding) => Source::Compressed(Box::new(Decoder::new(coding, body, limit))),
-            },
-            front: Bytes::new(),
-            gathered: None,
-            ended: None,
-            limit,
-            left: limit,
-            is_over: false,
-        }
+        let source = match coding {
+            None => Source::Plain(body),
+            Some(coding) => Source::Compressed(Box::new(Decoder::new(coding, body, limit))),
+        };
+        Self::of(source, limit)
+    }
+
+    /// A body that came before, in zstd.
+    pub(super) fn kept(coded: Bytes, limit: u64) -> Self {
+        Self::of(Source::Kept(Box::new(Decoder::new(Coding::Zstd, Full::new(coded), limit))), limit)
+    }
+
+    fn of(source: Source, limit: u64) -> Self {
+        Self { source, front: Bytes::new(), gathered: None, ended: None, limit, left: limit, is_over: false }
     }
 
     /// Its first line that is not blank, as far as it has that many bytes; it is still to come then.
@@ -147,6 +152,7 @@ impl TargetBody {
             let polled = match &mut self.source {
                 Source::Plain(body) => poll_data(body, cx),
                 Source::Compressed(decoder) => decoder.poll_piece(cx),
+                Source::Kept(decoder) => decoder.poll_piece(cx),
             };
             let mut chunk = match ready!(polled) {
                 None => return Poll::Ready(None),

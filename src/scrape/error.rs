@@ -71,6 +71,11 @@ pub(crate) enum ScrapeError {
 }
 
 impl ScrapeError {
+    /// Whether nobody is there to answer any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+
     /// It in a word, as in a label value.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ mod decode;
 mod error;
 mod tls;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
@@ -49,6 +50,24 @@ pub(crate) struct Scraped {
     /// of the body, and a last line without a newline may be a piece of one.
     pub(crate) is_delimited: bool,
     pub(crate) body: TargetBody,
+}
+
+/// What a target answered, kept for later.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptAnswer {
+    pub(crate) format: Format,
+    pub(crate) odd_type: Option<String>,
+    pub(crate) is_delimited: bool,
+    /// Its body, in zstd.
+    pub(crate) coded: Bytes,
+}
+
+impl KeptAnswer {
+    /// It, as if it came now; a body of at most `limit` bytes, decoded.
+    pub(crate) fn scraped(self, limit: u64) -> Scraped {
+        let Self { format, odd_type, is_delimited, coded } = self;
+        Scraped { format, odd_type, is_delimited, body: TargetBody::kept(coded, limit) }
+    }
 }
 
 /// What is to be scraped, as it is configured: no file has been read for it, and no connection made.

@@ -94,6 +94,11 @@ impl Outgoing {
         self.coder.as_ref().map(|coder| coder.coding)
     }
 
+    /// Whether nobody will ever get more than this.
+    pub(super) fn is_last(&self) -> bool {
+        self.answer.is_last()
+    }
+
     /// The next piece, never empty; `None` at its end.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match &mut self.coder {

@@ -7,6 +7,7 @@ mod auth;
 mod clients;
 mod compression;
 mod connection;
+mod leaving;
 mod log_limit;
 mod response;
 mod routes;
@@ -25,7 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
@@ -92,14 +93,25 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `stop` is ready, then lets the running scrapes finish.
 pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Settings, stop: impl Future<Output = ()>) {
     let service = Arc::new(Service::new(aggregator, settings));
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let told = service.listen_for_leave(port);
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
+    let mut keeping = JoinSet::new();
     let mut clients = Clients::new();
-    let mut stop = pin!(stop);
+    // It is served on while it leaves.
+    let mut stop = pin!(async {
+        stop.await;
+        service.linger().await;
+    });
     loop {
         tokio::select! {
             () = &mut stop => break,
             Some(ended) = connections.join_next() => report(ended),
+            () = is_told(told.as_ref()), if keeping.is_empty() => {
+                let service = Arc::clone(&service);
+                keeping.spawn(async move { service.keep().await });
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     if let Some(client) = clients.let_in(origin(address), &service.log_limit) {
@@ -119,6 +131,14 @@ pub async fn serve(listener: TcpListener, aggregator: Aggregator, settings: Sett
     drop(stopping);
     while let Some(ended) = connections.join_next().await {
         report(ended);
+    }
+}
+
+/// Ready when somebody has said that the pod is about to end.
+async fn is_told(listener: Option<&UnixListener>) {
+    match listener {
+        Some(listener) if listener.accept().await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 

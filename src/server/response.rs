@@ -15,6 +15,7 @@ use http_body_util::Full;
 
 use super::clients::{Served, Ticket};
 use super::compression::Outgoing;
+use super::leaving::Visit;
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -42,6 +43,7 @@ pub(super) enum Content {
     Scraped {
         outgoing: Box<Outgoing>,
         ticket: Ticket,
+        visit: Visit,
     },
     Text(Full<Bytes>),
 }
@@ -58,10 +60,13 @@ impl Body for ServedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.content {
-            Content::Scraped { outgoing, ticket } => {
+            Content::Scraped { outgoing, ticket, visit } => {
                 ticket.set_unread(false);
                 let piece = outgoing.poll_piece(cx);
                 ticket.set_unread(matches!(piece, Poll::Ready(Some(_))));
+                if matches!(piece, Poll::Ready(None)) && outgoing.is_last() {
+                    visit.was_last();
+                }
                 piece.map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
             }
             Content::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),

@@ -5,23 +5,29 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY};
+use http::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT, VARY,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tracing::warn;
+use tokio::net::UnixListener;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::auth::{Authorizer, Refusal};
 use super::clients::{Admission, Client};
 use super::compression::{AcceptedCoding, Outgoing};
+use super::leaving::Scrapers;
 use super::log_limit::LogLimit;
 use super::response::{Content, HTML, JSON, ServedBody, of_type, plain};
 use super::tls::Peer;
 use crate::aggregate::Aggregator;
 use crate::config::{Compression, Config, ConfigError};
 use crate::files::FileError;
+use crate::leave;
 use crate::status::{About, Now, json, page, text};
 
 /// What an answer to a scrape depends on, so that no cache between hands one scraper's answer to another.
@@ -34,6 +40,7 @@ const PATHS: [&str; 5] = ["/", "/metrics", "/healthz", "/readyz", "/status.json"
 #[derive(Debug)]
 pub struct Settings {
     max_concurrent_scrapes: NonZeroUsize,
+    linger: Duration,
     compression: Compression,
     about: About,
     authorizer: Authorizer,
@@ -48,6 +55,7 @@ impl Settings {
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         Ok(Self {
             max_concurrent_scrapes: config.max_concurrent_scrapes,
+            linger: config.linger,
             compression: config.compression,
             authorizer: Authorizer::open(&config.security)?,
             about: About::new(config),
@@ -74,6 +82,7 @@ pub(super) struct Service {
     /// The targets are being tried, or were, because somebody asked who is ready.
     has_tried: AtomicBool,
     pub(super) log_limit: LogLimit,
+    scrapers: Arc<Scrapers>,
 }
 
 impl Service {
@@ -84,7 +93,17 @@ impl Service {
             settings,
             has_tried: AtomicBool::default(),
             log_limit: LogLimit::default(),
+            scrapers: Arc::default(),
         }
+    }
+
+    /// Where who leaves is to be told so, if it is to stay for a while.
+    pub(super) fn listen_for_leave(&self, port: u16) -> Option<UnixListener> {
+        if self.settings.linger.is_zero() {
+            return None;
+        }
+        let listener = leave::listen(port);
+        listener.inspect_err(|error| warn!(%error, "`qpext leave` will not be heard")).ok()
     }
 
     pub(super) fn authorizer(&self) -> &Authorizer {
@@ -144,6 +163,33 @@ impl Service {
         }
     }
 
+    /// Keeps what the targets say from now on, for as long as the process is there.
+    pub(super) async fn keep(&self) {
+        self.aggregator.keep().await;
+    }
+
+    /// Stays until each regular scraper has what the targets counted last, or has had the time for it.
+    pub(super) async fn linger(&self) {
+        let began = Instant::now();
+        let awaited = self.scrapers.awaited(began);
+        if self.settings.linger.is_zero() || awaited == 0 {
+            return;
+        }
+        let seconds = self.settings.linger.as_secs_f64();
+        info!(scrapers = awaited, at_most_seconds = seconds, "leaving once each has had what the targets counted last");
+        let leave = async {
+            tokio::select! {
+                () = self.aggregator.keep() => {}
+                () = self.aggregator.has_nothing_to_keep() => {}
+                () = self.scrapers.have_had_their_last(began) => {}
+            }
+        };
+        if tokio::time::timeout(self.settings.linger, leave).await.is_err() {
+            let missed = self.scrapers.awaited(began);
+            warn!(scrapers = missed, "QPEXT_LINGER is over: they have not had what the targets counted last");
+        }
+    }
+
     /// Who is ready: a sidecar that has tried every target, whatever came of it. The first to ask makes it try them.
     fn readiness(&self) -> Response<Content> {
         let telemetry = self.aggregator.telemetry();
@@ -176,13 +222,14 @@ impl Service {
         let Some(ticket) = self.admission.enter(Arc::clone(client)) else {
             return self.turn_away();
         };
+        let visit = self.scrapers.note(client.origin, request.headers().get(USER_AGENT));
         match self.aggregator.scrape(request.headers()).await {
             Ok(answer) => {
                 let content_type = answer.content_type();
                 let accepted = AcceptedCoding::of(request.headers(), self.settings.compression);
                 let outgoing = Outgoing::begin(answer, accepted).await;
                 let coding = outgoing.coding();
-                let mut response = Response::new(Content::Scraped { outgoing: Box::new(outgoing), ticket });
+                let mut response = Response::new(Content::Scraped { outgoing: Box::new(outgoing), ticket, visit });
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, content_type);
                 if let Some(coding) = coding {

@@ -64,6 +64,7 @@ fn target(state: &TargetState) -> Value {
         json!({
             "at": time(*at),
             "error": outcome.result.as_ref().err().map(ToString::to_string),
+            "kept_for_seconds": outcome.kept_for.map(|age| age.as_secs_f64()),
             "duration_seconds": outcome.duration.as_secs_f64(),
             "samples": outcome.counts.samples,
             "body_bytes": outcome.body_bytes,

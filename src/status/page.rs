@@ -107,6 +107,9 @@ fn card(state: &TargetState, now: SystemTime) -> Markup {
             }
             @if let Some((at, outcome)) = &state.last {
                 @if let Err(error) = &outcome.result { p.error { (error) } }
+                @if let Some(age) = outcome.kept_for {
+                    p { "It is gone, and the sidecar is leaving: what it said " (format!("{:.3} s", age.as_secs_f64())) " before stands in the answer." }
+                }
                 @if let Some(problem) = &outcome.stale_file { (stale(problem)) }
                 @if let Some(told) = outcome.told_of_type() { p { (told) } }
                 dl {

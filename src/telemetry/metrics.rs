@@ -74,6 +74,16 @@ impl Collector for OfScrape {
         self.encode_gauge(&mut encoder, duration, |outcome| outcome.duration.as_secs_f64())?;
         let samples = ("qpext_target_samples", None, "Samples of the target in this answer.");
         self.encode_gauge(&mut encoder, samples, |outcome| outcome.counts.samples)?;
+        let age = "How old what is written of the target is, which is gone while the sidecar leaves.";
+        if self.0.iter().any(|(_, outcome)| outcome.kept_for.is_some()) {
+            let name = "qpext_target_last_scrape_age";
+            let mut gauge = encoder.encode_descriptor(name, age, Some(&Unit::Seconds), MetricType::Gauge)?;
+            for (label, outcome) in &self.0 {
+                if let Some(age) = outcome.kept_for {
+                    ConstGauge::new(age.as_secs_f64()).encode(gauge.encode_family(label)?)?;
+                }
+            }
+        }
         let bytes = ("qpext_target_body", Some(&Unit::Bytes), "Bytes that the target sent, decoded.");
         self.encode_gauge(&mut encoder, bytes, |outcome| outcome.body_bytes)
     }

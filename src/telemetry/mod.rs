@@ -135,6 +135,7 @@ mod tests {
     fn outcome(result: Result<(), ScrapeError>) -> Outcome {
         Outcome {
             result,
+            kept_for: None,
             duration: Duration::from_millis(12),
             counts: Counts::default(),
             body_bytes: 0,

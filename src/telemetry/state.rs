@@ -9,6 +9,8 @@ use crate::scrape::ScrapeError;
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
     pub(crate) result: Result<(), ScrapeError>,
+    /// How old what was written for it is, where it is gone and the sidecar leaves.
+    pub(crate) kept_for: Option<Duration>,
     /// How long it took: until the head came, and from when it was the body's turn until that ended.
     pub(crate) duration: Duration,
     pub(crate) counts: Counts,

@@ -11,6 +11,7 @@ pub mod clients;
 mod compression;
 mod formats;
 mod hostile;
+mod leaving;
 mod lenient;
 mod memory;
 mod pod;
