@@ -24,7 +24,7 @@ use crate::lock::lock;
 use crate::negotiation::Accepted;
 use crate::scrape::{KeptAnswer, ScrapeError, Scraped};
 
-/// How hard answers are compressed: 12.5 MB of text are a few hundred kilobytes then, in a tenth of a second.
+/// How hard answers are compressed: as little as can be, as it is done again and again on the only thread.
 const ZSTD_LEVEL: i32 = 1;
 
 /// What stands at the end of a whole answer in OpenMetrics.

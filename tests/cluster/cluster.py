@@ -56,6 +56,12 @@ class Refused(Exception):
         self.message = message
 
 
+def has_condition(thing, kind):
+    """Whether a condition of an object's status is true, as far as it has one."""
+    conditions = thing.get("status", {}).get("conditions", [])
+    return any(each["type"] == kind and each["status"] == "True" for each in conditions)
+
+
 def await_that(what, condition, patience=PATIENCE_SECONDS):
     """The first thing that `condition` gives and that is true; what fails or is refused meanwhile counts as nothing."""
     deadline = time.monotonic() + patience
@@ -278,11 +284,15 @@ class Cluster(contextlib.ExitStack):
     def api(self, method, path, body=None, content_type="application/json"):
         return json.loads(self.raw(method, path, body, content_type))
 
+    @property
+    def kubectl_environment(self):
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "KUBECONFIG": str(self.folder / "admin.kubeconfig")}
+
     def kubectl(self, *words, given=None):
         """What kubectl says on standard output."""
         result = subprocess.run(
             ["kubectl", *(str(word) for word in words)],
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "KUBECONFIG": str(self.folder / "admin.kubeconfig")},
+            env=self.kubectl_environment,
             input=given,
             capture_output=True,
             text=True,
@@ -291,6 +301,18 @@ class Cluster(contextlib.ExitStack):
         if result.returncode != 0:
             raise Refused(result.returncode, result.stderr)
         return result.stdout
+
+    def serve_outside(self, namespace, name, port_name, port):
+        """Has a Service lead to a program outside of pods: nothing selects its address."""
+        self.api("POST", f"/api/v1/namespaces/{namespace}/services", {
+            "metadata": {"name": name}, "spec": {"ports": [{"name": port_name, "port": 443, "targetPort": port}]},
+        })
+        self.api("POST", f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", {
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [MACHINE]}],
+            "ports": [{"name": port_name, "port": port}],
+        })
 
     def await_namespace(self, name):
         """Returns when pods can be made in a namespace: it has its ServiceAccount."""

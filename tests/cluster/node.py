@@ -9,9 +9,9 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
+import unittest
 
-from cluster import MACHINE, PATIENCE_SECONDS, Refused, await_that
+from cluster import MACHINE, PATIENCE_SECONDS, Refused, await_that, has_condition
 from parts import NODE, debian, program
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -41,9 +41,11 @@ conf_dir = "{configuration}"
 """
 
 
-def is_possible():
-    """Whether this machine lets a node run: it takes root, and one hierarchy of cgroups for each controller."""
-    return os.geteuid() == 0 and (CGROUPS / "memory").is_dir() and os.access(CGROUPS / "memory", os.W_OK)
+#: For tests of a node, where this machine lets one run.
+on_a_node = unittest.skipUnless(
+    os.geteuid() == 0 and (CGROUPS / "memory").is_dir() and os.access(CGROUPS / "memory", os.W_OK),
+    "a real node takes root, and one hierarchy of cgroups for each controller (v1)",
+)
 
 
 class RealNode(contextlib.ExitStack):
@@ -234,8 +236,7 @@ class RealNode(contextlib.ExitStack):
         )
 
     def is_ready(self):
-        conditions = self.cluster.api("GET", f"/api/v1/nodes/{self.NAME}")["status"].get("conditions", [])
-        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+        return has_condition(self.cluster.api("GET", f"/api/v1/nodes/{self.NAME}"), "Ready")
 
     def delete_pods(self):
         """What the containers are is known to the kubelet: it is asked to end them while it is there."""

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 
-from cluster import MACHINE, await_that
+from cluster import await_that
 from parts import PARTS, files, program
 
 #: Registries of which there is none: of what they hold, nobody asks for a digest.
@@ -96,7 +96,7 @@ class Knative:
         cluster.kubectl("apply", "-f", own / "webhooks" / "secret.yaml")
         self.run("webhook", 29091, 28301, {"WEBHOOK_NAME": "webhook", "WEBHOOK_PORT": "8443"})
         self.run("controller", 29090, 28300, {})
-        self.serve_webhook()
+        cluster.serve_outside(self.NAMESPACE, "webhook", "https-webhook", 8443)
         for name in ("configmap-validation", "defaulting", "resource-validation"):
             cluster.kubectl("apply", "-f", own / "webhooks" / f"{name}.yaml")
 
@@ -133,18 +133,6 @@ class Knative:
                 **more,
             },
         )
-
-    def serve_webhook(self):
-        """The webhook runs outside of pods, so that its Service has an address that nothing selects."""
-        port = {"name": "https-webhook", "port": 443, "targetPort": 8443}
-        name, space = "webhook", f"namespaces/{self.NAMESPACE}"
-        self.cluster.api("POST", f"/api/v1/{space}/services", {"metadata": {"name": name}, "spec": {"ports": [port]}})
-        self.cluster.api("POST", f"/apis/discovery.k8s.io/v1/{space}/endpointslices", {
-            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [MACHINE]}],
-            "ports": [{"name": "https-webhook", "port": 8443}],
-        })
 
 
 class KServe:

@@ -5,7 +5,7 @@ import time
 import unittest
 
 import prometheus
-from cluster import MACHINE, ROOT, Cluster, application, await_that
+from cluster import MACHINE, ROOT, Cluster, application, await_that, has_condition
 from parts import files, program
 from test_adapter import MODEL
 
@@ -96,14 +96,7 @@ class WithKeda(unittest.TestCase):
             "--metrics-service-address=127.0.0.1:29666",
             environment=environment,
         )
-        port = {"name": "https", "port": 443, "targetPort": 28443}
-        cluster.api("POST", "/api/v1/namespaces/keda/services", {"metadata": {"name": service}, "spec": {"ports": [port]}})
-        cluster.api("POST", "/apis/discovery.k8s.io/v1/namespaces/keda/endpointslices", {
-            "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [MACHINE]}],
-            "ports": [{"name": "https", "port": 28443}],
-        })
+        cluster.serve_outside("keda", service, "https", 28443)
         cluster.api("POST", "/apis/apiregistration.k8s.io/v1/apiservices", {
             "metadata": {"name": "v1beta1.external.metrics.k8s.io"},
             "spec": {
@@ -127,8 +120,8 @@ class WithKeda(unittest.TestCase):
         })
 
         def available():
-            conditions = cluster.api("GET", "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io")["status"]
-            return any(each["type"] == "Available" and each["status"] == "True" for each in conditions.get("conditions", []))
+            service = cluster.api("GET", "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io")
+            return has_condition(service, "Available")
 
         await_that("KEDA's metrics", available)
 

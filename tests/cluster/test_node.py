@@ -9,8 +9,8 @@ import urllib.error
 import urllib.request
 
 import prometheus
-from cluster import ROOT, Cluster, Refused, await_that
-from node import RealNode, is_possible
+from cluster import ROOT, Cluster, Refused, await_that, has_condition
+from node import RealNode, on_a_node
 
 #: How often the application counts, and for how long it drains.
 PER_SECOND = 20
@@ -105,8 +105,7 @@ class Pods(unittest.TestCase):
 
     def ready(self, name):
         found = self.cluster.api("GET", f"{self.path()}/{name}")
-        conditions = found["status"].get("conditions", [])
-        return found if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions) else None
+        return found if has_condition(found, "Ready") else None
 
     def statuses(self, name):
         status = self.cluster.api("GET", f"{self.path()}/{name}")["status"]
@@ -118,7 +117,7 @@ class Pods(unittest.TestCase):
         with log.open("wb") as file:
             follower = subprocess.Popen(
                 ["kubectl", "logs", "--follow", "-n", self.namespace, name, "-c", container],
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.cluster.folder), "KUBECONFIG": str(self.cluster.folder / "admin.kubeconfig")},
+                env=self.cluster.kubectl_environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.DEVNULL,
@@ -160,7 +159,7 @@ class Pods(unittest.TestCase):
         return max(asked - scraper.last, 0), counted - scraper.last
 
 
-@unittest.skipUnless(is_possible(), "no node can run on this machine")
+@on_a_node
 class Node(Pods):
     @classmethod
     def setUpClass(cls):

@@ -9,7 +9,7 @@ import subprocess
 import unittest
 
 from cluster import ROOT, Cluster, await_that
-from node import RealNode, is_possible
+from node import RealNode, on_a_node
 from parts import files
 from serving import KServe, Knative, LLMInferenceServices, define
 from test_node import PER_SECOND, Pods, get
@@ -90,7 +90,7 @@ class Serving:
     def test_knatives_webhook_takes_the_service_without_a_warning(self):
         done = subprocess.run(
             ["kubectl", "apply", "-n", self.namespace, "-k", DEPLOY / "knative"],
-            env={"PATH": os.environ["PATH"], "HOME": str(self.cluster.folder), "KUBECONFIG": str(self.cluster.folder / "admin.kubeconfig")},
+            env=self.cluster.kubectl_environment,
             capture_output=True,
             text=True,
             check=True,
@@ -146,7 +146,7 @@ class Serving:
         self.assertLess(lost, PER_SECOND)
 
 
-@unittest.skipUnless(is_possible(), "no node can run on this machine")
+@on_a_node
 class Older(Serving, Pods):
     knative_release, kserve_release, without_knative = "0.44", "0.15", "RawDeployment"
 
@@ -155,7 +155,7 @@ class Older(Serving, Pods):
         self.assertIn("queue-proxy", self.containers(self.await_one()))
 
 
-@unittest.skipUnless(is_possible(), "no node can run on this machine")
+@on_a_node
 class Newer(Serving, Pods):
     knative_release, kserve_release, without_knative = "0.48", "0.19", "Standard"
 
@@ -276,12 +276,12 @@ class LLMs:
         self.assertEqual(said.strip(), "yes")
 
 
-@unittest.skipUnless(is_possible(), "no node can run on this machine")
+@on_a_node
 class PlainLLMs(LLMs, Pods):
     tls = False
 
 
-@unittest.skipUnless(is_possible(), "no node can run on this machine")
+@on_a_node
 class TLSLLMs(LLMs, Pods):
     tls = True
 
